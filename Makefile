@@ -1,0 +1,53 @@
+# Everything a developer does, one command each. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+UV_VERSION := 0.13.9
+PYTHON_VERSION := 3.13
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# uv of the machine where there is one, else a private copy in .tools/.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+
+.PHONY: help setup demo up test check format start pin clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make .venv with everything in it
+
+.tools/bin/uv:
+	@echo "Installing uv $(UV_VERSION) into .tools/"
+	@python3 -m venv .tools
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt | $(filter .tools/bin/uv,$(UV))
+	@echo "Making $(VENV) with Python $(PYTHON_VERSION)"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON_VERSION) $(VENV)
+	@$(UV) pip sync --quiet --python $(PYTHON) requirements-dev.txt
+	@touch $@
+
+demo: setup ## Deliver a business end to end on this machine, then exit
+	@$(PYTHON) -m sandbox demo $(ARGS)
+
+up: setup ## Run the partner API and the app until Ctrl-C
+	@$(PYTHON) -m sandbox up $(ARGS)
+
+test: setup ## Run all tests, with branch coverage of shared/
+	@$(PYTHON) -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
+
+check: setup ## Lint, types and format: all that CI checks
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m mypy
+
+format: setup ## Format the code and mend what ruff can mend
+	@$(PYTHON) -m ruff check --fix
+	@$(PYTHON) -m ruff format
+
+pin: setup ## Pin the development requirements again
+	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
+		--custom-compile-command "make pin" requirements-dev.in --output-file requirements-dev.txt
+
+clean: ## Remove everything that the other targets made
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist

@@ -1,0 +1,1 @@
+"""The partner's API as Python methods. Knows nothing of Durable Functions."""

@@ -1,0 +1,35 @@
+"""The access token as a value, and the protocol of everything that can request one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """An access token as the token endpoint issued it (RFC 6749 section 5.1).
+
+    `expires_in` is its lifetime in seconds from the request, None where the server named none; `refresh_in` the seconds
+    after which the server wishes it renewed (Microsoft Entra names it), None where it has no such wish.
+    """
+
+    value: str = field(repr=False)
+    expires_in: float | None = None
+    refresh_in: float | None = None
+
+
+class TokenGrant(Protocol):
+    """A way to request an access token: one token request per call, no cache of its own."""
+
+    @property
+    def cache_key(self) -> str:
+        """Name the whole request (endpoint, client, scope, audience, resource, parameters), with no secret in it."""
+
+    async def request_token(self) -> AccessToken:
+        """Request one access token.
+
+        Raises:
+            TokenRejectedError: the server refuses the client.
+            TokenUnavailableError: the server cannot be reached, is in trouble or talks nonsense.
+        """
