@@ -20,14 +20,17 @@ class AccessToken:
 
 
 class TokenGrant(Protocol):
-    """A way to request an access token: one token request per call, no cache of its own."""
+    """A way to request an access token: one token request per call."""
 
     @property
     def cache_key(self) -> str:
         """Name the whole request (endpoint, client, scope, audience, resource, parameters), with no secret in it."""
 
-    async def request_token(self) -> AccessToken:
+    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
         """Request one access token.
+
+        `refused` is the token that the API has refused, if that is the reason for the request: a grant in front of a
+        second cache (a shared store, MSAL) must not answer with it. A grant without a cache ignores it.
 
         Raises:
             TokenRejectedError: the server refuses the client.
