@@ -1,0 +1,115 @@
+"""What a token endpoint answered, as an AccessToken or an error: rules only, no I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from shared.auth.access_token import AccessToken
+from shared.errors import TokenRejectedError, TokenUnavailableError
+from shared.retry_after import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+_MAX_WORDS = 300  # characters of the server's own words that an error repeats
+_REFUSALS = frozenset({400, 401})
+# RFC 6749 section 5.2 has these in an authorization response only; servers that send them here mean "later".
+_PASSING = frozenset({"temporarily_unavailable", "server_error"})
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,100}")  # RFC 6749 section 5.2
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+
+def access_token_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, secrets: Iterable[str] = ()
+) -> AccessToken:
+    """Give the access token in a token response (RFC 6749 section 5.1).
+
+    Lenient where servers are: a missing `token_type` counts as Bearer, `expires_in` may be a string or a fraction or
+    missing. `headers` are looked up by lower-case name; `now` is aware; `secrets` never appear in an error.
+
+    Raises:
+        TokenRejectedError: 400 or 401 with an error of RFC 6749 section 5.2.
+        TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
+    """
+    document = _json_object(body)
+    wait = retry_after(headers.get("retry-after"), now)
+    code = document.get("error")
+    error = safe_words(code, secrets) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
+    if status in _REFUSALS and error and error not in _PASSING:
+        raise TokenRejectedError(error, safe_words(document.get("error_description"), secrets), status=status)
+    if status == 200:  # noqa: PLR2004 - the one status of RFC 6749 section 5.1
+        try:
+            return access_token_from_json(document)
+        except ValueError as exc:
+            trouble = str(exc)
+    else:
+        trouble = f"it answered {status}"
+    named = f" and the error {error}" if error else ""
+    raise TokenUnavailableError(f"the token endpoint is in trouble: {trouble}{named}", status=status, retry_after=wait)
+
+
+def access_token_from_json(document: Mapping[str, Any]) -> AccessToken:
+    """Give the access token that a JSON token response holds.
+
+    Raises:
+        ValueError: a member is missing or is not what RFC 6749 section 5.1 says; the text names it, not its value.
+    """
+    value = document.get("access_token")
+    if not isinstance(value, str) or not _VISIBLE_ASCII.fullmatch(value):
+        raise ValueError("its response has no access_token of visible ASCII characters")
+    token_type = document.get("token_type", "Bearer")
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        raise ValueError("its response has a token_type other than Bearer")
+    expires_in = document.get("expires_in")
+    lifetime = None if expires_in is None else _seconds(expires_in)
+    if expires_in is not None and lifetime is None:
+        raise ValueError("its response has an expires_in that is no positive number of seconds")
+    return AccessToken(value, lifetime, _seconds(document.get("refresh_in")))
+
+
+def safe_words(words: object, secrets: Iterable[str] = ()) -> str | None:
+    """Give a server's words fit for an error text, None where there are none.
+
+    Every one of `secrets` in them is redacted, control characters become spaces, and they end after 300 characters.
+    """
+    if not isinstance(words, str):
+        return None
+    known = sorted(filter(None, secrets), key=len, reverse=True)  # the longest first: one may hold another
+    safe = _redacted(words, known)
+    safe = " ".join("".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in safe).split())
+    safe = _redacted(safe, known)
+    return (safe if len(safe) <= _MAX_WORDS else safe[: _MAX_WORDS - 1] + "…") or None
+
+
+def _redacted(words: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        words = words.replace(secret, "[redacted]")
+    return words
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError; RecursionError: nested without end
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _seconds(value: object) -> float | None:
+    """Give a positive, finite number of seconds out of a JSON number or a decimal string, None where it is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        seconds = float(value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            seconds = float(value)
+        except OverflowError:  # a JSON integer of more than 308 digits
+            return None
+    else:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
