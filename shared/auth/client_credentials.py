@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
+import aiohttp
 import httpx
 
 from shared.auth.endpoint import bounded_body, endpoint_problem
-from shared.auth.token_response import access_token_from_response, safe_words
+from shared.auth.token_response import access_token_from_response
 from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _CONNECT_TIMEOUT = 5.0  # seconds
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",  # a body that unpacks to gigabytes would get around MAX_BODY
+    # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
+    "Connection": "close",
     "Content-Type": "application/x-www-form-urlencoded",
 }
 
@@ -114,9 +117,11 @@ class ClientCredentialsGrant:
                 body = await bounded_body(response)
         except TimeoutError as exc:
             raise TokenUnavailableError(f"the token endpoint did not answer within {self._timeout:g} s") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-            reason = safe_words(f"{type(exc).__name__} {exc}".strip(), proof.secrets)
-            raise TokenUnavailableError(f"the token endpoint cannot be reached: {reason}") from exc
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            raise TokenUnavailableError(f"the token endpoint cannot be reached: {exc}") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:
+            # The text of these may repeat what was sent or came. httpx-aiohttp lets aiohttp's errors through.
+            raise TokenUnavailableError(f"the token endpoint does not answer: {type(exc).__name__}") from exc
         return access_token_from_response(
             response.status_code, response.headers, body, now=self._now(), secrets=proof.secrets
         )
