@@ -6,9 +6,10 @@ RelayError
 ├── TokenError                 no access token can be had
 │   ├── TokenRejectedError     the token endpoint refuses the client (RFC 6749 section 5.2)
 │   └── TokenUnavailableError  the token endpoint cannot be reached or makes no sense; passes with time
-└── ApiUnavailableError        no response from the partner's API
-    ├── ApiConnectError        the request was not sent
-    └── ApiInterruptedError    the request may have been sent: its fate is unknown
+├── ApiUnavailableError        no response from the partner's API
+│   ├── ApiConnectError        the request was not sent
+│   └── ApiInterruptedError    the request may have been sent: its fate is unknown
+└── DeliveryError              a delivery has failed for good; fails its orchestration
 """
 
 from __future__ import annotations
@@ -99,3 +100,7 @@ class ApiConnectError(ApiUnavailableError):
 
 class ApiInterruptedError(ApiUnavailableError):
     """The request may have been sent: whether the API has acted on it is unknown."""
+
+
+class DeliveryError(RelayError):
+    """A delivery has failed for good: the partner rejects the record, or the deadline has passed."""

@@ -1,0 +1,107 @@
+"""The business record: the model to change to your own, and its checks.
+
+Add a member to `Business` to have it checked: `city: Annotated[str, Meta(max_length=100)]`, or
+`vat_id: str | None = None` for one that may be missing. Members that the model does not name are passed on unchanged.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shared.api import strict_json
+from shared.errors import Fault, InvalidBusinessError
+
+MAX_BYTES = 64 * 1024
+"""The most bytes that a record may have, as JSON in UTF-8."""
+
+
+class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The members of a record that are checked; `record` is the whole of it, as it is sent on."""
+
+    external_id: Annotated[str, Meta(min_length=1, max_length=128, description="The caller's id of the business.")]
+    name: Annotated[str, Meta(min_length=1, max_length=256, description="The name of the business.")]
+    record: Annotated[dict[str, Any], Meta(description="The whole record.")] = msgspec.field(name="$record")
+
+    @classmethod
+    def from_json(cls, record: object) -> Business:
+        """Check a decoded record.
+
+        Raises:
+            InvalidBusinessError: it lists every member that breaks a rule.
+        """
+        if not isinstance(record, dict):
+            raise InvalidBusinessError([Fault("", "must be a JSON object")])
+        try:
+            business = msgspec.convert({**record, "$record": record}, cls)
+        except msgspec.ValidationError:
+            raise InvalidBusinessError(_faults(cls, record)) from None
+        check_external_id(business.external_id, "/externalId")
+        return business
+
+    @classmethod
+    def decode(cls, text: bytes) -> Business:
+        """Check a record as JSON text in UTF-8.
+
+        Raises:
+            InvalidBusinessError: the text is not JSON, is too large, or the record breaks a rule.
+        """
+        if len(text) > MAX_BYTES:
+            raise InvalidBusinessError([Fault("", f"has {len(text)} bytes, more than the {MAX_BYTES} allowed")])
+        try:
+            return cls.from_json(strict_json.decode(text))
+        except strict_json.JsonError as exc:
+            raise InvalidBusinessError([exc.fault]) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the record as a plain object."""
+        return self.record
+
+    def encode(self) -> bytes:
+        """Give the record as JSON text in UTF-8."""
+        return msgspec.json.encode(self.record)
+
+
+def check_external_id(external_id: str, pointer: str = "") -> None:
+    """Refuse an external id that cannot stand in a URL's path or in a log line.
+
+    Raises:
+        InvalidBusinessError: it is empty, too long, "." or "..", or has a control character or a lone surrogate.
+    """
+    if not 1 <= len(external_id) <= 128:  # noqa: PLR2004, the model's bounds, as its annotation says
+        fault = "must have 1 to 128 characters"
+    elif external_id in {".", ".."}:
+        fault = 'must not be "." or "..": a URL takes them for folders'
+    elif any(unicodedata.category(character) in {"Cc", "Cs"} for character in external_id):
+        fault = "must not have control characters"
+    else:
+        return
+    raise InvalidBusinessError([Fault(pointer, fault)])
+
+
+def _faults(model: type[Business], record: dict[str, Any]) -> list[Fault]:
+    """Check member by member: msgspec stops at the first fault, a caller wants them all."""
+    faults = []
+    for field in msgspec.structs.fields(model):
+        if field.encode_name == "$record":
+            continue
+        pointer = "/" + field.encode_name.replace("~", "~0").replace("/", "~1")
+        if field.encode_name not in record:
+            if field.required:
+                faults.append(Fault(pointer, "is missing"))
+            continue
+        try:
+            msgspec.convert(record[field.encode_name], field.type)
+        except msgspec.ValidationError as exc:
+            faults.append(_fault(pointer, str(exc)))
+    return faults
+
+
+def _fault(pointer: str, message: str) -> Fault:
+    """Turn msgspec's "Expected `str`, got `int` - at `$.a[0]`" into a JSON Pointer and a sentence's end."""
+    expected, _, path = message.partition(" - at `$")
+    detail = expected.replace("`", "").replace("Expected", "must be", 1)
+    return Fault(pointer + path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/"), detail)

@@ -1,0 +1,92 @@
+"""The partner's API as Python methods."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx
+
+from shared.api.business import Business, check_external_id
+from shared.api.responses import ApiResponse, read_response
+from shared.errors import ApiConnectError, ApiInterruptedError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+# What httpx raises before anything of the request has left: the API cannot have acted on it.
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+class BusinessApi:
+    """The partner's API; one instance serves any number of concurrent calls on one event loop.
+
+    `client` attaches the access token; `base_url` has no slash at its end; `timeout` is the seconds for one whole call.
+    No method raises for a status. All raise `TokenError` where no access token can be had, and `ApiConnectError` or
+    `ApiInterruptedError` where there is no response.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, base_url: str, *, timeout: float = 30.0) -> None:
+        self._client = client
+        self._posts = httpx.URL(base_url + "/business/")
+        self._base_url = base_url
+        self._timeout = timeout
+
+    async def get_business(self, external_id: str) -> ApiResponse:
+        """Look a record up by its external id.
+
+        Raises:
+            InvalidBusinessError: the external id breaks a rule.
+        """
+        check_external_id(external_id)
+        url = f"{self._base_url}/business/by-external/{quote(external_id, safe='')}"
+        return await self._call(self._client.build_request("GET", url))
+
+    async def post_business(self, business: Business, *, idempotency_key: str) -> ApiResponse:
+        """Post a record. All attempts at one delivery carry the same `idempotency_key` (visible ASCII)."""
+        request = self._client.build_request(
+            "POST",
+            self._posts,
+            content=business.encode(),
+            headers={"content-type": "application/json", "idempotency-key": idempotency_key},
+        )
+        return await self._call(request)
+
+    async def _call(self, request: httpx.Request) -> ApiResponse:
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.send(request)
+        except NOT_SENT as exc:
+            raise ApiConnectError(f"The API could not be reached: {_reason(exc)}") from exc
+        except (httpx.HTTPError, httpx.StreamError, TimeoutError) as exc:
+            raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
+        _, _, token = response.request.headers.get("authorization", "").partition(" ")
+        return read_response(response.status_code, response.headers, response.content, redact=token or None)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _reason(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__

@@ -1,0 +1,108 @@
+"""The rules of the partner's responses, with no I/O: status, headers and body become an `ApiResponse`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.retry_after import retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The text of a problem goes into statuses and logs: so many characters of each part are kept.
+MAX_TEXT = 1_000
+# And so many of its extension members.
+MAX_MEMBERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemDetails:
+    """What the partner says is wrong (RFC 9457). `members` are its extension members, text in them cut off."""
+
+    title: str | None = None
+    detail: str | None = None
+    type: str | None = None
+    members: tuple[tuple[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a plain object, as RFC 9457 section 3 writes it."""
+        named = {"type": self.type, "title": self.title, "detail": self.detail}
+        return {name: text for name, text in named.items() if text is not None} | dict(self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """One response of the partner's API, whatever its status.
+
+    `content` is the decoded JSON body of a success (None where there is none), `problem` what an error says of itself.
+    `is_readable` is false where a success has a body that is not JSON: it is then no proof of anything. `retry_after`
+    is in seconds from the response, None where the partner named none.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: Any = None
+    problem: ProblemDetails | None = None
+    is_readable: bool = True
+    retry_after: float | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004, RFC 9110 section 15.3
+
+
+def read_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: datetime | None = None,
+    redact: str | None = None,
+) -> ApiResponse:
+    """Read a response. `headers` is case-insensitive; `redact` is a secret that an error must not repeat."""
+    wait = headers.get("retry-after")
+    seconds = retry_after(wait, now or datetime.now(UTC)) if wait is not None else None
+    if 200 <= status < 300:  # noqa: PLR2004, RFC 9110 section 15.3
+        try:
+            content = msgspec.json.decode(body) if body else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return ApiResponse(status, headers, is_readable=False, retry_after=seconds)
+        return ApiResponse(status, headers, content, retry_after=seconds)
+    return ApiResponse(status, headers, problem=_problem(body, redact), retry_after=seconds)
+
+
+def _problem(body: bytes, redact: str | None) -> ProblemDetails:
+    """Read an error's body: problem details, any other JSON object, or text."""
+    if redact:
+        body = body.replace(redact.encode(), b"[redacted]")
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ProblemDetails(detail=_text(body[: 4 * MAX_TEXT].decode(errors="replace")) or None)
+    if not isinstance(content, dict):
+        return ProblemDetails(detail=_text(body[: 4 * MAX_TEXT].decode(errors="replace")) if body != b"null" else None)
+    standard = {name: content.pop(name) for name in ("title", "detail", "type") if isinstance(content.get(name), str)}
+    # The status and the instance are known from the response itself.
+    extensions = [pair for pair in content.items() if pair[0] not in {"status", "instance"}]
+    return ProblemDetails(
+        **{name: _text(text) for name, text in standard.items()},
+        members=tuple((_text(name), _short(value)) for name, value in extensions[:MAX_MEMBERS]),
+    )
+
+
+def _short(value: object) -> object:
+    """Keep a value that is small, else the beginning of its JSON text."""
+    text = msgspec.json.encode(value)
+    return value if len(text) <= MAX_TEXT else _text(text.decode(errors="replace"))
+
+
+def _text(text: str) -> str:
+    """Keep one line of printable text."""
+    words = "".join(character if character.isprintable() else " " for character in text[: 2 * MAX_TEXT]).split()
+    line = " ".join(words)
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

@@ -1,0 +1,86 @@
+"""Reads single settings and collects what is wrong with them, so that every problem is reported at once."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from shared.auth.endpoint import endpoint_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class SettingReader:
+    """Reads the settings whose names begin with `prefix`; each problem is one sentence in `problems`."""
+
+    def __init__(self, environ: Mapping[str, str], prefix: str, problems: list[str] | None = None) -> None:
+        self._environ = environ
+        self._prefix = prefix
+        self.problems: list[str] = [] if problems is None else problems
+
+    def name(self, key: str) -> str:
+        """Give the whole name of the setting `key`."""
+        return self._prefix + key
+
+    def complain(self, problem: str) -> None:
+        """Add a problem; it must name the setting and never the value of a secret."""
+        self.problems.append(problem)
+
+    def text(self, key: str) -> str | None:
+        """Give the setting's text without white space around it, None where it is missing or empty."""
+        return self._environ.get(self.name(key), "").strip() or None
+
+    def require(self, key: str, reason: str) -> None:
+        """Complain where the setting is missing."""
+        if self.text(key) is None:
+            self.complain(f"{self.name(key)} is missing: {reason}")
+
+    def url(self, key: str, *, required: bool = False) -> str | None:
+        """Give an absolute URL: https, or plain http to a loopback address; no credentials, query or fragment."""
+        text = self.text(key)
+        if text is None:
+            if required:
+                self.complain(f"{self.name(key)} is missing")
+            return None
+        problem = endpoint_problem(text) or ("it has a query" if "?" in text else None)
+        if problem:
+            self.complain(f"{self.name(key)} is not usable: {problem}")
+        return text
+
+    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
+        """Give one of `choices`."""
+        text = self.text(key)
+        if text is None:
+            return default
+        if text not in choices:
+            self.complain(f"{self.name(key)} must be one of {', '.join(choices)}, not {text!r}")
+            return default
+        return text
+
+    def seconds(self, key: str, default: float, *, at_most: float, may_be_zero: bool = False) -> float:
+        """Give a number (of seconds, unless the setting's name says otherwise) over zero and up to `at_most`."""
+        text = self.text(key)
+        if text is None:
+            return default
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (0 <= number <= at_most) or (number == 0 and not may_be_zero):
+            least = "from 0" if may_be_zero else "over 0 and"
+            self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}, not {text!r}")
+            return default
+        return number
+
+    def whole_number(self, key: str, default: int, *, at_least: int, at_most: int) -> int:
+        """Give a whole number from `at_least` to `at_most`."""
+        text = self.text(key)
+        if text is None:
+            return default
+        # No bound is longer than this, and int() refuses thousands of digits with an error of its own.
+        number = int(text) if text.isdecimal() and len(text) <= len(str(at_most)) else None
+        if number is None or not at_least <= number <= at_most:
+            self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}, not {text!r}")
+            return default
+        return number
