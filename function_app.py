@@ -1,0 +1,68 @@
+"""The app's triggers and routes. Each body is one call into `shared`; nothing else here knows Azure.
+
+No authentication of the host is configured: `/admin` and the function keys stay as the platform has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from shared.container import container
+from shared.delivery import activities, orchestrators, routes
+from shared.delivery.exchange import Reply, Request
+
+app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+
+@app.function_name("PostBusinessRoute")
+@app.route(route="businesses", methods=["POST"])
+@app.durable_client_input(client_name="client")
+async def post_business_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """POST /api/businesses: take a business and start its delivery."""
+    return _response(await routes.post_business(_request(req), client, container.settings))
+
+
+@app.function_name("GetBusinessRoute")
+@app.route(route="businesses/{externalId}", methods=["GET"])
+async def get_business_route(req: func.HttpRequest) -> func.HttpResponse:
+    """GET /api/businesses/{externalId}: show the partner's record."""
+    return _response(await routes.get_business(_request(req), container.business_api))
+
+
+@app.function_name("HealthRoute")
+@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def health_route(req: func.HttpRequest) -> func.HttpResponse:
+    """GET /api/health: 200 or 503, for anybody."""
+    return _response(await routes.get_health(_request(req), container.settings))
+
+
+@app.function_name("DeepHealthRoute")
+@app.route(route="health/deep", methods=["GET"])
+async def deep_health_route(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001, a trigger has its parameter
+    """GET /api/health/deep: whether an access token can be had, for those with a key."""
+    return _response(await routes.get_deep_health(container.check_token))
+
+
+@app.function_name("DeliverBusiness")
+@app.orchestration_trigger(context_name="context")
+def deliver_business(context: df.DurableOrchestrationContext) -> Any:  # noqa: ANN401, a generator that the SDK drives
+    """Orchestrator: deliver one business, however long it takes."""
+    return orchestrators.deliver_business(context)
+
+
+@app.function_name("PostBusiness")
+@app.activity_trigger(input_name="attempt")
+async def post_business(attempt: dict) -> dict:  # type: ignore[type-arg]  # the worker cannot index generic annotations
+    """Activity: make one attempt at delivering a business."""
+    return await activities.post_business(attempt, container.business_api)
+
+
+def _request(req: func.HttpRequest) -> Request:
+    return Request(req.url, req.headers, req.get_body(), req.route_params, req.params)
+
+
+def _response(reply: Reply) -> func.HttpResponse:
+    return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

@@ -1,0 +1,105 @@
+"""The composition root: from the environment to the singletons that live across invocations.
+
+Nothing happens at import. A client is made on its first use, off the event loop where it can be, and belongs to the
+loop that made it: another loop (tests have many) gets another. A second API is a second name:
+
+    async def crm_api() -> BusinessApi:
+        return await container.business_api("CRM_API")
+
+with the settings CRM_API_URL, CRM_API_TOKEN_URL and so on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from shared.api.business_api import BusinessApi
+    from shared.client import Client
+
+DEFAULT_NAME = "BUSINESS_API"
+
+
+class Container:
+    """Makes and keeps what the app needs, from the settings in `environ`."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._settings: dict[str, Settings] = {}
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Client]]] = (
+            WeakKeyDictionary()
+        )
+
+    def settings(self, name: str = DEFAULT_NAME) -> Settings:
+        """Give the settings of the API client `name`; valid ones are kept, wrong ones are read again next time.
+
+        Raises:
+            SettingsError: it lists everything that is missing or wrong.
+        """
+        settings = self._settings.get(name)
+        if settings is None:
+            settings = self._settings[name] = Settings.from_environ(self._environ, name)
+        return settings
+
+    async def business_api(self, name: str = DEFAULT_NAME) -> BusinessApi:
+        """Give the one API client of that name; concurrent first calls make one.
+
+        Raises:
+            SettingsError: it lists everything that is missing or wrong.
+        """
+        return (await self._client(name)).api
+
+    async def check_token(self, name: str = DEFAULT_NAME) -> None:
+        """See to it that the settings are valid and an access token can be had.
+
+        Raises:
+            SettingsError: it lists everything that is missing or wrong.
+            TokenError: no access token can be had.
+        """
+        await (await self._client(name)).provider.get_token()
+
+    async def aclose(self) -> None:
+        """Close the clients of the running loop."""
+        for task in self._clients.pop(asyncio.get_running_loop(), {}).values():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await task.result().aclose()
+            else:
+                task.cancel()
+
+    async def _client(self, name: str) -> Client:
+        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
+        task = clients.get(name)
+        if task is None:
+            task = clients[name] = asyncio.create_task(self._create(name))
+            task.add_done_callback(lambda done: _forget_failure(clients, name, done))
+        # The first caller may go away: the others still want their client.
+        return task.result() if task.done() else await asyncio.shield(task)
+
+    async def _create(self, name: str) -> Client:
+        settings = self.settings(name)
+        # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
+        build = await asyncio.to_thread(_prepare)
+        return build(settings, lambda: Settings.from_environ(self._environ, name))
+
+
+def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: asyncio.Task[Client]) -> None:
+    """Let the next call try again: what was wrong may have been mended."""
+    if task.cancelled() or task.exception() is not None:
+        clients.pop(name, None)
+
+
+def _prepare() -> Callable[[Settings, Callable[[], Settings]], Client]:
+    """Do all of a client's making that needs no event loop."""
+    from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
+
+    return prepare()
+
+
+container = Container(os.environ)

@@ -1,0 +1,90 @@
+"""The activities: a delivery as plain JSON goes in, an outcome as plain JSON comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from shared.api.business import Business
+from shared.delivery.attempt import Attempt
+from shared.delivery.outcome import Outcome
+from shared.delivery.verdict import CONFLICT, judge_look_up, judge_post
+from shared.errors import (
+    ApiConnectError,
+    ApiInterruptedError,
+    InvalidBusinessError,
+    SettingsError,
+    TokenRejectedError,
+    TokenUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from shared.api.business_api import BusinessApi
+
+logger = logging.getLogger(__name__)
+
+# The Functions worker keeps no reference to the task in which it runs an activity, and asyncio keeps a weak one:
+# without this set a garbage collection can end an activity in the middle.
+_running: set[asyncio.Task[Any] | None] = set()
+
+
+async def post_business(
+    attempt: Mapping[str, Any],
+    business_api: Callable[[], Awaitable[BusinessApi]],
+) -> dict[str, Any]:
+    """Make one attempt at a delivery; give its outcome.
+
+    Every expected failure is an outcome: an exception is a defect, and fails the orchestration.
+    """
+    task = asyncio.current_task()
+    _running.add(task)
+    try:
+        return (await _attempt(Attempt.from_json(attempt), business_api)).to_json()
+    finally:
+        _running.discard(task)
+
+
+async def _attempt(attempt: Attempt, business_api: Callable[[], Awaitable[BusinessApi]]) -> Outcome:
+    """Make one attempt, and log what came of it."""
+    external_id = str(attempt.business.get("externalId"))
+    try:
+        outcome = await _deliver(await business_api(), Business.from_json(attempt.business), attempt)
+    except (SettingsError, ApiConnectError) as exc:
+        outcome = Outcome("deferred", external_id, reason=str(exc))
+    except ApiInterruptedError as exc:
+        outcome = Outcome("deferred", external_id, reason=str(exc), is_uncertain=True)
+    except TokenUnavailableError as exc:
+        outcome = Outcome("deferred", external_id, reason=str(exc), retry_after=exc.retry_after)
+    except (TokenRejectedError, InvalidBusinessError) as exc:
+        outcome = Outcome("rejected", external_id, reason=str(exc))
+    fields = {
+        "instance_id": attempt.instance_id,
+        "external_id": external_id,
+        "attempt": attempt.number,
+        "outcome": outcome.kind,
+        "status": outcome.status,
+        "reason": outcome.reason,
+    }
+    logger.log(
+        logging.INFO if outcome.kind in {"created", "exists"} else logging.WARNING, "delivery attempt", extra=fields
+    )
+    return outcome
+
+
+async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Outcome:
+    """Look the record up where that is asked for, post it where it is not there, and judge what the partner says."""
+    if attempt.look_up:
+        found = judge_look_up(business, await api.get_business(business.external_id))
+        if found is not None:
+            return found
+    response = await api.post_business(business, idempotency_key=attempt.idempotency_key)
+    outcome = judge_post(business, response, attempt.number)
+    if response.status == CONFLICT and outcome.kind == "rejected":
+        # The conflict may be with an attempt of our own whose answer was lost.
+        found = judge_look_up(business, await api.get_business(business.external_id))
+        if found is not None and found.kind == "exists":
+            return found
+    return outcome

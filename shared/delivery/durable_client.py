@@ -1,0 +1,139 @@
+"""Starting and watching orchestrations through the Durable client, with errors that mean one thing each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from shared.delivery.exchange import Reply
+from shared.delivery.problem import ProblemError, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.delivery.exchange import Request
+
+logger = logging.getLogger(__name__)
+
+FINISHED = {"Completed", "Failed", "Terminated"}
+# Durable's own answer to a start says so, too.
+POLL_AFTER = 10
+
+
+class DurableClient(Protocol):
+    """What is used of `DurableOrchestrationClient`."""
+
+    async def start_new(
+        self,
+        orchestration_function_name: str,
+        instance_id: str | None = None,
+        client_input: Any = None,  # noqa: ANN401, it is any JSON
+    ) -> str:
+        """Start an orchestration."""
+
+    async def get_status(self, instance_id: str, *, show_input: bool = False) -> Any:  # noqa: ANN401, the Durable SDK is untyped
+        """Give an orchestration's status."""
+
+    def get_client_response_links(self, request: Any, instance_id: str) -> dict[str, str]:  # noqa: ANN401, the Durable SDK is untyped
+        """Give the management URLs of an orchestration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An orchestration instance: `status` is Durable's runtimeStatus ("Running", "Completed", …)."""
+
+    id: str
+    status: str
+    input: Any = None
+    output: Any = None
+    custom_status: Any = None
+
+
+async def find(client: DurableClient, instance_id: str, *, show_input: bool = False) -> Instance | None:
+    """Give the instance, None where there is none.
+
+    Raises:
+        ProblemError: 503, Durable's state cannot be read.
+    """
+    try:
+        status = await client.get_status(instance_id, show_input=show_input)
+    except Exception as exc:
+        detail = "The state of the delivery cannot be read now. Send the request again, with the same Idempotency-Key."
+        raise _unavailable("orchestration not found out", detail, instance_id, exc) from exc
+    if status.runtime_status is None:
+        return None
+    return Instance(
+        instance_id, status.runtime_status.value, _value(status.input_), status.output, status.custom_status
+    )
+
+
+async def start_once(client: DurableClient, name: str, instance_id: str, input_: Mapping[str, Any]) -> None:
+    """Start the orchestration `name` as `instance_id`, unless it is there already with the same input.
+
+    The host would overwrite a finished instance, so it is asked first; it refuses to start one that lives, as 409 or as
+    500 with "already exists", so it is asked again.
+
+    Raises:
+        ProblemError: 409 where the instance is there with another input, 503 where it could not be started.
+    """
+    there = await find(client, instance_id, show_input=True)
+    if there is None:
+        try:
+            await client.start_new(name, instance_id, input_)
+        except Exception as exc:
+            there = await find(client, instance_id, show_input=True)
+            if there is None:
+                detail = "The delivery could not be started; nothing was. Send it again, with the same Idempotency-Key."
+                raise _unavailable("orchestration not started", detail, instance_id, exc) from exc
+    if there is not None and _fingerprint(there.input) != _fingerprint(input_):
+        raise ProblemError(problem(409, "The Idempotency-Key was used for another payload."))
+
+
+def _unavailable(event: str, detail: str, instance_id: str, exc: Exception) -> ProblemError:
+    # The Durable SDK raises bare exceptions of every kind, and their text is all there is to know.
+    logger.error(event, extra={"instance_id": instance_id, "reason": f"{type(exc).__name__}: {exc}"})
+    return ProblemError(problem(503, detail, retry_after=1))
+
+
+def accepted(client: DurableClient, request: Request, instance_id: str) -> Reply:
+    """Give Durable's 202 with the links under which the instance can be watched."""
+    links = client.get_client_response_links(request, instance_id)
+    headers = {"location": links["statusQueryGetUri"], "retry-after": str(POLL_AFTER)}
+    return Reply.json(202, links, headers)
+
+
+async def wait_until_finished(client: DurableClient, instance_id: str, seconds: float) -> Instance | None:
+    """Watch an instance for so many seconds; give it when it has finished, None where it has not."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    # Twice as long after each look: a quick delivery is seen at once, a slow one is not asked for a hundred times.
+    pause = 0.05
+    while True:
+        instance = await find(client, instance_id)
+        if instance is not None and instance.status in FINISHED:
+            return instance
+        left = deadline - clock()
+        if left <= 0:
+            return None
+        await asyncio.sleep(min(pause, left))
+        pause = min(2 * pause, 1.0)
+
+
+def _value(text: object) -> Any:  # noqa: ANN401, it is any JSON
+    """Give the input as it was: the status API has it as JSON text in a string, once or twice over."""
+    while isinstance(text, str):
+        try:
+            text = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return text
+
+
+def _fingerprint(input_: Any) -> bytes:  # noqa: ANN401, it is any JSON
+    """Give what the caller sent in one form: the rest of an input is the app's, and may change with its settings."""
+    payload = {name: input_.get(name) for name in ("business", "businesses")} if isinstance(input_, dict) else input_
+    return msgspec.json.encode(payload, order="sorted")

@@ -1,0 +1,93 @@
+"""The orchestrators: deterministic generators that see plain JSON only.
+
+They are replayed from the start at every step: no clock but the context's, no randomness, no environment, no I/O, no
+logging. Change them as docs/operations.md says: instances in flight replay their history through the new code.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shared.delivery.attempt import Attempt
+from shared.delivery.outcome import Outcome
+from shared.delivery.retry import RetryPolicy, retry_wait
+from shared.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+POST_BUSINESS = "PostBusiness"
+
+
+class OrchestrationContext(Protocol):
+    """What the orchestrators use of `DurableOrchestrationContext`."""
+
+    @property
+    def instance_id(self) -> str:
+        """The orchestration's instance id."""
+
+    @property
+    def current_utc_datetime(self) -> datetime:
+        """The time, the same at every replay."""
+
+    def get_input(self) -> Any:  # noqa: ANN401, it is any JSON
+        """Give the orchestration's input."""
+
+    def call_activity(self, name: str, input_: Any) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
+        """Schedule an activity."""
+
+    def create_timer(self, fire_at: datetime) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
+        """Schedule a durable timer."""
+
+    def set_custom_status(self, status: Any) -> None:  # noqa: ANN401, it is any JSON
+        """Show a status to those who watch."""
+
+
+def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
+    """Deliver one business; give its outcome with the number of `attempts`.
+
+    Input: `{"business": {…}, "retry": {"deadline", "first", "max"}, "lookUp": "always" | "uncertain"}`.
+
+    Raises:
+        DeliveryError: the partner rejects the record, or the deadline has passed.
+    """
+    delivery = context.get_input()
+    policy = RetryPolicy.from_json(delivery.get("retry", {}))
+    deadline = context.current_utc_datetime + timedelta(seconds=policy.deadline)
+    look_up = delivery.get("lookUp", "always") != "uncertain"
+    number = 1
+    while True:
+        attempt = Attempt(delivery["business"], context.instance_id, context.instance_id, number, look_up)
+        outcome = Outcome.from_json((yield context.call_activity(POST_BUSINESS, attempt.to_json())))
+        if outcome.kind != "deferred":
+            break
+        look_up = look_up or outcome.is_uncertain
+        wait = timedelta(seconds=retry_wait(policy, number, context.instance_id, outcome.retry_after))
+        next_attempt = context.current_utc_datetime + wait
+        if next_attempt > deadline:
+            context.set_custom_status({**outcome.to_json(), "attempts": number})
+            raise DeliveryError(
+                f"Business {outcome.external_id!r} was given up after {_attempts(number)}: the deadline of "
+                f"{policy.deadline:g} s would pass before the next one. The last one: {_words(outcome)}",
+            )
+        context.set_custom_status({**outcome.to_json(), "attempts": number, "nextAttempt": next_attempt.isoformat()})
+        yield context.create_timer(next_attempt)
+        number += 1
+    context.set_custom_status({**outcome.to_json(), "attempts": number})
+    if outcome.kind == "rejected":
+        raise DeliveryError(
+            f"Business {outcome.external_id!r} was rejected after {_attempts(number)}: {_words(outcome)}"
+        )
+    return {**outcome.to_json(), "attempts": number}
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt" + ("s" if number > 1 else "")
+
+
+def _words(outcome: Outcome) -> str:
+    """Say why, with the partner's problem as it came."""
+    problem = f" {json.dumps(dict(outcome.problem), ensure_ascii=False)}" if outcome.problem else ""
+    return (outcome.reason or outcome.kind) + problem
