@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+class CredentialError(ValueError):
+    """A credential is not what it should be; the text says how and repeats nothing of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientProof:
     """What one token request carries to prove who the client is.
@@ -41,8 +45,8 @@ class ClientAuthentication(Protocol):
     def method(self) -> str:
         """The registered name of the way (RFC 7591 section 2: `token_endpoint_auth_method`)."""
 
-    async def proof(self, token_endpoint: str, *, reread: bool = False) -> ClientProof:
-        """Make the proof for one token request; `reread` asks for the credentials as they are now.
+    async def proof(self, token_endpoint: str) -> ClientProof:
+        """Make the proof for one token request from the credentials as they are now.
 
         Raises:
             TokenUnavailableError: the credentials cannot be read.
@@ -55,8 +59,8 @@ SecretMethod = Literal["client_secret_basic", "client_secret_post"]
 class ClientSecret:
     """Client authentication by a secret: in the Authorization header (basic) or in the form (post).
 
-    `read_secret` gives the secret as it is now. It runs in a worker thread, on first use and when the token endpoint
-    no longer accepts the secret: a rotated one is picked up without a restart.
+    `read_secret` gives the secret as it is now. It runs in a worker thread, once for each token request, so that a
+    rotated secret is picked up without a restart.
     """
 
     def __init__(
@@ -65,17 +69,14 @@ class ClientSecret:
         self.client_id = client_id
         self.method = method
         self._read_secret = read_secret
-        self._secret: str | None = None
 
-    async def proof(self, token_endpoint: str, *, reread: bool = False) -> ClientProof:  # noqa: ARG002 - the same for any
+    async def proof(self, token_endpoint: str) -> ClientProof:  # noqa: ARG002 - the same for any
         """Make the proof for one token request (RFC 6749 section 2.3.1).
 
         Raises:
             TokenUnavailableError: the secret cannot be read.
         """
-        if self._secret is None or reread:
-            self._secret = await read_credential(self._read_secret, "the client secret")
-        secret = self._secret
+        secret = await read_credential(self._read_secret, "the client secret")
         if self.method == "client_secret_post":
             form = {"client_id": self.client_id, "client_secret": secret}
             return ClientProof(secret, form=form, secrets=(secret, quote_plus(secret)))
@@ -91,11 +92,14 @@ async def read_credential(read: Callable[[], _T], name: str) -> _T:
     """Give what `read` gives, read in a worker thread.
 
     Raises:
-        TokenUnavailableError: `read` raised OSError, LookupError or ValueError; the text has `name`, not the value.
+        TokenUnavailableError: `read` raised OSError, LookupError or ValueError; the text has `name`, and of a
+            CredentialError its words.
     """
     try:
         return await asyncio.to_thread(read)
     except OSError as exc:
         raise TokenUnavailableError(f"{name} cannot be read: {exc.strerror or type(exc).__name__}") from exc
-    except (LookupError, ValueError) as exc:
+    except CredentialError as exc:
+        raise TokenUnavailableError(f"{name} is not usable: {exc}") from exc
+    except (LookupError, ValueError) as exc:  # their text may hold the value, so it goes no further
         raise TokenUnavailableError(f"{name} is not usable: {type(exc).__name__}") from None

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-import aiohttp
-import httpx
-
-from shared.auth.endpoint import bounded_body, endpoint_problem
+from shared.auth.endpoint import endpoint_problem
+from shared.auth.exchange import exchange
 from shared.auth.token_response import access_token_from_response
-from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
+from shared.errors import SettingsError, TokenRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
     from shared.auth.access_token import AccessToken
     from shared.auth.client_authentication import ClientAuthentication, ClientProof
-
-_CONNECT_TIMEOUT = 5.0  # seconds
-_HEADERS = {
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",  # a body that unpacks to gigabytes would get around MAX_BODY
-    # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
-    "Connection": "close",
-    "Content-Type": "application/x-www-form-urlencoded",
-}
 
 
 class DiscoveredEndpoint(Protocol):
@@ -95,33 +85,20 @@ class ClientCredentialsGrant:
         except TokenRejectedError as exc:
             if exc.error != "invalid_client":
                 raise
-            rotated = await self._authentication.proof(endpoint, reread=True)
+            rotated = await self._authentication.proof(endpoint)
             if rotated.credential == proof.credential:
                 raise
         return await self._exchange(endpoint, rotated)
 
     async def _exchange(self, endpoint: str, proof: ClientProof) -> AccessToken:
-        try:
-            async with (
-                asyncio.timeout(self._timeout),  # httpx bounds each read, not their sum
-                self._client.stream(
-                    "POST",
-                    endpoint,
-                    content=urlencode(self._form | dict(proof.form)).encode("ascii"),
-                    headers=_HEADERS | dict(proof.headers),
-                    timeout=httpx.Timeout(self._timeout, connect=min(_CONNECT_TIMEOUT, self._timeout)),
-                    auth=None,
-                    follow_redirects=False,
-                ) as response,
-            ):
-                body = await bounded_body(response)
-        except TimeoutError as exc:
-            raise TokenUnavailableError(f"the token endpoint did not answer within {self._timeout:g} s") from exc
-        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-            raise TokenUnavailableError(f"the token endpoint cannot be reached: {exc}") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:
-            # The text of these may repeat what was sent or came. httpx-aiohttp lets aiohttp's errors through.
-            raise TokenUnavailableError(f"the token endpoint does not answer: {type(exc).__name__}") from exc
+        answer = await exchange(
+            self._client,
+            "POST",
+            endpoint,
+            headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
+            content=urlencode(self._form | dict(proof.form)).encode("ascii"),
+            timeout=self._timeout,
+        )
         return access_token_from_response(
-            response.status_code, response.headers, body, now=self._now(), secrets=proof.secrets
+            answer.status, answer.headers, answer.body, now=self._now(), secrets=proof.secrets
         )

@@ -1,16 +1,9 @@
-"""What holds for every endpoint of an authorization server: which address may be trusted, how much of it is read."""
+"""Where secrets may be sent: the rule for the address of a token endpoint or an issuer."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    import httpx
-
-MAX_BODY = 64 * 1024
-"""Bytes: more than any token response or discovery document needs."""
 
 
 def endpoint_problem(url: str) -> str | None:
@@ -42,13 +35,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-async def bounded_body(response: httpx.Response) -> bytes:
-    """Read the body of a response; one of more than MAX_BODY bytes comes back empty, which no caller takes for JSON."""
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return b""
-    return bytes(body)

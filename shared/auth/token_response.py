@@ -37,7 +37,7 @@ def access_token_from_response(
         TokenRejectedError: 400 or 401 with an error of RFC 6749 section 5.2.
         TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
     """
-    document = _json_object(body)
+    document = json_object(body)
     wait = retry_after(headers.get("retry-after"), now)
     code = document.get("error")
     error = safe_words(code, secrets) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
@@ -73,6 +73,15 @@ def access_token_from_json(document: Mapping[str, Any]) -> AccessToken:
     return AccessToken(value, lifetime, _seconds(document.get("refresh_in")))
 
 
+def json_object(body: bytes) -> dict[str, Any]:
+    """Give the JSON object that `body` is, an empty one where it is none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError; RecursionError: nested without end
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 def safe_words(words: object, secrets: Iterable[str] = ()) -> str | None:
     """Give a server's words fit for an error text, None where there are none.
 
@@ -91,14 +100,6 @@ def _redacted(words: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         words = words.replace(secret, "[redacted]")
     return words
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError; RecursionError: nested without end
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _seconds(value: object) -> float | None:

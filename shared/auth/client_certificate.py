@@ -1,0 +1,80 @@
+"""A private key, and its certificate, out of a PEM file."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import PublicKeyAlgorithmOID
+
+from shared.auth.client_authentication import CredentialError
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
+
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}  # RFC 7518 section 3.4
+_MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """The key that signs for a client; `algorithm` is its JWS name (RFC 7518 section 3.1).
+
+    `key_pem` is the key's PEM block; `certificate` belongs to the key, None where the file has the key alone.
+    """
+
+    key: PrivateKey = field(repr=False)
+    key_pem: bytes = field(repr=False)
+    certificate: x509.Certificate | None
+    algorithm: str
+
+    @property
+    def thumbprint(self) -> str | None:
+        """The certificate's SHA-256 in base64url (RFC 7515 section 4.1.8: `x5t#S256`), None without a certificate."""
+        if self.certificate is None:
+            return None
+        return base64.urlsafe_b64encode(self.certificate.fingerprint(SHA256())).rstrip(b"=").decode()
+
+
+def client_certificate_from_pem(pem: bytes) -> ClientCertificate:
+    """Read a PEM file's one private key and, out of any certificates, the one that belongs to it.
+
+    Raises:
+        CredentialError: there is no such key, it is encrypted or too weak, or no certificate belongs to it.
+    """
+    blocks = [(match[1], match[0]) for match in _BLOCK.finditer(pem)]
+    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
+    if len(keys) != 1:
+        raise CredentialError(f"it has {len(keys)} PEM private keys where one is needed")
+    try:
+        key = load_pem_private_key(keys[0], password=None)
+        certificates = [x509.load_pem_x509_certificate(block) for label, block in blocks if label == b"CERTIFICATE"]
+    except TypeError as exc:  # what cryptography raises for a key that needs a password
+        raise CredentialError("its private key is encrypted; it must not be") from exc
+    except ValueError as exc:
+        raise CredentialError("its PEM blocks do not hold what they say") from exc
+    if not isinstance(key, PrivateKey):
+        raise CredentialError(f"its private key is of an unusable kind, {type(key).__name__}")
+    certificate = next((one for one in certificates if one.public_key() == key.public_key()), None)
+    if certificates and certificate is None:
+        raise CredentialError("none of its certificates belongs to its private key")
+    return ClientCertificate(key, keys[0], certificate, _algorithm(key, certificate))
+
+
+def _algorithm(key: PrivateKey, certificate: x509.Certificate | None) -> str:
+    if isinstance(key, Ed25519PrivateKey):
+        return "EdDSA"
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        if key.curve.name not in _CURVES:
+            raise CredentialError(f"its private key is on the curve {key.curve.name}, which JWS has no algorithm for")
+        return _CURVES[key.curve.name]
+    if key.key_size < _MIN_RSA_BITS:
+        raise CredentialError(f"its RSA key has {key.key_size} bits; {_MIN_RSA_BITS} are the least")
+    restricted = certificate is not None and certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+    return "PS256" if restricted else "RS256"
