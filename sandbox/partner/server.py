@@ -1,0 +1,130 @@
+"""Serves the partner on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from sandbox.partner.app import create_app
+from sandbox.partner.wire import PartnerProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+
+    from sandbox.partner.config import PartnerConfig
+    from sandbox.partner.state import Partner
+
+HOST = "127.0.0.1"
+# Seconds for which an idle connection is kept. Longer than clients keep theirs, so that no request meets a closing one.
+_KEEP_ALIVE = 120
+# Connections that may wait to be accepted: a burst must not look like a fault.
+_BACKLOG = 4096
+
+
+class PortInUseError(Exception):
+    """The port cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPartner:
+    """A partner that listens at `base_url` (no final slash)."""
+
+    partner: Partner
+    base_url: str
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which leaves the signals to its caller and ends what is under way when it is stopped."""
+
+    def __init__(self, config: uvicorn.Config, partner: Partner) -> None:
+        super().__init__(config)
+        self._partner = partner
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._partner.end_waits()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def _listener(port: int) -> socket.socket:
+    # asyncio turns Nagle's algorithm off only for sockets that name their protocol, and socket.create_server's do not:
+    # each answer, being written in two parts, would then wait 40 ms for the client's delayed ACK.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise PortInUseError(f"port {port} cannot be had: {exc.strerror}") from exc
+    return listener
+
+
+@asynccontextmanager
+async def running(
+    config: PartnerConfig, port: int = 0, *, clock: Callable[[], float] | None = None
+) -> AsyncIterator[RunningPartner]:
+    """Run the partner in this event loop as long as the context lasts; port 0 takes a free one.
+
+    Raises:
+        PortInUseError: the port cannot be had.
+    """
+    app = create_app(config) if clock is None else create_app(config, clock)
+    partner: Partner = app.state.partner
+    listener = _listener(port)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=PartnerProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            backlog=_BACKLOG,
+        ),
+        partner,
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await server.listening.wait()
+    try:
+        yield RunningPartner(partner, f"http://{HOST}:{listener.getsockname()[1]}")
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def serve(config: PartnerConfig, port: int, *, announce: Callable[[str], None]) -> None:
+    """Run the partner until SIGINT or SIGTERM; `announce` gets its base URL when it listens.
+
+    Raises:
+        PortInUseError: the port cannot be had.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with running(config, port) as partner:
+            announce(partner.base_url)
+            await stop.wait()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
