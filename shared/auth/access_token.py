@@ -12,11 +12,19 @@ class AccessToken:
 
     `expires_in` is its lifetime in seconds from the request, None where the server named none; `refresh_in` the seconds
     after which the server wishes it renewed (Microsoft Entra names it), None where it has no such wish.
+
+    Raises:
+        ValueError: the value cannot stand in a header: it is empty or has more than visible ASCII (RFC 6750 section
+            2.1). HTTP libraries refuse such a header as well, but with the token in the text of the error.
     """
 
     value: str = field(repr=False)
     expires_in: float | None = None
     refresh_in: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.value or not all("!" <= character <= "~" for character in self.value):
+            raise ValueError("an access token is one or more characters of visible ASCII")
 
 
 class TokenGrant(Protocol):

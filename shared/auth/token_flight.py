@@ -1,0 +1,68 @@
+"""One token request under way, which any number of callers wait for and none of them can end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from shared.errors import RelayError, TokenUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from shared.auth.access_token import AccessToken
+    from shared.auth.token_lifetime import HeldToken
+
+
+class TokenFlight:
+    """Runs a token request as a task of its own and calls `land` with itself and the outcome, whatever happens.
+
+    `refused` is the token that the request is to replace, `began_at` the provider's time, `ahead_of` the live token
+    that was there, None where there was none. `landed` is set after `land`, which sets `failure` for those who wait; it
+    stays None where the next flight may do better at once.
+    """
+
+    def __init__(
+        self,
+        request: Coroutine[None, None, AccessToken],
+        land: Callable[[TokenFlight, AccessToken | RelayError], None],
+        *,
+        refused: AccessToken | None,
+        began_at: float,
+        ahead_of: HeldToken | None,
+    ) -> None:
+        self.refused = refused
+        self.began_at = began_at
+        self.ahead_of = ahead_of
+        self.landed = asyncio.Event()
+        self.failure: RelayError | None = None
+        self._land = land
+        # The loop itself keeps no strong reference to a task: the provider holds the flight, the flight the task.
+        self._task = asyncio.create_task(request, name="token request")
+        # A callback, because a task that is cancelled before its first step runs none of its own code.
+        self._task.add_done_callback(self._touch_down)
+
+    async def end(self) -> None:
+        """Cancel the token request and wait until it has landed."""
+        self._task.cancel()
+        await self.landed.wait()
+
+    def _touch_down(self, task: asyncio.Task[AccessToken]) -> None:
+        try:
+            self._land(self, _outcome(task))
+        finally:
+            self.landed.set()
+
+
+def _outcome(task: asyncio.Task[AccessToken]) -> AccessToken | RelayError:
+    """Give what a finished task brought; of an error that is not ours only the type, for its text may hold a secret."""
+    if task.cancelled():
+        return TokenUnavailableError("the token request was cancelled")
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, RelayError):
+        return error
+    failure = TokenUnavailableError(f"the token request failed with {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
