@@ -1,0 +1,100 @@
+"""The package: which files of the project are deployed, and the zip of them, the same bytes for the same files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pathspec import GitIgnoreSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+HOST_JSON = PurePosixPath("host.json")
+# The file that becomes host.json in a package for this durable backend.
+HOST_JSON_OF = {"storage": HOST_JSON, "dts": PurePosixPath("host.dts.json")}
+# What the Core Tools leave out whatever .funcignore says (FileSystemHelpers.GetLocalFiles).
+NEVER_DEPLOYED_FOLDERS = frozenset({".git", ".vscode"})
+NEVER_DEPLOYED_FILES = frozenset({".funcignore", ".gitignore", "local.settings.json", "project.lock.json"})
+# The earliest time that a zip can hold: a file's own time would make every checkout another package.
+TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+# rw-rw-rw- of a regular file, as the Core Tools set it: Azure mounts the package read-only anyway.
+MODE = 0o100666
+UNIX = 3
+
+
+class PackageError(Exception):
+    """The project cannot be packaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a package holds: the content of each file by its path in the package, in the order of the paths."""
+
+    files: Mapping[PurePosixPath, bytes]
+
+    @classmethod
+    def of_project(cls, project: Path, backend: str = "storage") -> Package:
+        """Read the files of `project` that .funcignore leaves; host.json is that of the durable backend.
+
+        Raises:
+            PackageError: there is no .funcignore or no host.json of this backend, or a file is a symbolic link.
+        """
+        contents = {path: (project / path).read_bytes() for path in deployed_paths(project)}
+        host_json = project / HOST_JSON_OF[backend]
+        if not host_json.is_file():
+            raise PackageError(f"{host_json.name} is missing: it is host.json for the durable backend {backend!r}")
+        contents[HOST_JSON] = host_json.read_bytes()
+        return cls({path: contents[path] for path in sorted(contents)})
+
+    def write_zip(self, target: Path) -> None:
+        """Write the zip. Nothing in it depends on the machine, the time or the version of a compressor."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+            for path, content in self.files.items():
+                entry = zipfile.ZipInfo(str(path), TIMESTAMP)
+                entry.create_system = UNIX
+                entry.external_attr = MODE << 16
+                archive.writestr(entry, content)
+
+    def write_folder(self, target: Path) -> None:
+        """Write the files below `target`, which is emptied first."""
+        if target.exists():
+            shutil.rmtree(target)
+        for path, content in self.files.items():
+            file = target / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+def deployed_paths(project: Path) -> list[PurePosixPath]:
+    """Give the paths, relative to `project`, that .funcignore leaves, sorted.
+
+    Raises:
+        PackageError: there is no .funcignore, or a file is a symbolic link.
+    """
+    ignore_file = project / ".funcignore"
+    if not ignore_file.is_file():
+        raise PackageError(f"{ignore_file} is missing: it says what is not deployed")
+    ignored = GitIgnoreSpec.from_lines(ignore_file.read_text(encoding="utf-8").splitlines())
+    return sorted(_walk(project, ignored))
+
+
+def _walk(project: Path, ignored: GitIgnoreSpec) -> Iterator[PurePosixPath]:
+    for folder, folders, files in os.walk(project):
+        here = PurePosixPath(Path(folder).relative_to(project).as_posix())
+        # os.walk goes into those that are left in the list: an ignored folder may hold a whole environment.
+        folders[:] = [
+            name for name in folders if name not in NEVER_DEPLOYED_FOLDERS and not ignored.match_file(f"{here / name}/")
+        ]
+        for name in files:
+            path = here / name
+            if name in NEVER_DEPLOYED_FILES or ignored.match_file(str(path)):
+                continue
+            if (project / path).is_symlink():
+                raise PackageError(f"{path} is a symbolic link: a package holds files only")
+            yield path
