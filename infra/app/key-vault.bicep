@@ -1,0 +1,69 @@
+// The key vault with the app's secrets. App settings hold references to them, never the secrets.
+
+@minLength(3)
+@maxLength(24)
+@description('Name of the key vault.')
+param name string
+@description('Azure region.')
+param location string
+@description('Tags of the resource.')
+param tags object
+@description('Refuse the public network: the private endpoint is the only way in.')
+param isPrivate bool
+@secure()
+@description('The client secret for the partner\'s token endpoint; "key-vault" where it is stored already, empty for none.')
+param businessApiClientSecret string
+@secure()
+@description('URL of the token store, with its password; "key-vault" where it is stored already, empty for none.')
+param tokenStoreUrl string
+@secure()
+@description('Key that tokens are encrypted with in the token store; "key-vault" where it is stored already, empty for none.')
+param tokenStoreKey string
+
+// Someone who deploys again without the secret at hand says "key-vault": the reference stays, nothing is written.
+var notToStore = ['', 'key-vault']
+
+resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    tenantId: tenant().tenantId
+    sku: { family: 'A', name: 'standard' }
+    enableRbacAuthorization: true
+    enableSoftDelete: true
+    softDeleteRetentionInDays: 7
+    publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
+    networkAcls: {
+      defaultAction: isPrivate ? 'Deny' : 'Allow'
+      // Azure Resource Manager, which writes the secrets below, is one of these services.
+      bypass: 'AzureServices'
+    }
+  }
+}
+
+resource clientSecret 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!contains(notToStore, businessApiClientSecret)) {
+  parent: vault
+  name: 'business-api-client-secret'
+  properties: { value: businessApiClientSecret, contentType: 'BUSINESS_API_CLIENT_SECRET' }
+}
+
+resource storeUrl 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!contains(notToStore, tokenStoreUrl)) {
+  parent: vault
+  name: 'token-store-url'
+  properties: { value: tokenStoreUrl, contentType: 'TOKEN_STORE_URL' }
+}
+
+resource storeKey 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!contains(notToStore, tokenStoreKey)) {
+  parent: vault
+  name: 'token-store-key'
+  properties: { value: tokenStoreKey, contentType: 'TOKEN_STORE_KEY' }
+}
+
+// A reference without a version follows a rotated secret within a day, at once when the app is restarted.
+var reference = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/'
+
+output name string = vault.name
+output businessApiClientSecretReference string = empty(businessApiClientSecret) ? '' : '${reference}${clientSecret.name})'
+output tokenStoreUrlReference string = empty(tokenStoreUrl) ? '' : '${reference}${storeUrl.name})'
+output tokenStoreKeyReference string = empty(tokenStoreKey) ? '' : '${reference}${storeKey.name})'
