@@ -56,9 +56,9 @@ class NegativeCache:
         self.hold(failure, max(min(now + step, latest), now + floor))
 
     def hold(self, failure: RelayError, until: float) -> None:
-        """Answer with this failure until then."""
+        """Answer with this failure until then, or longer if token requests are held back for longer already."""
         self._failure = failure
-        self._until = until
+        self._until = max(self._until, until)
 
     def clear(self) -> None:
         """Forget the failure: a token request has succeeded."""

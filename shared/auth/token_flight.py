@@ -10,30 +10,27 @@ from shared.errors import RelayError, TokenUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from shared.auth.access_token import AccessToken
     from shared.auth.token_lifetime import HeldToken
 
 
 class TokenFlight:
     """Runs a token request as a task of its own and calls `land` with itself and the outcome, whatever happens.
 
-    `refused` is the token that the request is to replace, `began_at` the provider's time, `ahead_of` the live token
-    that was there, None where there was none. `landed` is set after `land`, which sets `failure` for those who wait; it
-    stays None where the next flight may do better at once.
+    `ahead_of` is the live token that was there when it began, None where there was none; `refused` are the values known
+    to be refused by then. `landed` is set after `land`, which sets `failure` for those who wait; it stays None where
+    the next flight may do better at once.
     """
 
     def __init__(
         self,
-        request: Coroutine[None, None, AccessToken],
-        land: Callable[[TokenFlight, AccessToken | RelayError], None],
+        request: Coroutine[None, None, HeldToken],
+        land: Callable[[TokenFlight, HeldToken | RelayError], None],
         *,
-        refused: AccessToken | None,
-        began_at: float,
         ahead_of: HeldToken | None,
+        refused: frozenset[str],
     ) -> None:
-        self.refused = refused
-        self.began_at = began_at
         self.ahead_of = ahead_of
+        self.refused = refused
         self.landed = asyncio.Event()
         self.failure: RelayError | None = None
         self._land = land
@@ -47,14 +44,12 @@ class TokenFlight:
         self._task.cancel()
         await self.landed.wait()
 
-    def _touch_down(self, task: asyncio.Task[AccessToken]) -> None:
-        try:
-            self._land(self, _outcome(task))
-        finally:
-            self.landed.set()
+    def _touch_down(self, task: asyncio.Task[HeldToken]) -> None:
+        self._land(self, _outcome(task))
+        self.landed.set()
 
 
-def _outcome(task: asyncio.Task[AccessToken]) -> AccessToken | RelayError:
+def _outcome(task: asyncio.Task[HeldToken]) -> HeldToken | RelayError:
     """Give what a finished task brought; of an error that is not ours only the type, for its text may hold a secret."""
     if task.cancelled():
         return TokenUnavailableError("the token request was cancelled")

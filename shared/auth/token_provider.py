@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from shared.auth.backoff import Backoff, NegativeCache
 from shared.auth.refused_tokens import RefusedTokens
 from shared.auth.token_flight import TokenFlight
-from shared.auth.token_lifetime import hold
+from shared.auth.token_request import TokenRequest
 from shared.errors import RelayError, TokenUnavailableError
 from shared.telemetry import CLIENT, TOKEN_TIME_TO_EXPIRY, Telemetry, process_telemetry
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from shared.auth.token_lifetime import HeldToken
 
 logger = logging.getLogger(__name__)
-
-# So many refusals of fresh tokens in a row are answered at once; then the API has another problem than its token.
-_FREE_RENEWALS = 2
 
 
 class TokenProvider:
@@ -51,16 +48,12 @@ class TokenProvider:
         jitter: Callable[[], float] = random.random,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self._grant = grant
         self._client = client
-        self._leeway = leeway
-        self._default_lifetime = default_lifetime
-        self._request_timeout = request_timeout
-        self._backoff = Backoff() if backoff is None else backoff
         self._clock = clock
-        self._jitter = jitter
-        self._telemetry = process_telemetry() if telemetry is None else telemetry
-        self._counts = self._telemetry.token_counts(client)
+        self._telemetry = telemetry = process_telemetry() if telemetry is None else telemetry
+        self._counts = telemetry.token_counts(client)
+        self._request = TokenRequest(grant, client, request_timeout, leeway, default_lifetime, jitter, telemetry)
+        self._backoff = Backoff() if backoff is None else backoff
         self._negative_cache = NegativeCache(self._backoff)
         self._refused = RefusedTokens(fresh_for=self._backoff.maximum)
         self._held: HeldToken | None = None
@@ -107,14 +100,13 @@ class TokenProvider:
         """Note that the API has refused this token: it is not given out again for as long as it would have lived."""
         now, held = self._clock(), self._held
         if held is None or held.token.value != refused.value:
-            self._refused.add(refused, now, now + self._default_lifetime)
+            self._refused.add(refused, now, now + self._request.default_lifetime)
             if held is None:
                 self._refused.to_replace = refused
             return
         self._held = None
-        self._refused.add_held(held, now)
-        too_many = self._refused.fresh_in_a_row - _FREE_RENEWALS
-        if too_many > 0:
+        too_many = self._refused.add_held(held, now)
+        if too_many:
             failure = TokenUnavailableError("the API refuses fresh access tokens as well")
             self._negative_cache.hold(failure, now + self._backoff.step(too_many))
 
@@ -144,59 +136,41 @@ class TokenProvider:
 
     def _obstacle(self, now: float) -> RelayError | None:
         """Give the reason why no token request may begin now, None where one may."""
-        return (
-            TokenUnavailableError("the token provider is closed") if self._closed else self._negative_cache.answer(now)
-        )
+        if self._closed:
+            return TokenUnavailableError("the token provider is closed")
+        return self._negative_cache.answer(now)
 
     def _begin(self, now: float) -> TokenFlight:
         self._check_loop()
         self._counts.requested += 1
-        refused, held = self._refused.to_replace, self._held
+        held = self._held
         self._flight = TokenFlight(
-            self._request(refused),
+            self._request.send(self._refused.to_replace, now),
             self._land,
-            refused=refused,
-            began_at=now,
             ahead_of=held if held is not None and now < held.expires_at else None,
+            refused=self._refused.values(now),
         )
         return self._flight
 
-    async def _request(self, refused: AccessToken | None) -> AccessToken:
-        with self._telemetry.token_request(self._client):
-            try:
-                async with asyncio.timeout(self._request_timeout):
-                    return await self._grant.request_token(refused)
-            except TimeoutError as exc:
-                reason = f"the token endpoint did not answer within {self._request_timeout:g} s"
-                raise TokenUnavailableError(reason) from exc
-
-    def _land(self, flight: TokenFlight, outcome: AccessToken | RelayError) -> None:
+    def _land(self, flight: TokenFlight, outcome: HeldToken | RelayError) -> None:
         self._flight = None
         now = self._clock()
         if isinstance(outcome, RelayError):
             self._fail(flight, outcome, now)
-            return
-        held = hold(
-            outcome,
-            flight.began_at,
-            leeway=self._leeway,
-            default_lifetime=self._default_lifetime,
-            jitter=self._jitter(),
-        )
-        if not now < held.expires_at:
+        elif not now < outcome.expires_at:
             self._fail(flight, TokenUnavailableError("the access token had expired when it arrived"), now)
-        elif self._refused.has(outcome, now):
-            informed = flight.refused is self._refused.to_replace
-            self._refused.to_replace = outcome
-            if informed:  # else the refusal came while the flight was under way: another one may begin at once
-                self._fail(flight, TokenUnavailableError("the token endpoint answers with a refused token again"), now)
+        elif outcome.token.value not in self._refused.values(now):
+            self._take(outcome, now)
         else:
-            self._take(flight, held, now)
+            self._refused.to_replace = outcome.token
+            # Refused while the flight was under way: nobody has failed yet, and the next flight knows.
+            if outcome.token.value in flight.refused:
+                self._fail(flight, TokenUnavailableError("the token endpoint answers with a refused token again"), now)
 
-    def _take(self, flight: TokenFlight, held: HeldToken, now: float) -> None:
+    def _take(self, held: HeldToken, now: float) -> None:
         if self._held is not None:
             self._telemetry.record(TOKEN_TIME_TO_EXPIRY, max(0.0, self._held.expires_at - now), {CLIENT: self._client})
-        if flight.refused is not None:
+        if self._refused.to_replace is not None:
             self._counts.renewed_after_refusal += 1
             logger.info("access token renewed after a refusal", extra={"client": self._client})
         self._held = held
@@ -211,7 +185,8 @@ class TokenProvider:
         else:
             # Nobody has been failed yet: who needs a token when the old one has expired gets a try of its own.
             self._negative_cache.add(failure, now, latest=flight.ahead_of.expires_at)
-        logger.warning("token request failed", extra={"client": self._client, "reason": str(failure)})
+        if not self._closed:
+            logger.warning("token request failed", extra={"client": self._client, "reason": str(failure)})
 
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()
