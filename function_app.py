@@ -5,14 +5,21 @@ No authentication of the host is configured: `/admin` and the function keys stay
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from shared.container import container
-from shared.delivery import activities, orchestrators, routes
+from shared.delivery import activities, batch_activity, batch_orchestrator, orchestrators, purge, routes
 from shared.delivery.exchange import Reply, Request
+
+FINISHED = [
+    df.OrchestrationRuntimeStatus.Completed,
+    df.OrchestrationRuntimeStatus.Failed,
+    df.OrchestrationRuntimeStatus.Terminated,
+]
 
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -23,6 +30,22 @@ app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 async def post_business_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """POST /api/businesses: take a business and start its delivery."""
     return _response(await routes.post_business(_request(req), client, container.settings))
+
+
+@app.function_name("PostBatchRoute")
+@app.route(route="businesses/batch", methods=["POST"])
+@app.durable_client_input(client_name="client")
+async def post_batch_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """POST /api/businesses/batch: take a batch of businesses and start its delivery."""
+    return _response(await routes.post_batch(_request(req), client, container.settings))
+
+
+@app.function_name("RedeliverBatchRoute")
+@app.route(route="batches/{id}/redeliver", methods=["POST"])
+@app.durable_client_input(client_name="client")
+async def redeliver_batch_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """POST /api/batches/{id}/redeliver: start a batch with what a finished one has left undelivered."""
+    return _response(await routes.redeliver_batch(_request(req), client, container.settings))
 
 
 @app.function_name("GetBusinessRoute")
@@ -57,7 +80,32 @@ def deliver_business(context: df.DurableOrchestrationContext) -> Any:  # noqa: A
 @app.activity_trigger(input_name="attempt")
 async def post_business(attempt: dict) -> dict:  # type: ignore[type-arg]  # the worker cannot index generic annotations
     """Activity: make one attempt at delivering a business."""
-    return await activities.post_business(attempt, container.business_api)
+    return await activities.post_business(attempt, container.business_api, container.gate)
+
+
+@app.function_name("DeliverBatch")
+@app.orchestration_trigger(context_name="context")
+def deliver_batch(context: df.DurableOrchestrationContext) -> Any:  # noqa: ANN401, a generator that the SDK drives
+    """Orchestrator: deliver a batch of businesses."""
+    return batch_orchestrator.deliver_batch(context)
+
+
+@app.function_name("PostBusinesses")
+@app.activity_trigger(input_name="order")
+@app.durable_client_input(client_name="client")
+async def post_businesses(order: dict, client: df.DurableOrchestrationClient) -> dict:  # type: ignore[type-arg]  # the worker cannot index generic annotations
+    """Activity: make one attempt at delivering each record of a chunk of a batch."""
+    return await batch_activity.post_businesses(
+        order, client, container.batches, container.business_api, container.gate
+    )
+
+
+@app.function_name("PurgeHistory")
+@app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
+@app.durable_client_input(client_name="client")
+async def purge_history(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:  # noqa: ARG001, a trigger has its parameter
+    """Every night: purge the history of deliveries that finished long ago."""
+    await purge.purge_history(client, container.settings().delivery.history_days, FINISHED, datetime.now(UTC))
 
 
 def _request(req: func.HttpRequest) -> Request:

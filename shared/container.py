@@ -16,6 +16,8 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from shared.delivery.batch_activity import BatchRecords
+from shared.delivery.partner_gate import PartnerGate
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Container:
     """Makes and keeps what the app needs, from the settings in `environ`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        self.gate = PartnerGate()
+        self.batches = BatchRecords()
         self._environ = environ
         self._settings: dict[str, Settings] = {}
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Client]]] = (

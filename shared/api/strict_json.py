@@ -31,8 +31,8 @@ class JsonError(ValueError):
         self.fault = Fault("", detail)
 
 
-def decode(text: bytes) -> object:
-    """Give the value of a JSON text in UTF-8.
+def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
+    """Give the value of a JSON text in UTF-8, nested at most `depth` levels deep.
 
     Raises:
         JsonError: the text breaks a rule of this module.
@@ -49,9 +49,9 @@ def decode(text: bytes) -> object:
     except json.JSONDecodeError as exc:
         raise JsonError(f"is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})") from None
     except RecursionError:
-        raise JsonError(f"is nested deeper than {MAX_DEPTH} levels") from None
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
-        raise JsonError(f"is nested deeper than {MAX_DEPTH} levels")
+        raise JsonError(f"is nested deeper than {depth} levels") from None
+    if text.count(b"{") + text.count(b"[") > depth and _is_deeper(value, depth):
+        raise JsonError(f"is nested deeper than {depth} levels")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.api.business import Business
 from shared.delivery.attempt import Attempt
@@ -20,9 +20,12 @@ from shared.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from shared.api.business_api import BusinessApi
+    from shared.delivery.partner_gate import PartnerGate
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -31,47 +34,55 @@ logger = logging.getLogger(__name__)
 _running: set[asyncio.Task[Any] | None] = set()
 
 
+async def keep_running(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, and hold a reference to the running task until it is done."""
+    task = asyncio.current_task()
+    _running.add(task)
+    try:
+        return await work
+    finally:
+        _running.discard(task)
+
+
 async def post_business(
     attempt: Mapping[str, Any],
     business_api: Callable[[], Awaitable[BusinessApi]],
+    gate: PartnerGate,
 ) -> dict[str, Any]:
     """Make one attempt at a delivery; give its outcome.
 
     Every expected failure is an outcome: an exception is a defect, and fails the orchestration.
     """
-    task = asyncio.current_task()
-    _running.add(task)
-    try:
-        return (await _attempt(Attempt.from_json(attempt), business_api)).to_json()
-    finally:
-        _running.discard(task)
+    return (await keep_running(make_attempt(Attempt.from_json(attempt), business_api, gate))).to_json()
 
 
-async def _attempt(attempt: Attempt, business_api: Callable[[], Awaitable[BusinessApi]]) -> Outcome:
-    """Make one attempt, and log what came of it."""
+async def make_attempt(
+    attempt: Attempt,
+    business_api: Callable[[], Awaitable[BusinessApi]],
+    gate: PartnerGate,
+) -> Outcome:
+    """Make one attempt, unless the gate holds it back, and log what came of it."""
     external_id = str(attempt.business.get("externalId"))
+    wait = await gate.admit()
+    if wait:
+        reason = f"The partner is in trouble and was not asked; it will be in {wait:.1f} s"
+        return _logged(attempt, Outcome("deferred", external_id, reason=reason, retry_after=wait))
+    lesson: Outcome | None = None
     try:
-        outcome = await _deliver(await business_api(), Business.from_json(attempt.business), attempt)
-    except (SettingsError, ApiConnectError) as exc:
-        outcome = Outcome("deferred", external_id, reason=str(exc))
+        lesson = outcome = await _deliver(await business_api(), Business.from_json(attempt.business), attempt)
+    except ApiConnectError as exc:
+        lesson = outcome = Outcome("deferred", external_id, reason=str(exc))
     except ApiInterruptedError as exc:
-        outcome = Outcome("deferred", external_id, reason=str(exc), is_uncertain=True)
+        lesson = outcome = Outcome("deferred", external_id, reason=str(exc), is_uncertain=True)
+    except SettingsError as exc:
+        outcome = Outcome("deferred", external_id, reason=str(exc))
     except TokenUnavailableError as exc:
         outcome = Outcome("deferred", external_id, reason=str(exc), retry_after=exc.retry_after)
     except (TokenRejectedError, InvalidBusinessError) as exc:
         outcome = Outcome("rejected", external_id, reason=str(exc))
-    fields = {
-        "instance_id": attempt.instance_id,
-        "external_id": external_id,
-        "attempt": attempt.number,
-        "outcome": outcome.kind,
-        "status": outcome.status,
-        "reason": outcome.reason,
-    }
-    logger.log(
-        logging.INFO if outcome.kind in {"created", "exists"} else logging.WARNING, "delivery attempt", extra=fields
-    )
-    return outcome
+    finally:
+        gate.learn(lesson)
+    return _logged(attempt, outcome)
 
 
 async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Outcome:
@@ -87,4 +98,18 @@ async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Ou
         found = judge_look_up(business, await api.get_business(business.external_id))
         if found is not None and found.kind == "exists":
             return found
+    return outcome
+
+
+def _logged(attempt: Attempt, outcome: Outcome) -> Outcome:
+    fields = {
+        "instance_id": attempt.instance_id,
+        "external_id": outcome.external_id,
+        "attempt": attempt.number,
+        "outcome": outcome.kind,
+        "status": outcome.status,
+        "reason": outcome.reason,
+    }
+    is_done = outcome.kind in {"created", "exists"}
+    logger.log(logging.INFO if is_done else logging.WARNING, "delivery attempt", extra=fields)
     return outcome

@@ -7,8 +7,8 @@ logging. Change them as docs/operations.md says: instances in flight replay thei
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from shared.delivery.attempt import Attempt
 from shared.delivery.outcome import Outcome
@@ -18,31 +18,9 @@ from shared.errors import DeliveryError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from shared.delivery.orchestration_context import OrchestrationContext
+
 POST_BUSINESS = "PostBusiness"
-
-
-class OrchestrationContext(Protocol):
-    """What the orchestrators use of `DurableOrchestrationContext`."""
-
-    @property
-    def instance_id(self) -> str:
-        """The orchestration's instance id."""
-
-    @property
-    def current_utc_datetime(self) -> datetime:
-        """The time, the same at every replay."""
-
-    def get_input(self) -> Any:  # noqa: ANN401, it is any JSON
-        """Give the orchestration's input."""
-
-    def call_activity(self, name: str, input_: Any) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
-        """Schedule an activity."""
-
-    def create_timer(self, fire_at: datetime) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
-        """Schedule a durable timer."""
-
-    def set_custom_status(self, status: Any) -> None:  # noqa: ANN401, it is any JSON
-        """Show a status to those who watch."""
 
 
 def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:

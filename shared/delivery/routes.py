@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from shared.delivery import intake
-from shared.delivery.durable_client import accepted, start_once, wait_until_finished
+from shared.api.business import Business
+from shared.delivery import batch_intake, intake
+from shared.delivery.durable_client import accepted, find, start_once, wait_until_finished
 from shared.delivery.exchange import Reply
 from shared.delivery.preference import preferred_wait
 from shared.delivery.problem import ProblemError, problem
+from shared.delivery.redelivery import redelivery_id, undelivered
 from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,
@@ -22,7 +25,7 @@ from shared.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from shared.api.business_api import BusinessApi
     from shared.api.responses import ApiResponse
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DELIVER_BUSINESS = "DeliverBusiness"
+DELIVER_BATCH = "DeliverBatch"
+# Durable's ids may be more, but these cannot break out of the URL into which its SDK puts them.
+INSTANCE_ID = re.compile(r"[A-Za-z0-9_@:.-]{1,100}")
 
 
 async def post_business(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
@@ -40,17 +46,42 @@ async def post_business(request: Request, client: DurableClient, settings: Calla
     try:
         business = intake.read_business(request)
         instance_id = intake.instance_id(request)
-        delivery = settings().delivery
-        input_ = {"business": business.to_json(), **_terms(delivery)}
-        await start_once(client, DELIVER_BUSINESS, instance_id, input_)
-        logger.info("delivery accepted", extra={"instance_id": instance_id, "external_id": business.external_id})
-        wait = preferred_wait(request.headers)
-        finished = await wait_until_finished(client, instance_id, wait) if wait else None
+        input_ = {"business": business.to_json(), **_terms(settings().delivery)}
+        return await _deliver(request, client, DELIVER_BUSINESS, instance_id, input_)
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
         return _settings_problem(exc)
-    return _result(finished) if finished else accepted(client, request, instance_id)
+
+
+async def post_batch(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
+    """Take a batch of businesses, and start its delivery, as `post_business` does for one."""
+    try:
+        businesses = batch_intake.read_batch(request)
+        instance_id = intake.instance_id(request)
+        input_ = {**batch_intake.batch_input(businesses), **_batch_terms(settings())}
+        return await _deliver(request, client, DELIVER_BATCH, instance_id, input_)
+    except ProblemError as exc:
+        return exc.reply
+    except SettingsError as exc:
+        return _settings_problem(exc)
+
+
+async def redeliver_batch(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
+    """Start a batch with the records that a finished batch has left undelivered; asking again starts nothing new."""
+    try:
+        batch_id = request.params["id"]
+        batch = await find(client, batch_id, show_input=True) if INSTANCE_ID.fullmatch(batch_id) else None
+        if batch is None:
+            return problem(404, "There is no batch with this id.")
+        businesses = [Business.from_json(record) for record in undelivered(batch)]
+        # Some of them may have reached the partner all the same.
+        input_ = {**batch_intake.batch_input(businesses), **_batch_terms(settings()), "lookUp": "always"}
+        return await _deliver(request, client, DELIVER_BATCH, redelivery_id(batch_id), input_)
+    except ProblemError as exc:
+        return exc.reply
+    except SettingsError as exc:
+        return _settings_problem(exc)
 
 
 async def get_business(request: Request, business_api: Callable[[], Awaitable[BusinessApi]]) -> Reply:
@@ -104,6 +135,27 @@ async def get_deep_health(check_token: Callable[[], Awaitable[None]]) -> Reply:
 def _terms(delivery: DeliverySettings) -> dict[str, object]:
     """Give the terms of a delivery: an orchestrator may not read settings, and keeps those it began with."""
     return {"retry": delivery.retry.to_json(), "lookUp": delivery.look_up}
+
+
+def _batch_terms(settings: Settings) -> dict[str, object]:
+    """Give the terms of a batch: no more chunks at a time than there are connections for."""
+    chunk = settings.delivery.chunk
+    return {**_terms(settings.delivery), "chunk": chunk, "parallel": max(1, settings.max_connections // chunk)}
+
+
+async def _deliver(
+    request: Request,
+    client: DurableClient,
+    orchestrator: str,
+    instance_id: str,
+    input_: Mapping[str, object],
+) -> Reply:
+    """Start a delivery unless it is there already, and wait for its result as long as the caller would."""
+    await start_once(client, orchestrator, instance_id, input_)
+    logger.info("delivery accepted", extra={"instance_id": instance_id, "orchestrator": orchestrator})
+    wait = preferred_wait(request.headers)
+    finished = await wait_until_finished(client, instance_id, wait) if wait else None
+    return _result(finished) if finished else accepted(client, request, instance_id)
 
 
 def _result(instance: Instance) -> Reply:

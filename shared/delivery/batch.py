@@ -1,0 +1,124 @@
+"""A batch's books: which of its records are delivered, rejected, being posted or still to come. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from shared.delivery.index_ranges import to_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that will not be delivered: its index in the batch, and why."""
+
+    index: int
+    external_id: str
+    reason: str
+    status: int | None = None
+
+    @classmethod
+    def from_json(cls, rejection: Mapping[str, Any]) -> Rejection:
+        """Read what `to_json` wrote, also in an older version of this app."""
+        return cls(rejection["index"], rejection["externalId"], rejection["reason"], rejection.get("status"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a plain object for a durable boundary."""
+        status = {} if self.status is None else {"status": self.status}
+        return {"index": self.index, "externalId": self.external_id, **status, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What came of one chunk: indices, and the rejections. `retry_after` is the longest wish in seconds, if any.
+
+    `uncertain` are those of the deferred that the partner may have stored all the same; `reason` is one of theirs.
+    """
+
+    created: Sequence[int] = ()
+    exists: Sequence[int] = ()
+    rejected: Sequence[Rejection] = ()
+    deferred: Sequence[int] = ()
+    uncertain: Sequence[int] = ()
+    retry_after: float | None = None
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, result: Mapping[str, Any]) -> ChunkResult:
+        """Read what `to_json` wrote, also in an older version of this app."""
+        return cls(
+            created=result.get("created", ()),
+            exists=result.get("exists", ()),
+            rejected=[Rejection.from_json(rejection) for rejection in result.get("rejected", ())],
+            deferred=result.get("deferred", ()),
+            uncertain=result.get("uncertain", ()),
+            retry_after=result.get("retryAfter"),
+            reason=result.get("reason"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a plain object for a durable boundary, without the members that say nothing."""
+        result = {
+            "created": list(self.created),
+            "exists": list(self.exists),
+            "rejected": [rejection.to_json() for rejection in self.rejected],
+            "deferred": list(self.deferred),
+            "uncertain": list(self.uncertain),
+            "retryAfter": self.retry_after,
+            "reason": self.reason,
+        }
+        return {name: value for name, value in result.items() if value not in ([], None)}
+
+
+@dataclass(slots=True)
+class BatchBooks:
+    """The books of one batch of `total` records; `to_look_up` are those to look up before they are posted again."""
+
+    total: int
+    to_look_up: set[int]
+    created: set[int] = field(default_factory=set)
+    exists: set[int] = field(default_factory=set)
+    rejected: dict[int, Rejection] = field(default_factory=dict)
+
+    def enter(self, result: ChunkResult) -> None:
+        """Enter what came of a chunk."""
+        self.created.update(result.created)
+        self.exists.update(result.exists)
+        self.rejected.update((rejection.index, rejection) for rejection in result.rejected)
+        self.to_look_up.update(result.uncertain)
+
+    def pending(self) -> list[int]:
+        """Give the records of which nothing final is known, in order."""
+        done = self.created | self.exists | self.rejected.keys()
+        return [index for index in range(self.total) if index not in done]
+
+    def counts(self) -> dict[str, int]:
+        """Count the records by what came of them."""
+        created, exists, rejected = len(self.created), len(self.exists), len(self.rejected)
+        deferred = self.total - created - exists - rejected
+        return {
+            "total": self.total,
+            "created": created,
+            "exists": exists,
+            "rejected": rejected,
+            "deferred": deferred,
+        }
+
+    def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
+        """Give the custom status: the counts, and which records are delivered, rejected and just being posted.
+
+        A terminated batch is left with it: what is `posting` then may or may not have reached the partner.
+        """
+        ranges = {
+            "delivered": to_ranges(self.created | self.exists),
+            "rejectedRecords": to_ranges(self.rejected),
+            "posting": to_ranges(posting),
+        }
+        return self.counts() | {name: text for name, text in ranges.items() if text}
+
+    def result(self) -> dict[str, Any]:
+        """Give the batch's output: the counts, and every rejected record."""
+        return self.counts() | {"rejections": [self.rejected[index].to_json() for index in sorted(self.rejected)]}

@@ -1,0 +1,107 @@
+"""The activity that posts a chunk of a batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from shared.delivery.activities import keep_running, make_attempt
+from shared.delivery.attempt import Attempt
+from shared.delivery.batch import ChunkResult, Rejection
+from shared.delivery.durable_client import find
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from shared.api.business_api import BusinessApi
+    from shared.delivery.durable_client import DurableClient
+    from shared.delivery.outcome import Outcome
+    from shared.delivery.partner_gate import PartnerGate
+
+# A batch's output has every rejection: so many characters of each reason are kept.
+MAX_REASON = 400
+
+
+class BatchRecords:
+    """The records of the batches that this process works on, read from their orchestrations' inputs, each once.
+
+    Keeps the `most` batches used last, of at most 1 MiB each. They are kept by the digest of their records: after a
+    purge an old instance id may stand for new ones.
+    """
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Sequence[Mapping[str, Any]]]] = OrderedDict()
+
+    async def of(self, instance_id: str, digest: str, client: DurableClient) -> Sequence[Mapping[str, Any]]:
+        """Give the records of a batch; concurrent callers read them once.
+
+        Raises:
+            LookupError: there is no such batch.
+        """
+        key = instance_id, digest
+        task = self._batches.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._batches[key] = asyncio.create_task(_read(instance_id, client))
+        self._batches.move_to_end(key)
+        while len(self._batches) > self._most:
+            self._batches.popitem(last=False)
+        return await asyncio.shield(task)
+
+
+async def _read(instance_id: str, client: DurableClient) -> Sequence[Mapping[str, Any]]:
+    instance = await find(client, instance_id, show_input=True)
+    if instance is None or not isinstance(instance.input, dict):
+        raise LookupError(f"There is no batch with the instance id {instance_id}")
+    records: Sequence[Mapping[str, Any]] = instance.input["businesses"]
+    return records
+
+
+async def post_businesses(
+    order: Mapping[str, Any],
+    client: DurableClient,
+    batches: BatchRecords,
+    business_api: Callable[[], Awaitable[BusinessApi]],
+    gate: PartnerGate,
+) -> dict[str, Any]:
+    """Make one attempt at each record of a chunk, all at once; give what came of them.
+
+    `order` is `{"instanceId", "digest", "attempt", "records": [[index, look up?], …]}`.
+    """
+
+    async def post() -> ChunkResult:
+        instance_id: str = order["instanceId"]
+        businesses = await batches.of(instance_id, order["digest"], client)
+        indices = [index for index, _ in order["records"]]
+        attempts = [
+            Attempt(businesses[index], instance_id, f"{instance_id}-{index}", order.get("attempt", 1), look_up)
+            for index, look_up in order["records"]
+        ]
+        outcomes = await asyncio.gather(*(make_attempt(attempt, business_api, gate) for attempt in attempts))
+        return _summary(dict(zip(indices, outcomes, strict=True)))
+
+    return (await keep_running(post())).to_json()
+
+
+def _summary(outcomes: Mapping[int, Outcome]) -> ChunkResult:
+    def of(kind: str) -> list[int]:
+        return [index for index, outcome in outcomes.items() if outcome.kind == kind]
+
+    deferred = of("deferred")
+    wishes = [outcomes[index].retry_after for index in deferred]
+    return ChunkResult(
+        created=of("created"),
+        exists=of("exists"),
+        rejected=[_rejection(index, outcomes[index]) for index in of("rejected")],
+        deferred=deferred,
+        uncertain=[index for index in deferred if outcomes[index].is_uncertain],
+        retry_after=max((wish for wish in wishes if wish is not None), default=None),
+        reason=next((outcomes[index].reason for index in deferred), None),
+    )
+
+
+def _rejection(index: int, outcome: Outcome) -> Rejection:
+    reason = outcome.reason or outcome.kind
+    short = reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+    return Rejection(index, outcome.external_id, short, outcome.status)
