@@ -9,6 +9,7 @@ import msgspec
 
 from shared.api import strict_json
 from shared.api.business import MAX_BYTES, Business
+from shared.delivery.custom_object import custom_object_fault
 from shared.delivery.intake import check_media_type, check_size
 from shared.delivery.problem import ProblemError, problem
 from shared.errors import Fault, InvalidBusinessError
@@ -94,6 +95,8 @@ def _check(values: Iterable[object]) -> tuple[list[Business], list[Fault]]:
         size = len(business.encode())
         if size > MAX_BYTES:
             faults.append(Fault(f"/{index}", f"has {size} bytes, more than the {MAX_BYTES} allowed"))
+        if fault := custom_object_fault(business.to_json()):
+            faults.append(Fault(f"/{index}{fault.pointer}", fault.detail))
         earlier = first.setdefault(business.external_id, index)
         if earlier != index:
             faults.append(Fault(f"/{index}/externalId", f"is the same as that of record {earlier}"))

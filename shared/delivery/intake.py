@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.api import strict_json
 from shared.api.business import MAX_BYTES, Business
+from shared.delivery.custom_object import custom_object_fault
 from shared.delivery.problem import ProblemError, problem
 from shared.errors import Fault, InvalidBusinessError
 
@@ -32,11 +33,14 @@ def read_business(request: Request) -> Business:
     check_media_type(request, ["application/json"])
     check_size(request, MAX_BYTES)
     try:
-        return Business.from_json(strict_json.decode(request.body))
+        business = Business.from_json(strict_json.decode(request.body))
     except strict_json.JsonError as exc:
         raise ProblemError(problem(400, f"The body {exc}.", errors=[exc.fault])) from None
     except InvalidBusinessError as exc:
         raise ProblemError(problem(422, f"The business breaks a rule: {exc}.", errors=exc.faults)) from None
+    if fault := custom_object_fault(business.to_json()):
+        raise ProblemError(problem(422, f"The business breaks a rule: {fault}.", errors=[fault]))
+    return business
 
 
 def check_media_type(request: Request, media_types: Sequence[str]) -> str:
