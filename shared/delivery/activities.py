@@ -94,10 +94,8 @@ async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Ou
     response = await api.post_business(business, idempotency_key=attempt.idempotency_key)
     outcome = judge_post(business, response, attempt.number)
     if response.status == CONFLICT and outcome.kind == "rejected":
-        # The conflict may be with an attempt of our own whose answer was lost.
-        found = judge_look_up(business, await api.get_business(business.external_id))
-        if found is not None and found.kind == "exists":
-            return found
+        # The conflict may be with an attempt of our own whose answer was lost: only a look-up can tell.
+        return judge_look_up(business, await api.get_business(business.external_id)) or outcome
     return outcome
 
 
