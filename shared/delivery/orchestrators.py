@@ -48,7 +48,7 @@ def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[
             context.set_custom_status({**outcome.to_json(), "attempts": number})
             raise DeliveryError(
                 f"Business {outcome.external_id!r} was given up after {_attempts(number)}: the deadline of "
-                f"{policy.deadline:g} s would pass before the next one. The last one: {_words(outcome)}",
+                f"{policy.deadline:.15g} s would pass before the next one. The last one: {_words(outcome)}",
             )
         context.set_custom_status({**outcome.to_json(), "attempts": number, "nextAttempt": next_attempt.isoformat()})
         yield context.create_timer(next_attempt)

@@ -34,7 +34,8 @@ def retry_wait(policy: RetryPolicy, attempt: int, seed: str, retry_after: float 
     Between `policy.first` and `policy.max`: each step draws from twice the range of the one before, [first, 2 first],
     [2 first, 4 first] up to [max / 2, max]. The draw is derived from `seed` and the attempt, so that a replay waits as
     long as the first time. `retry_after` (seconds) is a floor, also above `policy.max`; a part of the backoff is added
-    to it, so that those who are told to come back together do not.
+    to it, so that those who are told to come back together do not. A wish for more than the deadline is cut off behind
+    it: what it asks for is that the delivery be given up, and no date holds some of the numbers that servers send.
     """
     # 2 ** 1023 is the largest power a float holds; no policy is that patient.
     high = min(policy.max, policy.first * 2.0 ** min(attempt, 1000))
@@ -42,4 +43,6 @@ def retry_wait(policy: RetryPolicy, attempt: int, seed: str, retry_after: float 
     digest = hashlib.sha256(f"{seed}/{attempt}".encode()).digest()
     jitter = int.from_bytes(digest[:8]) / 2**64
     wait = low + (high - low) * jitter
-    return wait if retry_after is None else max(wait, retry_after + (high - low) * jitter)
+    if retry_after is None:
+        return wait
+    return max(wait, min(retry_after, policy.deadline + 1) + (high - low) * jitter)
