@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OutcomeKind = Literal["created", "exists", "rejected", "deferred"]
+# An outcome is shown as a custom status, which holds 8,192 UTF-16 code units: so many characters of a reason are kept.
+MAX_REASON = 1_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,12 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Give a plain object for a durable boundary, without the members that say nothing."""
         outcome: dict[str, Any] = {"outcome": self.kind, "externalId": self.external_id}
+        reason = self.reason
+        if reason is not None and len(reason) > MAX_REASON:
+            reason = reason[: MAX_REASON - 1] + "…"
         optional = {
             "status": self.status,
-            "reason": self.reason,
+            "reason": reason,
             "problem": dict(self.problem) or None,
             "retryAfter": self.retry_after,
             "uncertain": self.is_uncertain or None,

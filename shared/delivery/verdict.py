@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.auth.challenges import may_concern_token
+from shared.delivery.custom_object import custom_object_fault
 from shared.delivery.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
 # RFC 9110 section 15.5, RFC 8470 section 5.2, RFC 6585 section 4: "not now". The server has not acted on the request.
 NOT_NOW = {408, 425, 429}
 CONFLICT = 409
+# RFC 9110 section 15.3.5: the answer to a look-up by a partner that knows of nothing to show.
+NO_CONTENT = 204
 NOT_IMPLEMENTED = 501
 # A partner that refuses a fresh token is most likely changing its keys; for so many attempts it is given time.
 TOKEN_PATIENCE = 5
+# A custom status holds 8,192 UTF-16 code units; so many bytes of the partner's words leave room for the rest of it.
+MAX_PROBLEM = 4_000
+# So many differing members are named, each by so many characters.
+MAX_NAMES, MAX_NAME = 10, 60
 
 
 def judge_post(business: Business, response: ApiResponse, attempt: int) -> Outcome:
@@ -29,8 +37,9 @@ def judge_post(business: Business, response: ApiResponse, attempt: int) -> Outco
     if response.is_success:
         return _deferred(business, response, "with a body that is not JSON", is_uncertain=True)
     # A 409 that names a time to come back is about an attempt of ours that is still being worked on.
-    if response.status in NOT_NOW or (response.status == CONFLICT and response.retry_after is not None):
-        return _deferred(business, response, "that is: not now")
+    is_in_work = response.status == CONFLICT and response.retry_after is not None
+    if response.status in NOT_NOW or is_in_work:
+        return _deferred(business, response, "that is: not now", is_uncertain=is_in_work)
     if response.status >= 500:  # noqa: PLR2004, RFC 9110 section 15.6
         return _deferred(business, response, "a fault of its own", is_uncertain=True)
     if _is_token_refused(response) and attempt < TOKEN_PATIENCE:
@@ -44,9 +53,13 @@ def judge_look_up(business: Business, response: ApiResponse) -> Outcome | None:
         differing = differing_members(business.to_json(), response.content)
         if not differing:
             return Outcome("exists", business.external_id, response.status)
-        reason = f"The partner has this external id with other content; different: {', '.join(differing)}"
+        named = ", ".join(
+            name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name in differing[:MAX_NAMES]
+        )
+        more = f" and {len(differing) - MAX_NAMES} more" if len(differing) > MAX_NAMES else ""
+        reason = f"The partner has this external id with other content; different: {named}{more}"
         return Outcome("rejected", business.external_id, response.status, reason)
-    if response.is_success:
+    if response.is_success and response.status != NO_CONTENT:
         return _deferred(business, response, "to a look-up, with a body that is not a JSON object")
     if response.status in NOT_NOW or (response.status >= 500 and response.status != NOT_IMPLEMENTED):  # noqa: PLR2004, RFC 9110 section 15.6
         return _deferred(business, response, "to a look-up")
@@ -69,7 +82,21 @@ def _is_same(sent: object, found: object) -> bool:
 
 
 def _is_token_refused(response: ApiResponse) -> bool:
-    return response.status == 401 and "invalid_token" in response.headers.get("www-authenticate", "")  # noqa: PLR2004, RFC 6750 section 3.1
+    return response.status == 401 and may_concern_token([response.headers.get("www-authenticate", "")])  # noqa: PLR2004, RFC 6750 section 3.1
+
+
+def _problem(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the partner's own words, as many of them as there is room for."""
+    kept: dict[str, Any] = {}
+    if custom_object_fault(problem):
+        return kept
+    room = MAX_PROBLEM
+    for name, value in problem.items():
+        size = len(msgspec.json.encode({name: value}))
+        if size <= room:
+            kept[name] = value
+            room -= size
+    return kept
 
 
 def _deferred(business: Business, response: ApiResponse, words: str, *, is_uncertain: bool = False) -> Outcome:
@@ -78,7 +105,7 @@ def _deferred(business: Business, response: ApiResponse, words: str, *, is_uncer
         business.external_id,
         response.status,
         f"The partner answered {response.status}, {words}",
-        response.problem.to_json() if response.problem else {},
+        _problem(response.problem.to_json()) if response.problem else {},
         response.retry_after,
         is_uncertain,
     )
@@ -92,4 +119,4 @@ def _rejected(business: Business, response: ApiResponse) -> Outcome:
     if 300 <= response.status < 400:  # noqa: PLR2004, RFC 9110 section 15.4
         words = "redirects are not followed, the access token is for one origin"
     reason = f"The partner answered {response.status}" + (f": {words}" if words else "")
-    return Outcome("rejected", business.external_id, response.status, reason, problem)
+    return Outcome("rejected", business.external_id, response.status, reason, _problem(problem))
