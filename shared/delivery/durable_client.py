@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -61,6 +62,9 @@ async def find(client: DurableClient, instance_id: str, *, show_input: bool = Fa
     """
     try:
         status = await client.get_status(instance_id, show_input=show_input)
+        # The SDK makes a status of the host's error document, too. It has no runtime status, as where there is none.
+        if error := getattr(status, "ExceptionMessage", None):
+            raise RuntimeError(error)  # noqa: TRY301, it joins the SDK's own bare exceptions
     except Exception as exc:
         detail = "The state of the delivery cannot be read now. Send the request again, with the same Idempotency-Key."
         raise _unavailable("orchestration not found out", detail, instance_id, exc) from exc
@@ -107,15 +111,19 @@ def accepted(client: DurableClient, request: Request, instance_id: str) -> Reply
 
 
 async def wait_until_finished(client: DurableClient, instance_id: str, seconds: float) -> Instance | None:
-    """Watch an instance for so many seconds; give it when it has finished, None where it has not."""
+    """Watch an instance for so many seconds; give it when it has finished, None where it has not.
+
+    A look that fails is one that saw nothing: the delivery has begun, its caller is to be told where to watch it.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     # Twice as long after each look: a quick delivery is seen at once, a slow one is not asked for a hundred times.
     pause = 0.05
     while True:
-        instance = await find(client, instance_id)
-        if instance is not None and instance.status in FINISHED:
-            return instance
+        with suppress(ProblemError):
+            instance = await find(client, instance_id)
+            if instance is not None and instance.status in FINISHED:
+                return instance
         left = deadline - clock()
         if left <= 0:
             return None
