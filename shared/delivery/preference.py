@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
 # Azure's front end gives a request up after 230 s; a margin is left for the answer.
 MAX_WAIT = 200.0
-# Among other preferences, separated by commas; quoted strings are passed over whole.
-_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+# Preferences are separated by commas; one in a quoted string separates nothing.
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_WAIT = re.compile(r'\s*wait\s*=\s*("?)([0-9]+)\1\s*(?:;.*)?', re.IGNORECASE)
 
 
 def preferred_wait(headers: Mapping[str, str]) -> float:
     """Give the seconds that the caller would wait, 0 where it has no such wish; at most `MAX_WAIT`."""
-    wish = _WAIT.search(headers.get("prefer", ""))
-    return min(float(wish[1]), MAX_WAIT) if wish else 0.0
+    for preference in _PREFERENCE.findall(headers.get("prefer", "")):
+        # RFC 7240 section 2: of a preference that is there more than once, the first counts.
+        if wish := _WAIT.fullmatch(preference):
+            return min(float(wish[2]), MAX_WAIT)
+    return 0.0

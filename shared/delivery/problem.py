@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from shared.errors import Fault
+
+
+# RFC 3986 section 3.5: what a fragment has as it is, beside letters and digits.
+_FRAGMENT = "/?:@!$&'()*+,;=-._~"
 
 
 class ProblemError(Exception):
@@ -39,7 +44,9 @@ def problem(
     """
     content: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if errors:
-        content["errors"] = [{"pointer": "#" + fault.pointer, "detail": fault.detail} for fault in errors]
+        content["errors"] = [
+            {"pointer": "#" + quote(fault.pointer, _FRAGMENT), "detail": fault.detail} for fault in errors
+        ]
     sent = {"content-type": "application/problem+json", **(headers or {})}
     if retry_after is not None:
         sent["retry-after"] = str(math.ceil(retry_after))

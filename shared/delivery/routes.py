@@ -14,6 +14,7 @@ from shared.delivery.exchange import Reply
 from shared.delivery.preference import preferred_wait
 from shared.delivery.problem import ProblemError, problem
 from shared.delivery.redelivery import redelivery_id, undelivered
+from shared.delivery.verdict import NO_CONTENT
 from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,
@@ -112,7 +113,8 @@ async def get_health(request: Request, settings: Callable[[], Settings]) -> Repl
     if request.query.get("deep", "").lower() in {"true", "1"}:
         parts = urlsplit(request.url)
         query = "&".join(pair for pair in parts.query.split("&") if pair.startswith("code="))
-        location = f"{parts.path.rstrip('/')}/deep" + (f"?{query}" if query else "")
+        # Relative to the request's path, of which nothing is repeated: nobody can be sent to another host.
+        location = ("deep" if parts.path.endswith("/") else "health/deep") + (f"?{query}" if query else "")
         return Reply.json(307, {"status": "elsewhere"}, {"location": location, "cache-control": "no-store"})
     try:
         settings()
@@ -164,17 +166,18 @@ def _result(instance: Instance) -> Reply:
     if instance.status == "Completed":
         return Reply.json(200, {"instanceId": instance.id, **instance.output}, applied)
     last = instance.custom_status if isinstance(instance.custom_status, dict) else {}
-    rejected = last.get("outcome") == "rejected"
-    return problem(422 if rejected else 504, f"The delivery {instance.id} failed: {instance.output}", headers=applied)
+    # Neither the record nor the partner is to blame for what has failed otherwise, or was terminated.
+    status = {"rejected": 422, "deferred": 504}.get(last.get("outcome", ""), 500)
+    return problem(status, f"The delivery {instance.id} failed: {instance.output}", headers=applied)
 
 
 def _record(response: ApiResponse) -> Reply:
     """Give the partner's record, or say what the partner's answer means to our caller."""
     if response.is_success and response.is_readable and response.content is not None:
         return Reply.json(200, response.content)
-    if response.is_success:
+    if response.is_success and response.status != NO_CONTENT:
         return problem(502, f"The partner answered {response.status} with a body that is not JSON.")
-    if response.status in {404, 410}:
+    if response.status in {NO_CONTENT, 404, 410}:
         return problem(404, "The partner has no business with this external id.")
     if response.status in {429, 503}:
         detail = f"The partner answered {response.status}: it takes no calls now."
