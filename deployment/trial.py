@@ -50,9 +50,9 @@ def try_package(project: Path, package: Path, uv: str) -> None:
         _add_platform(project, folder, python, uv)
         with contextlib.ExitStack() as processes:
             command = [sys.executable, *_SANDBOX, "partner"]
-            partner = processes.enter_context(_server(command, project, folder / "partner.log", {}))
+            partner = processes.enter_context(server(command, project, folder / "partner.log", {}))
             command = [str(python), *_SANDBOX, "host", "--app", str(app)]
-            host = processes.enter_context(_server(command, project, folder / "host.log", _settings(partner)))
+            host = processes.enter_context(server(command, project, folder / "host.log", _settings(partner)))
             deliver(host, partner)
         print(f"The package delivered {BUSINESS['externalId']!r} exactly once")
 
@@ -96,7 +96,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _server(command: Sequence[str], project: Path, log: Path, settings: Mapping[str, str]) -> Iterator[str]:
+def server(command: Sequence[str], project: Path, log: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """Run a server of the sandbox on a free port; gives its URL, which it prints when it listens."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603, commands of this module

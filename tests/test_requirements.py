@@ -1,0 +1,57 @@
+"""requirements.txt has what the app imports, pinned, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+
+
+def requirements() -> dict[str, str]:
+    """Give the version of each package that requirements.txt pins for this Python."""
+    pins: dict[str, str] = {}
+    for line in (PROJECT / "requirements.txt").read_text().splitlines():
+        requirement, _, condition = line.partition("#")[0].partition(";")
+        if requirement.strip() and "<" not in condition:
+            name, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", requirement.strip()).groups()  # type: ignore[union-attr]  # a mismatch shall fail
+            pins[name.lower()] = version
+    return pins
+
+
+def imported_packages() -> set[str]:
+    """Give the distributions whose modules the app imports, at the top of a file or in a function."""
+    modules: set[str] = set()
+    for path in [PROJECT / "function_app.py", *(PROJECT / "shared").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules |= {node.module}
+    distributions = importlib.metadata.packages_distributions()
+    # Two distributions share the namespace "azure", and two "opentelemetry".
+    special = {
+        "azure.functions": "azure-functions",
+        "azure.durable_functions": "azure-functions-durable",
+        "opentelemetry": "opentelemetry-api",
+    }
+    found: set[str] = set()
+    for module in modules:
+        top = module.partition(".")[0]
+        if top in sys.stdlib_module_names or top in {"shared", "function_app"}:
+            continue
+        known = [name for prefix, name in special.items() if module == prefix or module.startswith(f"{prefix}.")]
+        found |= set(known or distributions[top])
+    return {name.lower() for name in found}
+
+
+def test_every_requirement_is_pinned_to_what_is_tested() -> None:
+    installed = {name: importlib.metadata.version(name) for name in requirements()}
+    assert requirements() == installed
+
+
+def test_the_app_requires_what_it_imports_and_nothing_else() -> None:
+    assert set(requirements()) == imported_packages()
