@@ -100,7 +100,8 @@ class TokenProvider:
         """Note that the API has refused this token: it is not given out again for as long as it would have lived."""
         now, held = self._clock(), self._held
         if held is None or held.token.value != refused.value:
-            self._refused.add(refused, now, now + self._request.default_lifetime)
+            lifetime = self._request.default_lifetime if refused.expires_in is None else refused.expires_in
+            self._refused.add(refused, now, now + lifetime)
             if held is None:
                 self._refused.to_replace = refused
             return
