@@ -9,10 +9,10 @@ PYTHON := $(VENV)/bin/python
 # uv of the machine where there is one, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help setup demo up test check format start pin clean
+.PHONY: help setup demo up test check format start package test-package pin clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv with everything in it
 
@@ -44,6 +44,12 @@ check: setup ## Lint, types and format: all that CI checks
 format: setup ## Format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix
 	@$(PYTHON) -m ruff format
+
+package: setup ## Build dist/app.zip, which is deployed to Azure
+	@$(PYTHON) -m deployment package $(ARGS)
+
+test-package: package ## Deliver a business from the package, in an environment with requirements.txt alone
+	@$(PYTHON) -m deployment try --uv $(UV)
 
 pin: setup ## Pin the development requirements again
 	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
