@@ -110,7 +110,7 @@ def test_a_200_with_no_token_in_it_is_nonsense(body: object) -> None:
 
 
 def test_an_error_in_a_200_is_named() -> None:
-    with pytest.raises(TokenUnavailableError, match="the error bad_verification_code"):
+    with pytest.raises(TokenUnavailableError, match="; error bad_verification_code$"):
         read({"error": "bad_verification_code"})
 
 
@@ -168,6 +168,11 @@ def test_a_description_that_echoes_a_secret_is_redacted() -> None:
             secrets,
         )
     assert caught.value.description == "secret [redacted] (s3 cret, [redacted]) is wrong"
+
+
+def test_the_words_of_a_server_in_trouble_are_redacted_too() -> None:
+    with pytest.raises(TokenUnavailableError, match=r"it answered 503; error busy; not \[redacted\]$"):
+        read({"error": "busy", "error_description": "not s3cret"}, 503, ("s3cret",))
 
 
 def test_an_error_code_that_echoes_a_secret_is_redacted() -> None:

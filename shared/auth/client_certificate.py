@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from shared.auth.client_authentication import CredentialError
@@ -33,6 +33,11 @@ class ClientCertificate:
     key_pem: bytes = field(repr=False)
     certificate: x509.Certificate | None
     algorithm: str
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate as a PEM block, nothing without a certificate."""
+        return self.certificate.public_bytes(Encoding.PEM) if self.certificate else b""
 
     @property
     def thumbprint(self) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.auth.endpoint import endpoint_problem
 from shared.auth.exchange import exchange
-from shared.auth.token_response import json_object, safe_words
+from shared.auth.token_response import OK, json_object, safe_words
 from shared.errors import SettingsError, TokenUnavailableError
 from shared.retry_after import retry_after
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import httpx
 
     from shared.auth.exchange import Answer
-
-_OK = 200
 
 
 def configuration_url(issuer: str) -> str:
@@ -64,9 +62,9 @@ class Discovery:
         return self._found
 
     def _read(self, answer: Answer) -> str:
-        document = json_object(answer.body) if answer.status == _OK else {}
+        document = json_object(answer.body) if answer.status == OK else {}
         named, endpoint = document.get("issuer"), document.get("token_endpoint")
-        if answer.status != _OK:
+        if answer.status != OK:
             problem = f"it answered {answer.status}"
         elif not isinstance(named, str) or not isinstance(endpoint, str):
             problem = "its configuration has no issuer or no token_endpoint"

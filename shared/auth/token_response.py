@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+OK = 200
+"""The one status of a token response with a token in it (RFC 6749 section 5.1)."""
+
 _MAX_WORDS = 300  # characters of the server's own words that an error repeats
 _REFUSALS = frozenset({400, 401})
 # RFC 6749 section 5.2 has these in an authorization response only; servers that send them here mean "later".
@@ -38,20 +41,36 @@ def access_token_from_response(
         TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
     """
     document = json_object(body)
-    wait = retry_after(headers.get("retry-after"), now)
-    code = document.get("error")
-    error = safe_words(code, secrets) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
-    if status in _REFUSALS and error and error not in _PASSING:
-        raise TokenRejectedError(error, safe_words(document.get("error_description"), secrets), status=status)
-    if status == 200:  # noqa: PLR2004 - the one status of RFC 6749 section 5.1
+    trouble = None
+    if status == OK:
         try:
             return access_token_from_json(document)
         except ValueError as exc:
             trouble = str(exc)
-    else:
-        trouble = f"it answered {status}"
-    named = f" and the error {error}" if error else ""
-    raise TokenUnavailableError(f"the token endpoint is in trouble: {trouble}{named}", status=status, retry_after=wait)
+    raise token_error(status, headers, document, now=now, secrets=secrets, trouble=trouble)
+
+
+def token_error(  # noqa: PLR0913 - the parts of a response, each by its own name
+    status: int,
+    headers: Mapping[str, str],
+    document: Mapping[str, Any],
+    *,
+    now: datetime,
+    secrets: Iterable[str] = (),
+    trouble: str | None = None,
+) -> TokenRejectedError | TokenUnavailableError:
+    """Give the error that a token response without a usable token is; `trouble` says what is wrong with a 200."""
+    code = document.get("error")
+    error = safe_words(code, secrets) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
+    description = safe_words(document.get("error_description"), secrets)
+    if status in _REFUSALS and error and error not in _PASSING:
+        return TokenRejectedError(error, description, status=status)
+    reason = "; ".join(filter(None, [trouble or f"it answered {status}", error and f"error {error}", description]))
+    return TokenUnavailableError(
+        f"the token endpoint is in trouble: {reason}",
+        status=status,
+        retry_after=retry_after(headers.get("retry-after"), now),
+    )
 
 
 def access_token_from_json(document: Mapping[str, Any]) -> AccessToken:

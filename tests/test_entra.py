@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.auth.access_token import AccessToken
+from shared.auth.client_certificate import client_certificate_from_pem
+from shared.auth.entra import (
+    EntraCredential,
+    EntraGrant,
+    certificate_credential,
+    federated_credential,
+    secret_credential,
+)
+from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
+from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
+from tests.fakes.tls import tls_server
+from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+TENANT = "11111111-2222-3333-4444-555555555555"
+DOCUMENT = f"/{TENANT}/v2.0/.well-known/openid-configuration"
+TOKEN = f"/{TENANT}/oauth2/v2.0/token"
+SECRET = secret_credential(lambda: "s3cr3t")
+
+
+class Entra:
+    """Microsoft Entra on loopback TLS: serves the tenant's metadata, and numbers its tokens."""
+
+    def __init__(self, server: TokenServer, trusted: Path) -> None:
+        self.server = server
+        self.trusted = trusted
+        self.threads: list[threading.Thread] = []
+        server.respond = self._respond
+
+    @property
+    def token_requests(self) -> list[Request]:
+        return [request for request in self.server.requests if request.target == TOKEN]
+
+    def _respond(self, request: Request) -> Answer | None:
+        if request.target != DOCUMENT:
+            return None
+        issuer = f"{self.server.origin}/{TENANT}/v2.0"
+        endpoints = dict.fromkeys(("token_endpoint", "authorization_endpoint"), self.server.origin + TOKEN)
+        return json_answer({"issuer": issuer} | endpoints)
+
+    def session(self) -> requests.Session:
+        self.threads.append(threading.current_thread())
+        session = requests.Session()
+        session.trust_env = False
+        session.verify = str(self.trusted)
+        return session
+
+    def grant(self, credential: EntraCredential = SECRET, **options: Any) -> EntraGrant:  # noqa: ANN401 - whatever EntraGrant takes
+        asked: dict[str, Any] = {"resource": "https://api.example"} | options
+        return EntraGrant(
+            TENANT, "relay", credential, authority=self.server.origin, create_session=self.session, **asked
+        )
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    return tls_server(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def entra(tls: tuple[Any, Path]) -> AsyncIterator[Entra]:
+    context, trusted = tls
+    async with TokenServer(tls=context) as server:
+        yield Entra(server, trusted)
+
+
+async def test_a_secret_is_sent_in_the_form(entra: Entra) -> None:
+    token = await entra.grant().request_token()
+
+    assert token == AccessToken("token-1", 3600.0)
+    (request,) = entra.token_requests
+    assert request.method == "POST"
+    assert request.form == {
+        "client_id": "relay",
+        "grant_type": "client_credentials",
+        "client_info": "1",
+        "client_secret": "s3cr3t",
+        "scope": "https://api.example/.default",
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "scope"),
+    [
+        ({"resource": "https://api.example/"}, "https://api.example//.default"),
+        ({"audience": "api://relay", "resource": None}, "api://relay/.default"),
+        ({"scope": "api://a/.default", "audience": "api://b"}, "api://a/.default"),
+    ],
+)
+async def test_the_scope_is_the_one_named_or_the_default_of_what_is_named(
+    entra: Entra, asked: dict[str, Any], scope: str
+) -> None:
+    await entra.grant(**asked).request_token()
+    assert entra.token_requests[0].form["scope"] == scope
+
+
+async def test_no_cache_of_msal_answers_for_the_server(entra: Entra) -> None:
+    grant = entra.grant()
+    first = await grant.request_token()
+    second = await grant.request_token(refused=first)
+    third = await grant.request_token()
+
+    assert [token.value for token in (first, second, third)] == ["token-1", "token-2", "token-3"]
+    assert len(entra.token_requests) == 3
+
+
+async def test_the_metadata_of_the_tenant_is_asked_for_once(entra: Entra) -> None:
+    grant = entra.grant()
+    await grant.request_token()
+    await grant.request_token()
+    assert [request.target for request in entra.server.requests] == [DOCUMENT, TOKEN, TOKEN]
+
+
+async def test_the_servers_wish_to_be_asked_again_early_is_kept(entra: Entra) -> None:
+    entra.server.respond = lambda request: (
+        json_answer({"access_token": "at", "expires_in": 86_399, "refresh_in": 43_199})
+        if request.target == TOKEN
+        else entra._respond(request)  # noqa: SLF001 - the rest of the same fake
+    )
+    assert await entra.grant().request_token() == AccessToken("at", 86_399.0, 43_199.0)
+
+
+async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Entra, tmp_path: Path) -> None:
+    key = rsa_key()
+    pem = key_pem(key) + certificate_pem(key)
+    file = tmp_path / "client.pem"
+    file.write_bytes(pem)
+    grant = entra.grant(certificate_credential(file))
+    await grant.request_token()
+    await grant.request_token()
+
+    identifiers = set()
+    for request in entra.token_requests:
+        assertion = request.form["client_assertion"]
+        assert request.form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        assert "client_secret" not in request.form
+        claims = jwt.decode(assertion, key.public_key(), ["PS256"], audience=entra.server.origin + TOKEN)
+        assert (claims["iss"], claims["sub"]) == ("relay", "relay")
+        thumbprint = jwt.get_unverified_header(assertion)["x5t#S256"]
+        assert thumbprint.rstrip("=") == client_certificate_from_pem(pem).thumbprint  # MSAL pads it
+        identifiers.add(claims["jti"])
+    assert len(identifiers) == 2
+
+
+async def test_a_federated_token_is_read_again_for_every_request(entra: Entra, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    grant = entra.grant(federated_credential(file))
+    file.write_text("first.assertion.a\n")
+    await grant.request_token()
+    file.write_text("second.assertion.b")
+    await grant.request_token()
+    assert [request.form["client_assertion"] for request in entra.token_requests] == [
+        "first.assertion.a",
+        "second.assertion.b",
+    ]
+
+
+def rsa_without_certificate() -> bytes:
+    return key_pem(rsa_key())
+
+
+def elliptic_with_certificate() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key_pem(key) + certificate_pem(key)
+
+
+@pytest.mark.parametrize("make", [rsa_without_certificate, elliptic_with_certificate])
+async def test_a_certificate_file_that_entra_has_no_use_for_is_unavailable(
+    entra: Entra, tmp_path: Path, make: Callable[[], bytes]
+) -> None:
+    file = tmp_path / "client.pem"
+    file.write_bytes(make())
+    with pytest.raises(
+        TokenUnavailableError, match="the certificate of the client is not usable: Microsoft Entra needs"
+    ):
+        await entra.grant(certificate_credential(file)).request_token()
+    assert entra.server.requests == []
+
+
+@pytest.mark.parametrize("make", [certificate_credential, federated_credential])
+async def test_a_missing_file_is_unavailable(
+    entra: Entra, tmp_path: Path, make: Callable[[Path], EntraCredential]
+) -> None:
+    with pytest.raises(TokenUnavailableError, match="of the client cannot be read: No such file"):
+        await entra.grant(make(tmp_path / "none")).request_token()
+
+
+async def test_a_rotated_secret_is_read_again_when_the_old_one_is_refused(entra: Entra) -> None:
+    secrets = iter(["old", "new", "new"])
+    grant = entra.grant(secret_credential(lambda: next(secrets)))
+    await grant_metadata(entra)
+    entra.server.queue.append(refuse("invalid_client", "AADSTS7000222: The secret has expired.", 401))
+
+    assert (await grant.request_token()).value == "token-1"
+    assert [request.form["client_secret"] for request in entra.token_requests] == ["old", "new"]
+
+
+async def grant_metadata(entra: Entra) -> None:
+    """Queue the metadata first, so that what is queued after it answers the token request."""
+    answer = entra._respond(Request("GET", DOCUMENT, {}, b""))  # noqa: SLF001 - the same fake
+    assert answer
+    entra.server.queue.append(answer)
+
+
+def refuse(error: str, description: str, status: int) -> Answer:
+    return json_answer({"error": error, "error_description": description, "error_codes": [7]}, status)
+
+
+@pytest.mark.parametrize(
+    ("error", "description", "status"),
+    [
+        ("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401),
+        ("invalid_client", "AADSTS7000222: The provided client secret keys are expired.", 401),
+        ("unauthorized_client", "AADSTS700016: Application was not found in the directory.", 400),
+        ("invalid_resource", "AADSTS500011: The resource principal was not found.", 400),
+        ("invalid_scope", "AADSTS70011: The provided scope is not valid.", 400),
+    ],
+)
+async def test_every_refusal_of_the_client_is_a_rejection(
+    entra: Entra, error: str, description: str, status: int
+) -> None:
+    await grant_metadata(entra)
+    entra.server.queue.append(refuse(error, description, status))
+    with pytest.raises(TokenRejectedError) as caught:
+        await entra.grant().request_token()
+    assert (caught.value.error, caught.value.description, caught.value.status) == (error, description, status)
+    assert len(entra.token_requests) == 1
+
+
+async def test_a_refusal_is_not_replayed_after_it_was_mended(entra: Entra) -> None:
+    grant = entra.grant()
+    await grant_metadata(entra)
+    entra.server.queue.append(refuse("invalid_scope", "AADSTS70011", 400))
+    with pytest.raises(TokenRejectedError):
+        await grant.request_token()
+    assert (await grant.request_token()).value == "token-1"
+
+
+async def test_an_unknown_tenant_is_a_rejection(entra: Entra) -> None:
+    entra.server.queue.append(refuse("invalid_tenant", "AADSTS90002: Tenant not found.", 400))
+    with pytest.raises(TokenRejectedError, match=r"invalid_tenant \(AADSTS90002"):
+        await entra.grant().request_token()
+
+
+@pytest.mark.parametrize("status", [404, 408, 429, 500, 503])
+@pytest.mark.parametrize("at", ["metadata", "token"])
+async def test_a_server_in_trouble_is_unavailable_until_it_recovers(entra: Entra, status: int, at: str) -> None:
+    grant = entra.grant()
+    if at == "token":
+        await grant_metadata(entra)
+    entra.server.queue.append(json_answer({"error": "temporarily_unavailable"}, status, Retry_After="33"))
+    with pytest.raises(TokenUnavailableError, match=f"it answered {status}; error temporarily") as caught:
+        await grant.request_token()
+    assert (caught.value.status, caught.value.retry_after) == (status, 33.0)
+    assert (await grant.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DROPPED,
+        Answer(raw=b"SSH-2.0-OpenSSH_9.2\r\n"),
+        Answer(body=b"<html>"),
+        Answer(body=b"[]"),
+        Answer(400, body=b"<html>"),
+        Answer(302, headers={"Location": "https://127.0.0.1:1/"}),
+        Answer(body=b'{"access_token":"' + b"x" * 70_000 + b'"}'),
+        json_answer({"token_type": "Bearer"}),
+        json_answer({"access_token": "a", "expires_in": 0}),
+        json_answer({"access_token": "a", "expires_in": "soon"}),
+        json_answer({"access_token": "a\r\nb", "expires_in": 3600}),
+        json_answer({"access_token": "a", "expires_in": 3600, "token_type": "pop"}),
+    ],
+    ids=[
+        "dropped",
+        "not-http",
+        "html",
+        "list",
+        "html-400",
+        "redirect",
+        "oversized",
+        "no-token",
+        "expired",
+        "senseless-lifetime",
+        "token-for-no-header",
+        "no-bearer",
+    ],
+)
+@pytest.mark.parametrize("at", ["metadata", "token"])
+async def test_nonsense_is_unavailable_and_not_kept(entra: Entra, answer: Answer, at: str) -> None:
+    grant = entra.grant()
+    if at == "token":
+        await grant_metadata(entra)
+    entra.server.queue.append(answer)
+    with pytest.raises(TokenUnavailableError):
+        await grant.request_token()
+    assert (await grant.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize("endpoint", ["http://login.example/token", None])
+async def test_metadata_that_would_leak_the_secret_is_refused(entra: Entra, endpoint: str | None) -> None:
+    entra.server.queue.append(
+        json_answer({"issuer": entra.server.origin, "authorization_endpoint": "x", "token_endpoint": endpoint})
+    )
+    with pytest.raises(TokenUnavailableError, match="MSAL cannot read its answer"):
+        await entra.grant().request_token()
+    assert entra.token_requests == []
+
+
+async def test_a_closed_port_is_unavailable(entra: Entra) -> None:
+    await entra.server.__aexit__()
+    with pytest.raises(TokenUnavailableError, match="cannot be reached: ConnectionError"):
+        await entra.grant().request_token()
+
+
+async def test_a_hung_server_is_given_up_and_blocks_nobody(entra: Entra) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    released = asyncio.Event()
+    entra.server.queue.append(Answer(body=b"{}", after=released))
+    begun = time.monotonic()
+    with pytest.raises(TokenUnavailableError, match="did not answer within"):
+        await entra.grant(timeout=0.3).request_token()
+    assert time.monotonic() - begun < 5
+    released.set()
+
+
+async def test_a_server_that_drips_is_given_up_by_its_thread_too(entra: Entra) -> None:
+    await grant_metadata(entra)
+    entra.server.queue.append(
+        Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b" " * 99_999, drips=True)
+    )
+    with pytest.raises(TokenUnavailableError):
+        await entra.grant(timeout=1.5).request_token()
+
+
+async def test_msal_runs_in_a_worker_thread(entra: Entra) -> None:
+    await entra.grant().request_token()
+    assert entra.threads
+    assert threading.main_thread() not in entra.threads
+
+
+def test_msal_is_not_imported_before_it_is_used() -> None:
+    check = (
+        "import sys, shared.auth.entra, shared.auth.managed_identity\n"
+        "shared.auth.entra.EntraGrant('t', 'c', shared.auth.entra.secret_credential(str), resource='r')\n"
+        "shared.auth.managed_identity.ManagedIdentityGrant(resource='r')\n"
+        "sys.exit(bool({'msal', 'requests'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)  # noqa: S603 - this interpreter, constant code
+
+
+async def test_an_echoed_secret_is_redacted(entra: Entra) -> None:
+    await grant_metadata(entra)
+    entra.server.queue.append(refusal("invalid_client", "AADSTS7000215: not s3cr3t", 401))
+    with pytest.raises(TokenRejectedError) as caught:
+        await entra.grant().request_token()
+    assert caught.value.description == "AADSTS7000215: not [redacted]"
+
+
+async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log(
+    entra: Entra, caplog: pytest.LogCaptureFixture
+) -> None:
+    grant = entra.grant()
+    with caplog.at_level(logging.DEBUG):
+        token = await grant.request_token()
+        entra.server.queue.append(Answer(body=b'{"access_token": "token-9", '))
+        with pytest.raises(TokenUnavailableError) as caught:
+            await grant.request_token()
+    for text in (caplog.text, repr(grant), repr(SECRET), repr(token), str(caught.value)):
+        assert "s3cr3t" not in text
+        assert "token-1" not in text
+        assert "token-9" not in text
+
+
+def test_the_cache_key_names_every_part_of_the_request_and_no_secret(tmp_path: Path) -> None:
+    grants = [
+        EntraGrant("tenant-a", "relay", SECRET, resource="r"),
+        EntraGrant("tenant-b", "relay", SECRET, resource="r"),
+        EntraGrant("tenant-a", "other", SECRET, resource="r"),
+        EntraGrant("tenant-a", "relay", SECRET, resource="s"),
+        EntraGrant("tenant-a", "relay", SECRET, scope="s"),
+        EntraGrant("tenant-a", "relay", SECRET, resource="r", authority="https://login.example"),
+        EntraGrant("tenant-a", "relay", federated_credential(tmp_path), resource="r"),
+    ]
+    keys = {grant.cache_key for grant in grants}
+    assert len(keys) == len(grants)
+    assert not any("s3cr3t" in key for key in keys)
+
+
+@pytest.mark.parametrize("tenant", ["", "a/b", "a?b", "-", "a b"])
+def test_an_unusable_tenant_is_a_settings_error(tenant: str) -> None:
+    with pytest.raises(SettingsError, match="tenant id"):
+        EntraGrant(tenant, "relay", SECRET, resource="r")
+
+
+def test_nothing_to_ask_a_token_for_is_a_settings_error() -> None:
+    with pytest.raises(SettingsError, match="scope, a resource or an audience"):
+        EntraGrant("tenant", "relay", SECRET)

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from shared.auth.access_token import AccessToken
+from shared.auth.managed_identity import ManagedIdentityGrant
+from shared.auth.msal_http import local_session
+from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
+from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MACHINE = "http://169.254.169.254"
+
+
+class _Detour(HTTPAdapter):
+    """Sends what is meant for the machine's endpoint to a server on loopback."""
+
+    def __init__(self, server: TokenServer) -> None:
+        super().__init__()
+        self._server = server
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:  # noqa: ANN401 - as HTTPAdapter has it
+        assert request.url is not None
+        parts = urlsplit(request.url)
+        request.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._server.port}"))
+        return super().send(request, *args, **options)
+
+
+class Machine:
+    """The identity endpoint of a virtual machine."""
+
+    def __init__(self, server: TokenServer) -> None:
+        self.server = server
+        self.threads: list[threading.Thread] = []
+        server.expires_in = "86399"
+
+    def session(self) -> requests.Session:
+        self.threads.append(threading.current_thread())
+        session = requests.Session()
+        session.trust_env = False
+        session.mount(MACHINE, _Detour(self.server))
+        return session
+
+    def grant(self, client_id: str | None = None, **options: Any) -> ManagedIdentityGrant:  # noqa: ANN401 - whatever the grant takes
+        asked: dict[str, Any] = {"resource": "https://api.example"} | options
+        return ManagedIdentityGrant(client_id, create_session=self.session, **asked)
+
+
+@pytest.fixture
+async def machine() -> AsyncIterator[Machine]:
+    async with TokenServer() as server:
+        yield Machine(server)
+
+
+async def test_the_system_assigned_identity_of_a_machine_is_asked_by_resource(machine: Machine) -> None:
+    token = await machine.grant().request_token()
+
+    assert token == AccessToken("token-1", 86_399.0, 43_199.0)  # MSAL asks for renewal at half of a long life
+    (request,) = machine.server.requests
+    assert (request.method, urlsplit(request.target).path) == ("GET", "/metadata/identity/oauth2/token")
+    assert request.query == {"api-version": "2018-02-01", "resource": "https://api.example"}
+    assert request.headers["metadata"] == "true"
+
+
+async def test_a_user_assigned_identity_is_named_by_its_client_id(machine: Machine) -> None:
+    await machine.grant("client-7").request_token()
+    assert machine.server.requests[0].query["client_id"] == "client-7"
+
+
+@pytest.mark.parametrize(
+    ("asked", "resource"),
+    [
+        ({"audience": "api://relay", "resource": None}, "api://relay"),
+        ({"scope": "api://relay/.default", "resource": None}, "api://relay"),
+        ({"scope": "api://a/.default", "resource": "api://b"}, "api://b"),
+    ],
+)
+async def test_the_resource_is_what_is_named(machine: Machine, asked: dict[str, Any], resource: str) -> None:
+    await machine.grant(**asked).request_token()
+    assert machine.server.requests[0].query["resource"] == resource
+
+
+async def test_no_cache_of_msal_answers_for_the_endpoint(machine: Machine) -> None:
+    grant = machine.grant()
+    first = await grant.request_token()
+    second = await grant.request_token(refused=first)
+    assert (first.value, second.value) == ("token-1", "token-2")
+    assert len(machine.server.requests) == 2
+
+
+async def test_msal_runs_in_a_worker_thread(machine: Machine) -> None:
+    await machine.grant().request_token()
+    assert machine.threads
+    assert threading.main_thread() not in machine.threads
+
+
+async def test_an_unknown_identity_is_a_rejection_that_is_not_replayed(machine: Machine) -> None:
+    grant = machine.grant("client-7")
+    machine.server.queue.append(
+        json_answer({"error": "invalid_request", "error_description": "Identity not found"}, 400)
+    )
+    with pytest.raises(TokenRejectedError) as caught:
+        await grant.request_token()
+    assert (caught.value.error, caught.value.description, caught.value.status) == (
+        "invalid_request",
+        "Identity not found",
+        400,
+    )
+    assert (await grant.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 429, 500, 503])
+async def test_an_endpoint_in_trouble_is_unavailable_until_it_recovers(machine: Machine, status: int) -> None:
+    grant = machine.grant()
+    machine.server.queue.append(json_answer({"error": "busy", "error_description": "later"}, status, Retry_After="3"))
+    with pytest.raises(TokenUnavailableError, match=f"it answered {status}; error busy; later") as caught:
+        await grant.request_token()
+    assert (caught.value.status, caught.value.retry_after) == (status, 3.0)
+    assert (await grant.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DROPPED,
+        Answer(body=b"<html>"),
+        Answer(body=b"[]"),
+        Answer(500, body=b"<html>"),
+        Answer(500, body=b"[]"),
+        json_answer({"access_token": "a", "expires_in": "-5"}),
+        json_answer({"access_token": "a", "expires_in": "soon"}),
+        json_answer({"access_token": "a b", "expires_in": "3600"}),
+    ],
+    ids=["dropped", "html", "list", "html-500", "list-500", "expired", "senseless-life", "no-header"],
+)
+async def test_nonsense_is_unavailable_and_not_kept(machine: Machine, answer: Answer) -> None:
+    grant = machine.grant()
+    machine.server.queue.append(answer)
+    with pytest.raises(TokenUnavailableError):
+        await grant.request_token()
+    assert (await grant.request_token()).value == "token-1"
+
+
+async def test_a_missing_lifetime_is_none(machine: Machine) -> None:
+    machine.server.queue.append(json_answer({"access_token": "a"}))
+    assert await machine.grant().request_token() == AccessToken("a")
+
+
+async def test_a_closed_port_is_unavailable(machine: Machine) -> None:
+    await machine.server.__aexit__()
+    with pytest.raises(TokenUnavailableError, match="cannot be reached: ConnectionError"):
+        await machine.grant().request_token()
+
+
+async def test_a_hung_endpoint_is_given_up(machine: Machine) -> None:
+    await machine.grant().request_token()  # so that MSAL is imported already
+    released = asyncio.Event()
+    machine.server.queue.append(Answer(body=b"{}", after=released))
+    begun = time.monotonic()
+    with pytest.raises(TokenUnavailableError, match="did not answer within"):
+        await machine.grant(timeout=0.3).request_token()
+    assert time.monotonic() - begun < 5
+    released.set()
+
+
+ASK = """
+import asyncio, json, sys
+from shared.auth.managed_identity import ManagedIdentityGrant
+from shared.errors import TokenError
+
+async def ask():
+    grant = ManagedIdentityGrant(sys.argv[1] or None, resource="https://api.example")
+    try:
+        token = await grant.request_token()
+        second = await grant.request_token(refused=token)
+    except TokenError as exc:
+        return [type(exc).__name__, str(exc)]
+    return [token.value, second.value, token.expires_in > 3000]
+
+print(json.dumps(asyncio.run(ask())))
+"""
+
+
+async def ask_with(environment: dict[str, str], client_id: str = "") -> list[Any]:
+    """Run the grant as it is, in a process whose environment names the endpoint."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ASK, client_id, env=os.environ | environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    answer: list[Any] = json.loads(output)
+    return answer
+
+
+def issue(server: TokenServer) -> None:
+    """Answer as App Service does: a moment to expire at instead of a lifetime."""
+
+    def answer(_request: Request) -> Answer:
+        server.issued += 1
+        expires_on = str(int(time.time()) + 3600)
+        return json_answer({"access_token": f"token-{server.issued}", "expires_on": expires_on, "token_type": "Bearer"})
+
+    server.respond = answer
+
+
+@pytest.mark.parametrize("client_id", ["", "client-7"])
+async def test_the_endpoint_of_app_service_is_used_where_the_platform_names_it(client_id: str) -> None:
+    async with TokenServer() as server:
+        issue(server)
+        environment = {"IDENTITY_ENDPOINT": f"{server.origin}/msi/token", "IDENTITY_HEADER": "proof"}
+        assert await ask_with(environment, client_id) == ["token-1", "token-2", True]
+
+    request = server.requests[0]
+    assert urlsplit(request.target).path == "/msi/token"
+    expected = {"api-version": "2019-08-01", "resource": "https://api.example"}
+    assert request.query == expected | ({"client_id": client_id} if client_id else {})
+    assert request.headers["x-identity-header"] == "proof"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, "TokenRejectedError"), (500, "TokenUnavailableError")])
+async def test_an_error_of_app_service_goes_by_its_status_and_not_by_msals_guess(status: int, error: str) -> None:
+    async with TokenServer() as server:
+        server.queue.append(json_answer({"statusCode": status, "message": "No managed identity"}, status))
+        environment = {"IDENTITY_ENDPOINT": f"{server.origin}/msi/token", "IDENTITY_HEADER": "proof"}
+        name, text = await ask_with(environment)
+    assert name == error
+    assert "No managed identity" in text
+
+
+async def test_the_endpoint_of_a_machine_is_reached_past_any_proxy() -> None:
+    async with TokenServer(expires_in="3599") as server, TokenServer() as proxy:
+        environment = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": server.origin, "HTTP_PROXY": proxy.origin, "NO_PROXY": ""}
+        assert await ask_with(environment) == ["token-1", "token-2", True]
+    assert proxy.requests == []
+
+
+def test_the_default_session_takes_no_proxy_and_no_password_from_the_environment() -> None:
+    with local_session() as session:
+        assert session.trust_env is False
+
+
+def test_the_cache_key_names_every_part_of_the_request() -> None:
+    grants = [
+        ManagedIdentityGrant(resource="r"),
+        ManagedIdentityGrant(resource="s"),
+        ManagedIdentityGrant("client-7", resource="r"),
+    ]
+    assert len({grant.cache_key for grant in grants}) == 3
+
+
+@pytest.mark.parametrize("asked", [{}, {"scope": "a b"}, {"scope": "/.default"}])
+def test_nothing_or_too_much_to_ask_a_token_for_is_a_settings_error(asked: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="one resource, audience or scope"):
+        ManagedIdentityGrant(**asked)
