@@ -33,6 +33,9 @@ demo: setup ## Deliver a business end to end on this machine, then exit
 up: setup ## Run the partner API and the app until Ctrl-C
 	@$(PYTHON) -m sandbox up $(ARGS)
 
+start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
+	@scripts/start $(ARGS)
+
 test: setup ## Run all tests, with branch coverage of shared/
 	@$(PYTHON) -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
