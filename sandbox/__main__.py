@@ -8,49 +8,62 @@ import sys
 from typing import TYPE_CHECKING
 
 from sandbox.demo import demo
-from sandbox.host import command as host_command
-from sandbox.partner import command as partner_command
+from sandbox.host.__main__ import main as host
+from sandbox.partner.command import main as partner
 from sandbox.up import up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
+COMMANDS = {
+    "demo": "deliver a business and a batch, show each step, and end",
+    "up": "run the app and the partner until Ctrl-C",
+    "host": "run the app alone, with the settings of the environment",
+    "partner": "run the partner alone",
+}
 
-def main(argv: Sequence[str] | None = None) -> int:
+
+def main(argv: Sequence[str]) -> int:
     """Run the command of the command line; give the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox",
+        description="The app on one machine, with no Azure account.",
+        epilog="\n".join(f"  {name:<10}{words}" for name, words in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, help="`<command> --help` lists its options")
+    command: str = parser.parse_args(argv[:1]).command
+    run = {"demo": _demo, "up": _up, "host": host, "partner": partner}[command]
+    return run(argv[1:])
 
-    demo_parser = commands.add_parser("demo", help="deliver a business and a batch, show each step, and end")
-    demo_parser.add_argument("--keep", action="store_true", help="leave everything running, and say what to try")
-    demo_parser.add_argument("--verbose", action="store_true", help="show the log lines of the app and the partner")
-    demo_parser.set_defaults(run=lambda options: demo(keep=options.keep, verbose=options.verbose))
 
-    up_parser = commands.add_parser("up", help="run the app and the partner until Ctrl-C")
-    up_parser.add_argument("--port", type=partner_command.port, default=7071, help="of the app (default: 7071)")
-    up_parser.add_argument("--partner-port", type=partner_command.port, default=8081, help="(default: 8081)")
-    up_parser.set_defaults(run=lambda options: up(port=options.port, partner_port=options.partner_port))
-
-    host_parser = commands.add_parser("host", help="run the app alone, with the settings of the environment")
-    host_command.add_arguments(host_parser)
-    host_parser.set_defaults(run=host_command.run)
-
-    partner_parser = commands.add_parser("partner", help="run the partner alone")
-    partner_command.add_arguments(partner_parser)
-    partner_parser.set_defaults(run=partner_command.run)
-
+def _demo(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sandbox demo", description=COMMANDS["demo"])
+    parser.add_argument("--keep", action="store_true", help="leave everything running, and say what to try")
+    parser.add_argument("--verbose", action="store_true", help="show the log lines of the app and the partner")
     options = parser.parse_args(argv)
-    if options.command in {"demo", "up"}:
-        # As Ctrl-C: what was started is ended before we are.
-        signal.signal(signal.SIGTERM, _interrupt)
-    code: int = options.run(options)
-    return code
+    _end_as_with_ctrl_c()
+    return demo(keep=options.keep, verbose=options.verbose)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _up(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sandbox up", description=COMMANDS["up"])
+    parser.add_argument("--port", type=int, default=7071, help="of the app, 0 for a free one (default: 7071)")
+    parser.add_argument("--partner-port", type=int, default=8081, help="0 for a free one (default: 8081)")
+    options = parser.parse_args(argv)
+    _end_as_with_ctrl_c()
+    return up(port=options.port, partner_port=options.partner_port)
+
+
+def _end_as_with_ctrl_c() -> None:
+    """Take SIGTERM for Ctrl-C: what was started is ended before we are."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
