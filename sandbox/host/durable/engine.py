@@ -1,0 +1,194 @@
+"""The durable engine: Microsoft's in-memory task hub (`durabletask`), run inside the host's event loop.
+
+The engine is written for a gRPC server with threads. This subclass changes what does not fit a host of one loop, or
+falls short of the semantics of Durable Functions; the package is pinned exactly, for private methods are overridden:
+
+- work items are pulled when there are some, not polled every 100 ms, and an instance that is at work is not queued
+  again before its work is done;
+- a timer is one entry of the event loop, not a sleeping thread, and ends with the execution that set it;
+- a sub-orchestration reports to its parent when it ends, however long that takes;
+- the result of an activity only reaches the execution that scheduled it, never a later one with the same id;
+- what reaches an instance that is finished is dropped; while one is suspended it waits;
+- every event has a timestamp.
+
+All methods must be called from the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+from durabletask.internal import helpers
+from durabletask.internal import orchestrator_service_pb2 as pb
+from durabletask.testing.in_memory_backend import InMemoryOrchestrationBackend, OrchestrationInstance
+from google.protobuf import wrappers_pb2
+
+from sandbox.host.durable.engine_calls import CallContext, WorkSignal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import grpc
+
+TERMINAL = frozenset(
+    {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
+)
+
+
+def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
+    """Give the present time to the last events that have none."""
+    now = datetime.now(UTC)
+    for event in events:
+        if event.timestamp.seconds:
+            break
+        event.timestamp.FromDatetime(now)
+
+
+class Engine(InMemoryOrchestrationBackend):
+    """The task hub of one host: keeps instances and their histories, and hands out work items to `dispatch`."""
+
+    def __init__(self, dispatch: Callable[[pb.WorkItem], None]) -> None:
+        # The engine's limit of history guards a test's memory; the platform has none.
+        super().__init__(max_history_size=sys.maxsize)
+        self._loop = asyncio.get_running_loop()
+        self._dispatch = dispatch
+        self._pull_is_due = False
+        self._signal = self._work_available = WorkSignal(self._schedule_pull)
+        self.context = cast("grpc.ServicerContext", CallContext(self._signal))
+        self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
+        self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
+        self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
+
+    def instance(self, instance_id: str) -> OrchestrationInstance | None:
+        """Give an instance's record, None where there is none."""
+        return self._instances.get(instance_id)
+
+    def parent_id(self, instance_id: str) -> str | None:
+        """Name the orchestration that waits for this one."""
+        parent = self._parents.get(instance_id)
+        return parent[0].instance_id if parent is not None else None
+
+    def postpone(self, instance_id: str, count: int) -> None:
+        """Put the last `count` events of the work item back, to be handed out again with the next one."""
+        instance = self._instances[instance_id]
+        instance.pending_events[:0] = instance.dispatched_events[-count:]
+        del instance.dispatched_events[-count:]
+
+    def close(self) -> None:
+        """Drop all timers."""
+        for instance_id in list(self._timers):
+            self._cancel_timers(instance_id)
+
+    def _schedule_pull(self) -> None:
+        if not self._pull_is_due:
+            self._pull_is_due = True
+            self._loop.call_soon(self._pull)
+
+    def _pull(self) -> None:
+        self._pull_is_due = self._signal.drained = False
+        for item in self.GetWorkItems(pb.GetWorkItemsRequest(), self.context):
+            self._dispatch(item)
+
+    def _enqueue_orchestration(self, instance_id: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is None:
+            return
+        _stamp(reversed(instance.pending_events))
+        if instance_id in self._orchestration_in_flight:
+            # CompleteOrchestratorTask looks again.
+            return
+        if instance.status in TERMINAL:
+            instance.pending_events.clear()
+            return
+        wakes = any(
+            event.HasField("executionResumed") or event.HasField("executionTerminated")
+            for event in instance.pending_events
+        )
+        if instance.status != pb.ORCHESTRATION_STATUS_SUSPENDED or wakes:
+            super()._enqueue_orchestration(instance_id)
+
+    def CompleteOrchestratorTask(  # noqa: N802 - the engine's name
+        self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        """Apply what an orchestrator decided, then queue the instance again if events came in meanwhile."""
+        response = super().CompleteOrchestratorTask(request, context)
+        instance = self._instances.get(request.instanceId)
+        if instance is not None:
+            _stamp(reversed(instance.history))
+            if instance.status in TERMINAL:
+                self._cancel_timers(instance.instance_id)
+                self._report_to_parent(instance)
+            if instance.pending_events:
+                self._enqueue_orchestration(instance.instance_id)
+        return response
+
+    def CompleteActivityTask(  # noqa: N802 - the engine's name
+        self, request: pb.ActivityResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        """Record the result of an activity, unless the execution that scheduled it is over."""
+        owner = self._activities.pop((request.completionToken, request.taskId), None)
+        if owner is None or owner is not self._instances.get(request.instanceId) or owner.status in TERMINAL:
+            return pb.CompleteTaskResponse()
+        return super().CompleteActivityTask(request, context)
+
+    def _process_schedule_task_action(self, instance: OrchestrationInstance, action: pb.OrchestratorAction) -> None:
+        super()._process_schedule_task_action(instance, action)
+        self._activities[str(instance.completion_token), action.id] = instance
+
+    def _process_create_timer_action(self, instance: OrchestrationInstance, action: pb.OrchestratorAction) -> None:
+        fire_at = action.createTimer.fireAt.ToDatetime(tzinfo=UTC)
+        instance.history.append(helpers.new_timer_created_event(action.id, fire_at))
+        self._set_timer(instance, action.id, fire_at)
+
+    def _set_timer(self, instance: OrchestrationInstance, timer_id: int, fire_at: datetime) -> None:
+        def fire() -> None:
+            if datetime.now(UTC) < fire_at:
+                # The loop's clock is not the wall clock, and is only exact to its resolution.
+                self._set_timer(instance, timer_id, fire_at)
+                return
+            del self._timers[instance.instance_id][timer_id]
+            instance.pending_events.append(helpers.new_timer_fired_event(timer_id, fire_at))
+            instance.last_updated_at = datetime.now(UTC)
+            self._enqueue_orchestration(instance.instance_id)
+
+        delay = max(0.0, (fire_at - datetime.now(UTC)).total_seconds())
+        self._timers.setdefault(instance.instance_id, {})[timer_id] = self._loop.call_later(delay, fire)
+
+    def _cancel_timers(self, instance_id: str) -> None:
+        for timer in self._timers.pop(instance_id, {}).values():
+            timer.cancel()
+
+    def _process_complete_orchestration_action(
+        self, instance: OrchestrationInstance, complete_action: pb.CompleteOrchestrationAction
+    ) -> None:
+        self._cancel_timers(instance.instance_id)
+        super()._process_complete_orchestration_action(instance, complete_action)
+        # The events that start the next execution stand before those that came in meanwhile.
+        for event in instance.pending_events:
+            _stamp([event])
+
+    def _watch_sub_orchestration(self, parent_instance_id: str, sub_instance_id: str, task_id: int) -> None:
+        parent, child = self._instances[parent_instance_id], self._instances[sub_instance_id]
+        child.tags = parent.tags
+        self._parents[sub_instance_id] = parent, task_id
+
+    def _report_to_parent(self, instance: OrchestrationInstance) -> None:
+        parent, task_id = self._parents.pop(instance.instance_id, (None, 0))
+        if parent is None or parent is not self._instances.get(parent.instance_id) or parent.status in TERMINAL:
+            return
+        if instance.status == pb.ORCHESTRATION_STATUS_COMPLETED:
+            event = helpers.new_sub_orchestration_completed_event(task_id, instance.output)
+        else:
+            details = instance.failure_details or pb.TaskFailureDetails(
+                errorType="terminated",
+                errorMessage=f"The sub-orchestration {instance.instance_id!r} was terminated",
+                stackTrace=wrappers_pb2.StringValue(value=""),
+            )
+            event = helpers.new_sub_orchestration_failed_event(task_id, Exception())
+            event.subOrchestrationInstanceFailed.failureDetails.CopyFrom(details)
+        parent.pending_events.append(event)
+        parent.last_updated_at = datetime.now(UTC)
+        self._enqueue_orchestration(parent.instance_id)

@@ -1,0 +1,179 @@
+"""Runs the orchestrators and activities of the app: from the task hub's work items to the worker process and back.
+
+An invocation whose worker process ends is run again in the next one. What it was asked is durable in the task hub, so
+an orchestration only notices that an activity ran more than once, which Durable Functions allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from durabletask.internal import helpers
+from durabletask.internal import orchestrator_service_pb2 as pb
+
+from sandbox.host.durable.decisions import Decision, KnownFunctions, decide, failure, termination
+from sandbox.host.durable.history import orchestrator_context, text_or_none
+from sandbox.host.durable.orchestrator_state import OrchestratorFailedError, state_from_answer
+from sandbox.host.durable.task_hub import TaskHub
+from sandbox.host.errors import WorkerEndedError
+from sandbox.host.functions import ACTIVITY, ORCHESTRATOR
+from sandbox.host.messages import TypedData
+from sandbox.host.trace import new_trace_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sandbox.host.functions import Function
+    from sandbox.host.messages import Answer, TraceContext
+    from sandbox.host.settings import HostConfiguration
+    from sandbox.host.worker_process import WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+
+def split_at_suspension(events: Sequence[pb.HistoryEvent]) -> tuple[list[pb.HistoryEvent], list[pb.HistoryEvent]]:
+    """Give the events of a work item that are due, and those that came while the instance was suspended."""
+    suspended_at = None
+    for position, event in enumerate(events):
+        if event.HasField("executionSuspended"):
+            suspended_at = position
+        elif event.HasField("executionResumed"):
+            suspended_at = None
+    if suspended_at is None:
+        return list(events), []
+    return list(events[: suspended_at + 1]), list(events[suspended_at + 1 :])
+
+
+def activity_input(text: str | None) -> TypedData:
+    """Give the trigger value of an activity: the JSON that the SDK encoded, which the hub keeps as a JSON string."""
+    value = json.loads(text) if text else None
+    return TypedData(json=value if isinstance(value, str) else json.dumps(value))
+
+
+class DurableFunctions:
+    """The orchestrators and activities of one app, and the task hub that says when they run."""
+
+    def __init__(self, functions: Iterable[Function], worker: WorkerProcess, configuration: HostConfiguration) -> None:
+        self._worker = worker
+        durable = {kind: {f.durable_name: f for f in functions if f.kind == kind} for kind in (ACTIVITY, ORCHESTRATOR)}
+        self._activities, self._orchestrators = durable[ACTIVITY], durable[ORCHESTRATOR]
+        self.known = KnownFunctions(
+            activities=self._activities.keys(),
+            orchestrators=self._orchestrators.keys(),
+            default_version=configuration.default_version,
+        )
+        self._activity_slots = asyncio.Semaphore(configuration.max_concurrent_activities)
+        self._orchestrator_slots = asyncio.Semaphore(configuration.max_concurrent_orchestrators)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.hub = TaskHub(self._dispatch)
+
+    def trace_of_invocation(self, invocation_id: str) -> TraceContext | None:
+        """Give the trace context of a running invocation, None where there is no such."""
+        return self._worker.trace_of(invocation_id)
+
+    async def run_activity(self, function: Function, text: str) -> Answer:
+        """Run an activity on an input of JSON, outside of any orchestration.
+
+        Raises:
+            WorkerEndedError: the host is stopping.
+        """
+        return await self._invoke(function, TypedData(json=text), new_trace_context())
+
+    async def close(self) -> None:
+        """Stop running functions and drop the durable timers."""
+        self.hub.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _dispatch(self, item: pb.WorkItem) -> None:
+        is_orchestrator = item.HasField("orchestratorRequest")
+        task = asyncio.create_task(self._run_orchestrator(item) if is_orchestrator else self._run_activity(item))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            is_final = isinstance(error, WorkerEndedError) and error.is_final
+            if not is_final:
+                logger.error("A work item could not be handled", exc_info=error)
+
+    async def _invoke(self, function: Function, value: TypedData, trace: TraceContext) -> Answer:
+        """Run a function; in another worker process where the one that ran it ended.
+
+        Raises:
+            WorkerEndedError: the host is stopping.
+        """
+        while True:
+            try:
+                return await self._worker.invoke(function, value, trace)
+            except WorkerEndedError as error:
+                if error.is_final:
+                    raise
+                logger.warning("Running %s again in another worker process", function.name)
+
+    async def _run_activity(self, item: pb.WorkItem) -> None:
+        request = item.activityRequest
+        function = self._activities[request.name]
+        trace = self.hub.trace_context(request.orchestrationInstance.instanceId)
+        async with self._activity_slots:
+            answer = await self._invoke(function, activity_input(text_or_none(request.input)), trace)
+        exception = answer.exception
+        if exception is None:
+            result = answer.return_value.json if answer.return_value is not None else None
+            self.hub.complete_activity(item, result, None)
+            return
+        logger.error("Activity function %s failed: %s\n%s", function.name, exception.message, exception.stack_trace)
+        # The two spaces are those of the extension's text, which orchestrators get to see.
+        message = f"Activity function '{function.name}' failed:  {exception.message}"
+        self.hub.complete_activity(
+            item,
+            None,
+            pb.TaskFailureDetails(
+                errorType=exception.message.partition(":")[0],
+                errorMessage=message,
+                stackTrace=helpers.get_string_value(exception.stack_trace),
+            ),
+        )
+
+    async def _run_orchestrator(self, item: pb.WorkItem) -> None:
+        request = item.orchestratorRequest
+        name = self.hub.name_of(request.instanceId)
+        due, postponed = split_at_suspension(request.newEvents)
+        terminated = next((each for each in request.newEvents if each.HasField("executionTerminated")), None)
+        if terminated is not None:
+            decision = termination(text_or_none(terminated.executionTerminated.input))
+        elif all(each.HasField("orchestratorStarted") or each.HasField("executionSuspended") for each in due):
+            decision = Decision()
+        else:
+            decision = await self._decide(name, request, due)
+        if postponed and terminated is None:
+            self.hub.postpone(request.instanceId, len(postponed))
+        self.hub.complete_orchestrator(request.instanceId, item.completionToken, decision)
+
+    async def _decide(self, name: str, request: pb.OrchestratorRequest, due: Sequence[pb.HistoryEvent]) -> Decision:
+        """Run the orchestrator function on its history, and say what follows from its answer."""
+        context = orchestrator_context(
+            request.pastEvents,
+            due,
+            instance_id=request.instanceId,
+            parent_instance_id=self.hub.parent_id(request.instanceId),
+        )
+        trace = self.hub.trace_context(request.instanceId)
+        async with self._orchestrator_slots:
+            answer = await self._invoke(self._orchestrators[name], TypedData(string=context), trace)
+        try:
+            state = state_from_answer(answer)
+        except OrchestratorFailedError as error:
+            decision = failure(name, error)
+        else:
+            decision = decide(state, (*request.pastEvents, *due), name=name, known=self.known)
+        for action in decision.actions:
+            if action.completeOrchestration.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED:
+                details = action.completeOrchestration.failureDetails
+                logger.error("Instance %s: %s\n%s", request.instanceId, details.errorMessage, details.stackTrace.value)
+        return decision

@@ -1,0 +1,211 @@
+"""The task hub as the rest of the host uses it: the engine's operations without its protobuf."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from durabletask.internal import helpers
+from durabletask.internal import orchestrator_service_pb2 as pb
+
+from sandbox.host.durable.engine import TERMINAL, Engine
+from sandbox.host.messages import TraceContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import datetime
+
+    from durabletask.testing.in_memory_backend import OrchestrationInstance
+
+    from sandbox.host.durable.decisions import Decision
+
+STATUS_NAMES = {
+    pb.ORCHESTRATION_STATUS_PENDING: "Pending",
+    pb.ORCHESTRATION_STATUS_RUNNING: "Running",
+    pb.ORCHESTRATION_STATUS_COMPLETED: "Completed",
+    pb.ORCHESTRATION_STATUS_FAILED: "Failed",
+    pb.ORCHESTRATION_STATUS_TERMINATED: "Terminated",
+    pb.ORCHESTRATION_STATUS_SUSPENDED: "Suspended",
+    pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW: "ContinuedAsNew",
+    pb.ORCHESTRATION_STATUS_CANCELED: "Canceled",
+}
+STATUSES = {name.lower(): status for status, name in STATUS_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An orchestration instance as it is now; `input`, `output` and `custom_status` are JSON, None where absent."""
+
+    instance_id: str
+    name: str
+    status: str
+    is_finished: bool
+    created_at: datetime
+    last_updated_at: datetime
+    input: str | None
+    output: str | None
+    custom_status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFilter:
+    """Which instances to list or purge: empty fields allow all."""
+
+    statuses: Collection[pb.OrchestrationStatus] = field(default_factory=tuple)
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    prefix: str = ""
+
+
+def _instance(record: OrchestrationInstance) -> Instance:
+    return Instance(
+        instance_id=record.instance_id,
+        name=record.name,
+        status=STATUS_NAMES[record.status],
+        is_finished=record.status in TERMINAL,
+        created_at=record.created_at,
+        last_updated_at=record.last_updated_at,
+        input=record.input or None,
+        output=record.output or None,
+        custom_status=record.custom_status or None,
+    )
+
+
+class TaskHub:
+    """Orchestration instances: start, look at, signal, end and purge them.
+
+    Operations on one instance return False where it does not exist or its status does not allow them.
+    """
+
+    def __init__(self, dispatch: Callable[[pb.WorkItem], None]) -> None:
+        self._engine = Engine(dispatch)
+
+    def start(
+        self, name: str, instance_id: str | None, payload: str | None, *, version: str | None, trace: TraceContext
+    ) -> str:
+        """Start an instance of the orchestrator `name` with a payload of JSON; gives its id.
+
+        A finished instance with the same id is replaced.
+
+        Raises:
+            EngineError: an instance with this id is not finished (ALREADY_EXISTS).
+        """
+        request = pb.CreateInstanceRequest(
+            instanceId=instance_id or uuid.uuid4().hex,
+            name=name,
+            input=helpers.get_string_value(payload),
+            version=helpers.get_string_value(version),
+            orchestrationIdReusePolicy=pb.OrchestrationIdReusePolicy(replaceableStatus=sorted(TERMINAL)),
+            tags={"traceparent": trace.trace_parent, "tracestate": trace.trace_state},
+        )
+        return self._engine.StartInstance(request, self._engine.context).instanceId
+
+    def get(self, instance_id: str) -> Instance | None:
+        """Give an instance, None where there is none."""
+        record = self._engine.instance(instance_id)
+        return None if record is None else _instance(record)
+
+    def page(self, wanted: InstanceFilter, *, top: int, token: str) -> tuple[list[Instance], str]:
+        """Give at most `top` instances, the oldest first, and the token of the next page ("" at the end)."""
+        query = pb.InstanceQuery(
+            runtimeStatus=wanted.statuses,
+            maxInstanceCount=top,
+            continuationToken=helpers.get_string_value(token),
+            instanceIdPrefix=helpers.get_string_value(wanted.prefix),
+        )
+        if wanted.created_from is not None:
+            query.createdTimeFrom.FromDatetime(wanted.created_from)
+        if wanted.created_to is not None:
+            query.createdTimeTo.FromDatetime(wanted.created_to)
+        page = self._engine.QueryInstances(pb.QueryInstancesRequest(query=query), self._engine.context)
+        found = [self.get(state.instanceId) for state in page.orchestrationState]
+        return [each for each in found if each is not None], page.continuationToken.value
+
+    def history(self, instance_id: str) -> list[pb.HistoryEvent]:
+        """Give the history of an instance."""
+        record = self._engine.instance(instance_id)
+        return [] if record is None else list(record.history)
+
+    def trace_context(self, instance_id: str) -> TraceContext:
+        """Give the trace context in which an instance was started."""
+        record = self._engine.instance(instance_id)
+        tags = (record.tags if record is not None else None) or {}
+        return TraceContext(trace_parent=tags.get("traceparent", ""), trace_state=tags.get("tracestate", ""))
+
+    def name_of(self, instance_id: str) -> str:
+        """Name the orchestrator of an instance, "" where there is no such instance."""
+        record = self._engine.instance(instance_id)
+        return "" if record is None else record.name
+
+    def parent_id(self, instance_id: str) -> str | None:
+        """Name the orchestration that waits for this one."""
+        return self._engine.parent_id(instance_id)
+
+    def raise_event(self, instance_id: str, name: str, payload: str) -> None:
+        """Send an external event, with a payload of JSON, to an instance that is not finished."""
+        request = pb.RaiseEventRequest(instanceId=instance_id, name=name, input=helpers.get_string_value(payload))
+        self._engine.RaiseEvent(request, self._engine.context)
+
+    def terminate(self, instance_id: str, reason: str) -> None:
+        """End an instance as soon as its present work item is done."""
+        output = helpers.get_string_value(json.dumps(reason))
+        self._engine.TerminateInstance(pb.TerminateRequest(instanceId=instance_id, output=output), self._engine.context)
+
+    def suspend(self, instance_id: str, reason: str) -> None:
+        """Hold an instance: what reaches it from now on waits until `resume`."""
+        request = pb.SuspendRequest(instanceId=instance_id, reason=helpers.get_string_value(json.dumps(reason)))
+        self._engine.SuspendInstance(request, self._engine.context)
+
+    def resume(self, instance_id: str, reason: str) -> None:
+        """Let a suspended instance go on."""
+        request = pb.ResumeRequest(instanceId=instance_id, reason=helpers.get_string_value(json.dumps(reason)))
+        self._engine.ResumeInstance(request, self._engine.context)
+
+    def purge(self, instance_id: str) -> int:
+        """Delete a finished instance; gives the number of deleted instances."""
+        request = pb.PurgeInstancesRequest(instanceId=instance_id)
+        return self._engine.PurgeInstances(request, self._engine.context).deletedInstanceCount
+
+    def purge_all(self, wanted: InstanceFilter) -> int:
+        """Delete the finished instances that a filter allows; gives their number."""
+        chosen = pb.PurgeInstanceFilter(runtimeStatus=wanted.statuses)
+        if wanted.created_from is not None:
+            chosen.createdTimeFrom.FromDatetime(wanted.created_from)
+        if wanted.created_to is not None:
+            chosen.createdTimeTo.FromDatetime(wanted.created_to)
+        request = pb.PurgeInstancesRequest(purgeInstanceFilter=chosen)
+        return self._engine.PurgeInstances(request, self._engine.context).deletedInstanceCount
+
+    def postpone(self, instance_id: str, count: int) -> None:
+        """Put the last `count` events of an instance's work item back, for the next one."""
+        self._engine.postpone(instance_id, count)
+
+    def complete_orchestrator(self, instance_id: str, completion_token: str, decision: Decision) -> None:
+        """Apply what an orchestrator decided; a custom status of None leaves it as it was."""
+        record = self._engine.instance(instance_id)
+        status = decision.custom_status or (record.custom_status if record is not None else None)
+        response = pb.OrchestratorResponse(
+            instanceId=instance_id,
+            completionToken=completion_token,
+            actions=decision.actions,
+            # The engine takes the absence of a status for an empty one.
+            customStatus=helpers.get_string_value(status),
+        )
+        self._engine.CompleteOrchestratorTask(response, self._engine.context)
+
+    def complete_activity(self, item: pb.WorkItem, result: str | None, failure: pb.TaskFailureDetails | None) -> None:
+        """Record how the activity of a work item ended: with a result of JSON, or with a failure."""
+        request = pb.ActivityResponse(
+            instanceId=item.activityRequest.orchestrationInstance.instanceId,
+            taskId=item.activityRequest.taskId,
+            completionToken=item.completionToken,
+            result=helpers.get_string_value(result),
+            failureDetails=failure,
+        )
+        self._engine.CompleteActivityTask(request, self._engine.context)
+
+    def close(self) -> None:
+        """Drop all durable timers; the instances are gone with the process."""
+        self._engine.close()

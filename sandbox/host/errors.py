@@ -1,0 +1,58 @@
+"""Every error that the host raises on purpose.
+
+HostError
+├── StartError            the host cannot start, or cannot go on: one line for the person who started it
+├── BadRequestError       an HTTP request that no server should route (a NUL in its path)
+├── BodyTooLargeError     an HTTP request's body exceeds the limit
+├── WorkerEndedError      the worker process ended before it answered an invocation
+└── EngineError           the durable engine refused an operation, with its gRPC status code
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import grpc
+
+
+class HostError(Exception):
+    """The root of every error that the host raises on purpose."""
+
+
+class StartError(HostError):
+    """The host cannot start, or cannot go on; the text is one line that says what to mend.
+
+    `details` may have a traceback, which is shown on request.
+    """
+
+    def __init__(self, problem: str, *, details: str = "") -> None:
+        super().__init__(" ".join(problem.split()))
+        self.details = details
+
+
+class BadRequestError(HostError):
+    """An HTTP request is malformed: it is answered with 400."""
+
+
+class BodyTooLargeError(HostError):
+    """The body of an HTTP request exceeds the limit: it is answered with 413."""
+
+
+class WorkerEndedError(HostError):
+    """The worker process ended before it answered an invocation; whether the function has acted is unknown.
+
+    `is_final` says that the host is stopping, so no other worker process follows.
+    """
+
+    def __init__(self, *, is_final: bool = False) -> None:
+        super().__init__("The worker process ended while it handled the invocation.")
+        self.is_final = is_final
+
+
+class EngineError(HostError):
+    """The durable engine refused an operation; `code` is the gRPC status code that it would have sent."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code

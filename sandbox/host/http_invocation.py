@@ -1,0 +1,125 @@
+"""An HTTP request on its way to a function, and what the function answers on its way back."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from starlette.responses import Response
+
+from sandbox.host.errors import BodyTooLargeError
+from sandbox.host.messages import RpcHttp, RpcHttpCookie, TypedData
+from sandbox.host.paths import encoded_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from starlette.requests import Request
+
+# The platform's limit: https://learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-trigger#limits
+BODY_LIMIT = 100 * 1024 * 1024
+# What the server adds by itself: a second value of these would break the message.
+_FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Join values of the same name (ignoring case) by commas, and drop empty ones, as the platform does."""
+    names: dict[str, str] = {}
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        first = names.setdefault(name.lower(), name)
+        joined[first] = f"{joined[first]},{value}" if first in joined else value
+    return {name: value for name, value in joined.items() if value}
+
+
+async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        BodyTooLargeError: it has more than `limit` bytes.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise BodyTooLargeError(f"the body has more than {limit} bytes")
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLargeError(f"the body has more than {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def request_data(request: Request, path: str, params: Mapping[str, str]) -> TypedData:
+    """Give the trigger value of an HTTP function: header names in lower case, the body as bytes.
+
+    `path` is the decoded path, `params` has the values of the route's parameters.
+
+    Raises:
+        BodyTooLargeError: the body exceeds the platform's limit.
+    """
+    body = await read_body(request)
+    query = request.url.query
+    url = f"{request.url.scheme}://{request.url.netloc}{encoded_path(path)}{f'?{query}' if query else ''}"
+    return TypedData(
+        http=RpcHttp(
+            method=request.method,
+            url=url,
+            headers=_joined((name.lower(), value) for name, value in request.headers.items()),
+            params={name: value for name, value in params.items() if value},
+            query=_joined(parse_qsl(query, keep_blank_values=True)),
+            body=TypedData(bytes=body) if body else TypedData(),
+        )
+    )
+
+
+def _cookie_header(cookie: RpcHttpCookie) -> str:
+    """Write a `Set-Cookie` value (RFC 6265 section 4.1.1)."""
+    attributes = {
+        "Expires": None if cookie.expires is None else formatdate(cookie.expires, usegmt=True),
+        "Max-Age": None if cookie.max_age is None else str(int(cookie.max_age)),
+        "Domain": cookie.domain,
+        "Path": cookie.path,
+        "SameSite": cookie.same_site and cookie.same_site.capitalize(),
+    }
+    parts = [f"{cookie.name}={cookie.value}", *(f"{name}={value}" for name, value in attributes.items() if value)]
+    if cookie.secure:
+        parts.append("Secure")
+    if cookie.http_only:
+        parts.append("HttpOnly")
+    return "; ".join(parts)
+
+
+def _content(data: TypedData | None) -> tuple[bytes, str | None]:
+    """Give the bytes of a value, and the content type that the platform would name for it."""
+    if data is None or data.WhichOneof("data") is None:
+        return b"", None
+    if data.bytes is not None:
+        return data.bytes, None
+    if data.json is not None:
+        return data.json.encode(), "application/json; charset=utf-8"
+    text = data.string if data.string is not None else str(data.int if data.int is not None else data.double)
+    return text.encode(), "text/plain; charset=utf-8"
+
+
+def response_from_data(data: TypedData | None, custom_headers: Mapping[str, str]) -> Response:
+    """Turn what an HTTP function returned into its response: 204 where that is nothing.
+
+    `custom_headers` are those of host.json; a header that the function sets itself wins.
+    """
+    http = data.http if data is not None else None
+    if http is None:
+        content, content_type = _content(data)
+        response = Response(content, status_code=200 if data is not None else 204)
+        headers, cookies = {"content-type": content_type} if content_type else {}, None
+    else:
+        content, content_type = _content(http.body)
+        response = Response(content, status_code=int(http.status_code))
+        headers, cookies = http.headers, http.cookies
+    for name, value in {**custom_headers, **headers}.items():
+        if name.lower() not in _FRAMING_HEADERS:
+            response.headers[name] = value
+    for cookie in cookies or ():
+        response.headers.append("set-cookie", _cookie_header(cookie))
+    return response
