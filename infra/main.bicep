@@ -55,6 +55,9 @@ param maximumInstanceCount int = 40
 @description('Memory of one instance in MB.')
 param instanceMemoryMB int = 2048
 
+@description('Let the Python worker send its own spans, metrics and log fields to Application Insights. It needs azure-monitor-opentelemetry in requirements.txt and takes longer to start; docs/configuration.md weighs it.')
+param workerTelemetry bool = false
+
 @description('Address that alerts are sent to. Empty: alerts show in the portal only.')
 param alertEmail string = ''
 
@@ -194,7 +197,7 @@ module functionApp './app/function-app.bicep' = {
         AzureWebJobsStorage__tableServiceUri: storage.outputs.tableUrl
         APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.connectionString
         APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'Authorization=AAD;ClientId=${identity.outputs.clientId}'
-        PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
+        PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: workerTelemetry ? 'true' : ''
         DURABLE_TASK_SCHEDULER_CONNECTION_STRING: usesScheduler ? scheduler!.outputs.connectionString : ''
         BUSINESS_API_URL: businessApiUrl
         BUSINESS_API_MANAGED_IDENTITY: managedIdentity == 'system' ? identity.outputs.clientId : managedIdentity

@@ -234,6 +234,11 @@ def test_the_function_app_runs_the_python_that_the_project_is_tested_with() -> N
     assert text(version) == (PROJECT / ".python-version").read_text().strip()
 
 
+def test_an_instance_takes_as_many_requests_as_host_json_lets_it() -> None:
+    concurrency = BY_NAME["function-app"].declarations("variable")["httpConcurrency"].node.named_children[-1]
+    assert int(text(concurrency)) == host_json()["extensions"]["http"]["maxConcurrentRequests"]
+
+
 def test_the_always_ready_group_is_the_one_of_durable_functions() -> None:
     assert "alwaysReady: alwaysReadyInstances > 0 ? [{ name: 'durable'," in BY_NAME["function-app"].text
 

@@ -25,6 +25,9 @@ param appSettings object
 
 // Azure's name of the Python that the app is tested with; .python-version says the same.
 var pythonVersion = '3.13'
+// extensions.http.maxConcurrentRequests of host.json says the same. Flex Consumption's own choice for Python is 1, an
+// instance for each request in flight; the routes here are coroutines that mostly wait.
+var httpConcurrency = 100
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: planName
@@ -63,6 +66,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
       scaleAndConcurrency: {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: maximumInstanceCount
+        triggers: { http: { perInstanceConcurrency: httpConcurrency } }
         // Orchestrators and activities share one scale group, "durable".
         alwaysReady: alwaysReadyInstances > 0 ? [{ name: 'durable', instanceCount: alwaysReadyInstances }] : []
       }
