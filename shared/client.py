@@ -53,6 +53,7 @@ def _build(tls: ssl.SSLContext, settings: Settings, reread: Callable[[], Setting
     )
     provider = TokenProvider(
         create_grant(settings, token_client, reread),
+        client=settings.name,
         leeway=settings.token.leeway,
         default_lifetime=settings.token.default_lifetime,
     )
