@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -13,28 +13,39 @@ from cryptography.x509 import load_pem_x509_certificate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ClientKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey
+
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+_RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+# RFC 7518 section 3.4: each algorithm has its own curve.
+_EC_ALGORITHMS = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 
 
-def public_key(pem: str) -> RSAPublicKey | EllipticCurvePublicKey:
+def public_key(pem: str) -> ClientKey:
     """Give the RSA or EC public key of a PEM that holds one, or a certificate.
 
     Raises:
-        ValueError: the PEM holds neither.
+        ValueError: the PEM holds neither, or a key on a curve that JWTs do not know.
     """
     is_certificate = "-----BEGIN CERTIFICATE-----" in pem
     key = load_pem_x509_certificate(pem.encode()).public_key() if is_certificate else load_pem_public_key(pem.encode())
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
         raise ValueError(f"Expected an RSA or an EC key, not {type(key).__name__}")  # noqa: TRY004 - the PEM's content
+    if not algorithms(key):
+        raise ValueError("Expected a key on the curve P-256, P-384 or P-521")
     return key
+
+
+def algorithms(key: ClientKey) -> tuple[str, ...]:
+    """Give the names of the algorithms (RFC 7518) with which such a key signs."""
+    return _RSA_ALGORITHMS if isinstance(key, RSAPublicKey) else _EC_ALGORITHMS.get(key.curve.name, ())
 
 
 def assertion_fault(
     assertion: str,
     *,
     client_id: str,
-    key: RSAPublicKey | EllipticCurvePublicKey,
+    key: ClientKey,
     audiences: Sequence[str],
     seen: set[str],
 ) -> str | None:
@@ -43,7 +54,7 @@ def assertion_fault(
         claims: dict[str, Any] = jwt.decode(
             assertion,
             key,
-            algorithms=list(ALGORITHMS),
+            algorithms=algorithms(key),
             audience=list(audiences),
             issuer=client_id,
             subject=client_id,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from sandbox.partner.config import PartnerConfig
-    from sandbox.partner.faults import Route
+    from sandbox.partner.faults import AnyFault, Route
     from sandbox.partner.state import Partner, State
 
     Handler: TypeAlias = Callable[[Call, State, PartnerConfig], Answer]
@@ -77,13 +77,9 @@ async def _before(call: Call, state: State) -> Answer | Drop | None:
     for fault, fraction in state.plan.hitting(call.route, "before", call.external_id):
         if isinstance(fault, Revoke):
             state.tokens.revoke(call.bearer_token)
-        elif isinstance(fault, Latency | Hold):
-            if not await _wait(fault, fraction, state):
-                return _CUT_SHORT
-        elif isinstance(fault, Status):
-            return status_answer(fault, time.time())
-        elif isinstance(fault, Drop):
-            return fault
+        ending = await _ended_by(fault, fraction, state)
+        if ending is not None:
+            return ending
     return None
 
 
@@ -92,22 +88,26 @@ async def _after(call: Call, state: State, answer: Answer) -> Answer | Drop:
     for fault, fraction in state.plan.hitting(call.route, "after", call.external_id):
         if isinstance(fault, Garble):
             answer = garbled(fault, answer)
-        elif isinstance(fault, Alter):
+        if isinstance(fault, Alter):
             answer = altered(fault, answer)
-        elif isinstance(fault, Latency | Hold):
-            if not await _wait(fault, fraction, state):
-                return _CUT_SHORT
-        elif isinstance(fault, Status):
-            return status_answer(fault, time.time())
-        elif isinstance(fault, Drop):
-            return fault
+        ending = await _ended_by(fault, fraction, state)
+        if ending is not None:
+            return ending
     return answer
 
 
-async def _wait(fault: Latency | Hold, fraction: float, state: State) -> bool:
+async def _ended_by(fault: AnyFault, fraction: float, state: State) -> Answer | Drop | None:
+    """Wait if that is the fault; give what ends the request if it does."""
+    if isinstance(fault, Status):
+        return status_answer(fault, time.time())
+    if isinstance(fault, Drop):
+        return fault
+    goes_on = True
     if isinstance(fault, Latency):
-        return await state.waits.for_seconds(fault.duration(fraction))
-    return await state.waits.at_gate(fault.gate)
+        goes_on = await state.waits.for_seconds(fault.duration(fraction))
+    if isinstance(fault, Hold):
+        goes_on = await state.waits.at_gate(fault.gate)
+    return None if goes_on else _CUT_SHORT
 
 
 async def _deliver(ending: Answer | Drop, wire: Wire, call: Call, state: State) -> None:
@@ -130,5 +130,7 @@ def _count(state: State, call: Call, outcome: str) -> None:
     """Count the outcome and log it; counted before it is sent, so that who has the answer finds it counted."""
     state.counters.ended(call.route, outcome)
     if logger.isEnabledFor(logging.INFO):
-        fields = {"route": call.route, "external_id": call.external_id, "outcome": outcome}
-        logger.info("%s %r: %s", *fields.values(), extra=fields)
+        external_id = call.external_id
+        request = call.route if external_id is None else f"{call.route} {external_id!r}"
+        fields = {"route": call.route, "external_id": external_id, "outcome": outcome}
+        logger.info("%s: %s", request, outcome, extra=fields)

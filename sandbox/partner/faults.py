@@ -69,7 +69,19 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 class Latency(Fault, kw_only=True, frozen=True, tag="latency"):
     """The request waits `seconds`, or between the two numbers of them."""
 
-    seconds: Seconds | tuple[Seconds, Seconds]
+    # Not `Seconds | tuple[...]`: msgspec 0.22 crashes in a garbage collection while it holds a type that is either a
+    # number with a bound or a tuple of fixed length.
+    seconds: float | tuple[Seconds, Seconds]
+
+    def __post_init__(self) -> None:
+        """Refuse also a time below 0.
+
+        Raises:
+            ValueError: `seconds` is one.
+        """
+        super().__post_init__()
+        if isinstance(self.seconds, float) and self.seconds < 0:
+            raise ValueError("`seconds` must not be below 0")
 
     def duration(self, fraction: float) -> float:
         """Give the seconds to wait, at `fraction` (0 to 1) of the way from the least to the most."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,16 @@ class RunningPartner:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, which leaves the signals to its caller and ends what is under way when it is stopped."""
+    """Uvicorn's server, which leaves the signals to its caller, and stops at once: what is under way is dropped."""
 
     def __init__(self, config: uvicorn.Config, partner: Partner) -> None:
         super().__init__(config)
         self._partner = partner
+        self._stopping = asyncio.Event()
         self.listening = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -55,11 +59,23 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def main_loop(self) -> None:
+        while not self._stopping.is_set():
+            # Brings the Date header up to date.
+            await self.on_tick(0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), timeout=1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - closed by their servers
+        for server in self.servers:
+            server.close()
         self._partner.end_waits()
-        for connection in list(self.server_state.connections):
+        for connection in self.server_state.connections:
             connection.transport.abort()
-        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks)
+        for server in self.servers:
+            await server.wait_closed()
 
 
 def _listener(port: int) -> socket.socket:
@@ -96,6 +112,7 @@ async def running(
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
             backlog=_BACKLOG,
@@ -107,7 +124,7 @@ async def running(
     try:
         yield RunningPartner(partner, f"http://{HOST}:{listener.getsockname()[1]}")
     finally:
-        server.should_exit = True
+        server.stop()
         await serving
 
 

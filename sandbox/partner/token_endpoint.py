@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from sandbox.partner.answers import Answer
-from sandbox.partner.client_assertion import ALGORITHMS
+from sandbox.partner.client_assertion import algorithms, public_key
 from sandbox.partner.client_authentication import TokenRequestError, authenticate
 
 if TYPE_CHECKING:
@@ -49,20 +49,18 @@ def post_token(call: Call, state: State, config: PartnerConfig) -> Answer:
 
 def get_discovery(call: Call, _state: State, config: PartnerConfig) -> Answer:
     """Answer the discovery document (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 2)."""
+    methods = ["client_secret_basic", "client_secret_post"]
     document: dict[str, object] = {
         "issuer": call.base_url,
         "token_endpoint": call.base_url + TOKEN_PATH,
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": methods,
     }
     if config.client_public_key is not None:
-        document["token_endpoint_auth_methods_supported"] = [
-            "client_secret_basic",
-            "client_secret_post",
-            "private_key_jwt",
-        ]
-        document["token_endpoint_auth_signing_alg_values_supported"] = list(ALGORITHMS)
+        methods.append("private_key_jwt")
+        key = public_key(config.client_public_key)
+        document["token_endpoint_auth_signing_alg_values_supported"] = algorithms(key)
     if config.scopes is not None:
         document["scopes_supported"] = sorted(config.scopes)
     return Answer(status=200, body=msgspec.json.encode(document))
