@@ -110,7 +110,7 @@ def test_a_200_with_no_token_in_it_is_nonsense(body: object) -> None:
 
 
 def test_an_error_in_a_200_is_named() -> None:
-    with pytest.raises(TokenUnavailableError, match="; error bad_verification_code$"):
+    with pytest.raises(TokenUnavailableError, match=r"; error bad_verification_code$"):
         read({"error": "bad_verification_code"})
 
 

@@ -80,7 +80,7 @@ class EntraGrant:
         audience: str | None = None,
         resource: str | None = None,
         authority: str = "https://login.microsoftonline.com",
-        timeout: float = 15.0,
+        timeout: float = 10.0,
         create_session: Callable[[], requests.Session] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

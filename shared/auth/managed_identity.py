@@ -36,7 +36,7 @@ class ManagedIdentityGrant:
         scope: str | None = None,
         audience: str | None = None,
         resource: str | None = None,
-        timeout: float = 15.0,
+        timeout: float = 10.0,
         create_session: Callable[[], requests.Session] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

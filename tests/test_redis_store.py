@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.auth.redis_store import RedisStore
+from shared.auth.shared_token import TokenStoreError
+from shared.errors import SettingsError
+from tests.fakes.redis_server import RedisServer, needs_redis
+from tests.fakes.token_server import TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def open_store(server: RedisServer, **options: Any) -> AsyncIterator[RedisStore]:  # noqa: ANN401 - whatever RedisStore takes
+    store = RedisStore(server.url, **options)
+    yield store
+    await store.aclose()
+
+
+@needs_redis
+async def test_what_one_store_writes_the_other_reads_until_it_expires(server: RedisServer) -> None:
+    async with open_store(server) as one, open_store(server) as other:
+        assert await other.read("name") is None
+        await one.write("name", b"\x00\xff", 3600.5)
+        assert await other.read("name") == b"\x00\xff"
+        assert await other.read("another") is None
+    with server.client() as client:
+        assert 3_599_000 < client.pttl("business-relay:token:name") <= 3_600_500
+
+
+@needs_redis
+async def test_a_value_for_no_time_at_all_is_no_error(server: RedisServer) -> None:
+    async with open_store(server) as store:
+        await store.write("name", b"value", 0.0)
+
+
+@needs_redis
+async def test_one_owner_at_a_time_has_the_lease(server: RedisServer) -> None:
+    async with open_store(server) as store:
+        assert await store.acquire("name", "one", 10)
+        assert not await store.acquire("name", "two", 10)
+        assert await store.acquire("another", "two", 10)
+        await store.release("name", "two")
+        assert not await store.acquire("name", "two", 10)
+        await store.release("name", "one")
+        assert await store.acquire("name", "two", 10)
+    with server.client() as client:
+        assert 9_000 < client.pttl("business-relay:lease:name") <= 10_000
+
+
+@needs_redis
+async def test_a_lease_that_is_never_given_back_runs_out(server: RedisServer) -> None:
+    async with open_store(server) as store:
+        assert await store.acquire("name", "one", 0.05)
+        deadline = time.monotonic() + 10
+        while not await store.acquire("name", "two", 10):
+            assert time.monotonic() < deadline
+
+
+@needs_redis
+async def test_a_value_of_the_wrong_kind_is_a_store_error(server: RedisServer) -> None:
+    with server.client() as client:
+        client.lpush("business-relay:token:name", "x")
+    async with open_store(server) as store:
+        with pytest.raises(TokenStoreError, match="ResponseError"):
+            await store.read("name")
+
+
+@needs_redis
+async def test_text_instead_of_bytes_is_a_store_error(server: RedisServer) -> None:
+    store = RedisStore(f"{server.url}?decode_responses=true")
+    await store.write("name", b"plain", 10)
+    with pytest.raises(TokenStoreError, match="must not ask it to decode"):
+        await store.read("name")
+    await store.aclose()
+
+
+@needs_redis
+async def test_a_redis_that_is_down_is_a_store_error_at_once_and_can_come_back(server: RedisServer) -> None:
+    async with open_store(server) as store:
+        await store.write("name", b"value", 10)
+        server.stop()
+        for call in (store.read("name"), store.write("name", b"", 1), store.acquire("name", "a", 1)):
+            with pytest.raises(TokenStoreError, match="ConnectionError"):
+                await call
+        with pytest.raises(TokenStoreError, match="ConnectionError"):
+            await store.release("name", "a")
+        server.start()
+        assert await store.read("name") is None
+
+
+@needs_redis
+async def test_a_redis_that_hangs_is_a_store_error_after_the_timeout_and_can_come_back(server: RedisServer) -> None:
+    async with open_store(server, timeout=0.2) as store:
+        await store.write("name", b"value", 100)
+        server.freeze()
+        begun = time.monotonic()
+        with pytest.raises(TokenStoreError):
+            await store.read("name")
+        assert time.monotonic() - begun < 5
+        server.thaw()
+        assert await store.read("name") == b"value"
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis://:s3cr3t@localhost:port", ""])
+def test_a_url_of_something_else_is_a_settings_error_that_does_not_show_it(url: str) -> None:
+    with pytest.raises(SettingsError, match="TOKEN_STORE_URL is not the address of a Redis") as caught:
+        RedisStore(url)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_redis_is_not_imported_before_a_store_is_made_and_its_absence_is_a_settings_error() -> None:
+    check = (
+        "import sys, shared.auth.redis_store as module\n"
+        "from shared.errors import SettingsError\n"
+        "assert 'redis' not in sys.modules\n"
+        "sys.modules['redis'] = None\n"  # what an import finds where the package is not installed
+        "try: module.RedisStore('redis://localhost')\n"
+        "except SettingsError as exc: sys.exit('needs the package redis' not in str(exc))\n"
+        "sys.exit('no error')"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)  # noqa: S603 - this interpreter, constant code
+
+
+PROCESS = """
+import asyncio, json, logging, sys
+import httpx
+from shared.auth.client_authentication import ClientSecret
+from shared.auth.client_credentials import ClientCredentialsGrant
+from shared.auth.redis_store import RedisStore
+from shared.auth.shared_token import SharedToken
+from shared.auth.stored_grant import StoredGrant
+from shared.auth.token_cipher import TokenCipher
+from shared.auth.token_provider import TokenProvider
+
+async def main(token_url, store_url):
+    store = RedisStore(store_url)
+    async with httpx.AsyncClient() as client:
+        grant = ClientCredentialsGrant(client, token_url, ClientSecret("relay", lambda: "s3cr3t"))
+        shared = SharedToken(store, TokenCipher("a key of thirty-two characters.."), grant.cache_key)
+        provider = TokenProvider(StoredGrant(grant, shared))
+        print("ready", flush=True)
+        while command := (await asyncio.to_thread(sys.stdin.readline)).strip():
+            if command == "get":
+                token = await provider.get_token()
+            else:
+                token = await provider.renew(await provider.get_token())
+            print(token.value, flush=True)
+        await provider.aclose()
+        await store.aclose()
+
+logging.basicConfig(format="%(message)s")
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class Worker:
+    """One process of the app, which gets and renews its token on command."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self) -> str:
+        assert self._process.stdout is not None
+        return (await self._process.stdout.readline()).decode().strip()
+
+    async def ask(self, command: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n".encode())
+        return await self.line()
+
+    async def end(self) -> str:
+        """End it; give what it has logged."""
+        _, errors = await self._process.communicate()
+        assert self._process.returncode == 0, errors.decode()
+        return errors.decode()
+
+
+@asynccontextmanager
+async def two_workers(tokens: TokenServer, store: RedisServer) -> AsyncIterator[tuple[Worker, Worker]]:
+    pipe = asyncio.subprocess.PIPE
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROCESS, tokens.url, store.url, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        for _ in range(2)
+    ]
+    try:
+        workers = Worker(processes[0]), Worker(processes[1])
+        assert [await worker.line() for worker in workers] == ["ready", "ready"]
+        yield workers
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+@needs_redis
+async def test_two_processes_share_one_token_request_and_do_without_redis_when_it_stops(server: RedisServer) -> None:
+    async with TokenServer() as tokens, two_workers(tokens, server) as (one, other):
+        assert list(await asyncio.gather(one.ask("get"), other.ask("get"))) == ["token-1", "token-1"]
+        assert len(tokens.requests) == 1
+
+        assert list(await asyncio.gather(one.ask("renew"), other.ask("renew"))) == ["token-2", "token-2"]
+        assert len(tokens.requests) == 2
+
+        with server.client() as client:
+            stored = [client.get(key) for key in client.scan_iter("business-relay:*")]
+        assert stored
+        assert not any(b"token-" in json.dumps(repr(value)).encode() for value in stored)
+
+        server.stop()
+        assert list(await asyncio.gather(one.ask("get"), other.ask("get"))) == ["token-2", "token-2"]
+        assert set(await asyncio.gather(one.ask("renew"), other.ask("renew"))) == {"token-3", "token-4"}
+        assert set(await asyncio.gather(one.ask("get"), other.ask("get"))) == {"token-3", "token-4"}
+        assert len(tokens.requests) == 4
+
+        logs = [await one.end(), await other.end()]
+    assert all(log.count("token store unavailable") == 1 for log in logs)
+    assert not any("token-3" in log or "s3cr3t" in log for log in logs)
+
+
+@needs_redis
+async def test_a_redis_that_hangs_delays_a_token_request_once_and_fails_nobody(server: RedisServer) -> None:
+    async with TokenServer() as tokens, two_workers(tokens, server) as (one, other):
+        server.freeze()
+        assert set(await asyncio.gather(one.ask("get"), other.ask("get"))) == {"token-1", "token-2"}
+        begun = time.monotonic()
+        assert await one.ask("renew") == "token-3"
+        assert time.monotonic() - begun < 5
+        server.thaw()
+        assert [(await worker.end()).count("token store unavailable") for worker in (one, other)] == [1, 1]

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from shared.auth.access_token import AccessToken
+from shared.auth.shared_token import SharedToken
+from shared.auth.stored_grant import StoredGrant
+from shared.auth.token_cipher import TokenCipher
+from shared.errors import TokenRejectedError, TokenUnavailableError
+from tests.fakes.memory_store import MemoryStore
+
+CIPHER = TokenCipher("k" * 32)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class NumberedGrant:
+    """Stands for the token endpoint behind all processes: numbers its tokens, waits at its gate, fails on demand."""
+
+    def __init__(self) -> None:
+        self.cache_key = "endpoint of relay"
+        self.requests = 0
+        self.expires_in: float | None = 3600.0
+        self.refresh_in: float | None = None
+        self.failure: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+        self.refused: list[AccessToken | None] = []
+
+    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
+        self.requests += 1
+        number = self.requests
+        self.refused.append(refused)
+        self.asked.set()
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        return AccessToken(f"token-{number}", self.expires_in, self.refresh_in)
+
+
+class App:
+    """Processes of one app: each has a stored grant of its own, over one store and one token endpoint."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.monotonic = Clock()
+        self.grant = NumberedGrant()
+        self.store = MemoryStore()
+
+    def process(self, cipher: TokenCipher = CIPHER, *, patience: float = 30.0) -> StoredGrant:
+        shared = SharedToken(self.store, cipher, self.grant.cache_key, clock=self.monotonic)
+        return StoredGrant(self.grant, shared, patience=patience, interval=0.001, clock=self.clock)
+
+
+@pytest.fixture
+async def app() -> App:
+    return App()
+
+
+def test_it_is_the_request_that_its_grant_is() -> None:
+    app = App()
+    assert app.process().cache_key == app.grant.cache_key
+
+
+async def test_a_second_process_takes_the_stored_token_with_what_is_left_of_its_life(app: App) -> None:
+    app.grant.refresh_in = 1800.0
+    assert await app.process().request_token() == AccessToken("token-1", 3600.0, 1800.0)
+    app.clock.now += 600
+    assert await app.process().request_token() == AccessToken("token-1", 3000.0, 1200.0)
+    assert app.grant.requests == 1
+    assert app.store.leases == {}
+
+
+async def test_many_cold_processes_send_one_request(app: App) -> None:
+    app.grant.gate.clear()
+    flights = [asyncio.create_task(app.process().request_token()) for _ in range(20)]
+    await app.grant.asked.wait()
+    app.grant.gate.set()
+    tokens = await asyncio.gather(*flights)
+    assert {token.value for token in tokens} == {"token-1"}
+    assert app.grant.requests == 1
+
+
+async def test_who_asks_again_wants_another_token(app: App) -> None:
+    first, second = app.process(), app.process()
+    await first.request_token()
+    await second.request_token()
+
+    assert (await first.request_token()).value == "token-2"  # ahead of expiry: nobody has renewed it yet
+    assert (await second.request_token()).value == "token-2"  # and now somebody has
+    assert app.grant.requests == 2
+
+
+async def test_a_refused_token_is_renewed_once_for_all(app: App) -> None:
+    first, second, third = app.process(), app.process(), app.process()
+    refused = await first.request_token()
+    await second.request_token()
+
+    assert (await first.request_token(refused)).value == "token-2"
+    assert (await second.request_token(refused)).value == "token-2"
+    assert (await third.request_token(refused)).value == "token-2"
+    assert app.grant.requests == 2
+    assert app.grant.refused == [None, refused]
+
+
+async def test_a_token_that_comes_again_though_it_was_refused_is_not_stored(app: App) -> None:
+    refused = await app.process().request_token()
+    app.store.values.clear()
+    app.grant.requests = 0  # the endpoint gives the same again
+    assert await app.process().request_token(refused) == refused
+    assert app.store.values == {}
+
+
+async def test_another_request_has_another_token(app: App) -> None:
+    await app.process().request_token()
+    app.grant.cache_key = "endpoint of another"
+    assert (await app.process().request_token()).value == "token-2"
+    assert len(app.store.values) == 2
+    assert not any("relay" in name for name in app.store.values)
+
+
+@pytest.mark.parametrize(("lifetime", "usable_for"), [(3600.0, 3595.0), (20.0, 18.0), (None, 295.0)])
+async def test_a_token_is_left_alone_shortly_before_its_end(
+    app: App, lifetime: float | None, usable_for: float
+) -> None:
+    app.grant.expires_in = lifetime
+    await app.process().request_token()
+    app.clock.now += usable_for - 0.1
+    assert (await app.process().request_token()).value == "token-1"
+    app.clock.now += 0.1
+    assert (await app.process().request_token()).value == "token-2"
+
+
+async def test_a_token_is_stored_for_its_lifetime_or_the_default_one(app: App) -> None:
+    await app.process().request_token()
+    app.grant.expires_in = None
+    app.grant.cache_key = "another"
+    await app.process().request_token()
+    assert app.store.lifetimes == [3600.0, 300.0]
+
+
+async def test_life_counts_from_before_the_request(app: App) -> None:
+    app.grant.gate.clear()
+    flight = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    app.clock.now += 10
+    app.grant.gate.set()
+    await flight
+    assert (await app.process().request_token()).expires_in == 3590.0
+
+
+async def test_a_process_that_waited_in_vain_asks_for_itself(app: App) -> None:
+    app.grant.gate.clear()
+    first = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    app.grant.asked.clear()
+    impatient = asyncio.create_task(app.process(patience=0.01).request_token())
+    await app.grant.asked.wait()
+    app.grant.gate.set()
+    assert {token.value for token in await asyncio.gather(first, impatient)} == {"token-1", "token-2"}
+
+
+async def test_who_waits_takes_over_when_the_first_one_fails(app: App) -> None:
+    app.grant.gate.clear()
+    app.grant.failure = TokenUnavailableError("down")
+    first = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    second = asyncio.create_task(app.process().request_token())
+    app.grant.gate.set()
+    with pytest.raises(TokenUnavailableError):
+        await first
+    app.grant.failure = None
+    assert (await second).value == "token-2"
+
+
+async def test_a_cancelled_request_gives_its_lease_back(app: App) -> None:
+    app.grant.gate.clear()
+    flight = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+    assert app.store.leases == {}
+
+
+@pytest.mark.parametrize("failure", [TokenRejectedError("invalid_client"), TokenUnavailableError("down")])
+async def test_the_grants_errors_come_through_and_nothing_is_stored(app: App, failure: Exception) -> None:
+    app.grant.failure = failure
+    with pytest.raises(type(failure)):
+        await app.process().request_token()
+    assert app.store.values == {}
+    assert app.store.leases == {}
+
+
+async def test_rubbish_costs_a_warning_and_is_replaced(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    await app.process(TokenCipher("another key " * 3)).request_token()
+    assert (await app.process().request_token()).value == "token-2"
+    assert (await app.process().request_token()).value == "token-2"
+    warnings = {record.getMessage() for record in caplog.records if record.levelno == logging.WARNING}
+    assert warnings == {"token store holds rubbish"}
+
+
+async def test_a_store_that_is_down_costs_one_warning_and_one_try_for_as_long_as_the_pause(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.store.down = True
+    process = app.process()
+    values = [(await process.request_token()).value for _ in range(3)]
+    assert values == ["token-1", "token-2", "token-3"]
+    assert app.store.calls == ["read"]
+    assert [record.getMessage() for record in caplog.records] == ["token store unavailable"]
+
+
+async def test_a_store_that_has_recovered_is_used_again_after_the_pause(app: App) -> None:
+    app.store.down = True
+    process = app.process()
+    await process.request_token()
+    app.store.down = False
+    app.monotonic.now += 29.9
+    await process.request_token()
+    assert app.store.values == {}
+    app.monotonic.now += 0.1
+    await process.request_token()
+    assert (await app.process().request_token()).value == "token-3"
+
+
+async def test_a_store_that_goes_down_in_the_middle_fails_nobody(app: App) -> None:
+    app.grant.gate.clear()
+    flight = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    waiting = asyncio.create_task(app.process().request_token())
+    while app.store.calls.count("acquire") < 2:  # noqa: ASYNC110 - the store has no event to wait for
+        await asyncio.sleep(0)
+    app.store.down = True
+    app.grant.gate.set()
+    assert {(await flight).value, (await waiting).value} == {"token-1", "token-2"}
+
+
+async def test_no_warning_shows_a_token(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        process = app.process()
+        await process.request_token()
+        app.store.down = True
+        await process.request_token()
+    assert "token-" not in caplog.text
+    assert not any("token-" in str(vars(record)) for record in caplog.records)
