@@ -15,7 +15,7 @@ from shared.delivery.problem import ProblemError, problem
 from shared.errors import Fault, InvalidBusinessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from shared.delivery.exchange import Request
 
@@ -49,9 +49,8 @@ def read_batch(request: Request) -> list[Business]:
     return businesses
 
 
-def batch_input(businesses: Sequence[Business]) -> dict[str, Any]:
+def batch_input(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Give the records for an orchestration's input, with the digest that names them."""
-    records = [business.to_json() for business in businesses]
     digest = hashlib.sha256(msgspec.json.encode(records, order="sorted")).hexdigest()
     return {"businesses": records, "digest": digest}
 

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from shared.api.business import Business
 from shared.delivery import batch_intake, intake
 from shared.delivery.durable_client import accepted, find, start_once, wait_until_finished
 from shared.delivery.exchange import Reply
@@ -38,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 DELIVER_BUSINESS = "DeliverBusiness"
 DELIVER_BATCH = "DeliverBatch"
-# Durable's ids may be more, but these cannot break out of the URL into which its SDK puts them.
-INSTANCE_ID = re.compile(r"[A-Za-z0-9_@:.-]{1,100}")
+# Durable's ids may be more, but these cannot break out of the URL into which its SDK puts them, as dots alone can.
+INSTANCE_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_@:.-]{1,100}")
 
 
 async def post_business(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
@@ -58,9 +57,9 @@ async def post_business(request: Request, client: DurableClient, settings: Calla
 async def post_batch(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
     """Take a batch of businesses, and start its delivery, as `post_business` does for one."""
     try:
-        businesses = batch_intake.read_batch(request)
+        records = [business.to_json() for business in batch_intake.read_batch(request)]
         instance_id = intake.instance_id(request)
-        input_ = {**batch_intake.batch_input(businesses), **_batch_terms(settings())}
+        input_ = {**batch_intake.batch_input(records), **_batch_terms(settings())}
         return await _deliver(request, client, DELIVER_BATCH, instance_id, input_)
     except ProblemError as exc:
         return exc.reply
@@ -75,9 +74,9 @@ async def redeliver_batch(request: Request, client: DurableClient, settings: Cal
         batch = await find(client, batch_id, show_input=True) if INSTANCE_ID.fullmatch(batch_id) else None
         if batch is None:
             return problem(404, "There is no batch with this id.")
-        businesses = [Business.from_json(record) for record in undelivered(batch)]
-        # Some of them may have reached the partner all the same.
-        input_ = {**batch_intake.batch_input(businesses), **_batch_terms(settings()), "lookUp": "always"}
+        # Their rules may have changed since: the delivery finds that out, record by record. And some of them may have
+        # reached the partner all the same.
+        input_ = {**batch_intake.batch_input(undelivered(batch)), **_batch_terms(settings()), "lookUp": "always"}
         return await _deliver(request, client, DELIVER_BATCH, redelivery_id(batch_id), input_)
     except ProblemError as exc:
         return exc.reply
