@@ -10,6 +10,7 @@ from shared.delivery.activities import keep_running, make_attempt
 from shared.delivery.attempt import Attempt
 from shared.delivery.batch import ChunkResult, Rejection
 from shared.delivery.durable_client import find
+from shared.delivery.problem import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from shared.delivery.outcome import Outcome
     from shared.delivery.partner_gate import PartnerGate
 
-# A batch's output has every rejection: so many characters of each reason are kept.
+# A batch's output has every rejection, its custom status a reason: so many characters of each are kept.
 MAX_REASON = 400
 
 
@@ -72,8 +73,12 @@ async def post_businesses(
 
     async def post() -> ChunkResult:
         instance_id: str = order["instanceId"]
-        businesses = await batches.of(instance_id, order["digest"], client)
         indices = [index for index, _ in order["records"]]
+        try:
+            businesses = await batches.of(instance_id, order["digest"], client)
+        except ProblemError:
+            # Durable's state passes with time, as the partner's troubles do; find() has logged it.
+            return ChunkResult(deferred=indices, reason="The records of the batch cannot be read now")
         attempts = [
             Attempt(businesses[index], instance_id, f"{instance_id}-{index}", order.get("attempt", 1), look_up)
             for index, look_up in order["records"]
@@ -97,11 +102,13 @@ def _summary(outcomes: Mapping[int, Outcome]) -> ChunkResult:
         deferred=deferred,
         uncertain=[index for index in deferred if outcomes[index].is_uncertain],
         retry_after=max((wish for wish in wishes if wish is not None), default=None),
-        reason=next((outcomes[index].reason for index in deferred), None),
+        reason=next((_short(outcomes[index].reason or "deferred") for index in deferred), None),
     )
 
 
 def _rejection(index: int, outcome: Outcome) -> Rejection:
-    reason = outcome.reason or outcome.kind
-    short = reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
-    return Rejection(index, outcome.external_id, short, outcome.status)
+    return Rejection(index, outcome.external_id, _short(outcome.reason or outcome.kind), outcome.status)
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"

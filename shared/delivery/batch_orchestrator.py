@@ -67,7 +67,7 @@ def _post_round(
     for start in range(0, len(chunks), parallel):
         wave = chunks[start : start + parallel]
         context.set_custom_status(books.progress(posting=[index for chunk in wave for index in chunk]))
-        tasks = [context.call_activity(POST_BUSINESSES, _order(context, books, chunk, number)) for chunk in wave]
+        tasks = [context.call_activity(POST_BUSINESSES, _order(context, books, chunk, batch, number)) for chunk in wave]
         results = yield context.task_all(tasks)
         for result in map(ChunkResult.from_json, results):
             books.enter(result)
@@ -78,12 +78,18 @@ def _post_round(
     return deferred
 
 
-def _order(context: OrchestrationContext, books: BatchBooks, chunk: Sequence[int], number: int) -> dict[str, Any]:
+def _order(
+    context: OrchestrationContext,
+    books: BatchBooks,
+    chunk: Sequence[int],
+    batch: dict[str, Any],
+    number: int,
+) -> dict[str, Any]:
     """Tell an activity which records to post, by their indices."""
     records = [[index, index in books.to_look_up] for index in chunk]
     return {
         "instanceId": context.instance_id,
-        "digest": context.get_input()["digest"],
+        "digest": batch["digest"],
         "attempt": number,
         "records": records,
     }
