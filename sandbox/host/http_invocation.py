@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 # The platform's limit: https://learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-trigger#limits
 BODY_LIMIT = 100 * 1024 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+FINAL_STATUSES = range(200, 600)
 # What the server adds by itself: a second value of these would break the message.
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})
 
@@ -103,10 +107,27 @@ def _content(data: TypedData | None) -> tuple[bytes, str | None]:
     return text.encode(), "text/plain; charset=utf-8"
 
 
+def _check_header(name: str, value: str) -> None:
+    """Raise ValueError for a header that would break the message (RFC 9110 sections 5.1 and 5.5)."""
+    if _TOKEN.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
+        raise ValueError(f"the header {name!r} has a name or value that HTTP cannot carry")
+
+
+def _status(code: str) -> int:
+    """Read the status code of a final response."""
+    status = int(code)
+    if status not in FINAL_STATUSES:
+        raise ValueError(f"{status} is not the status of an HTTP response")
+    return status
+
+
 def response_from_data(data: TypedData | None, custom_headers: Mapping[str, str]) -> Response:
     """Turn what an HTTP function returned into its response: 204 where that is nothing.
 
     `custom_headers` are those of host.json; a header that the function sets itself wins.
+
+    Raises:
+        ValueError: it has a status or a header that HTTP cannot carry.
     """
     http = data.http if data is not None else None
     if http is None:
@@ -115,11 +136,14 @@ def response_from_data(data: TypedData | None, custom_headers: Mapping[str, str]
         headers, cookies = {"content-type": content_type} if content_type else {}, None
     else:
         content, content_type = _content(http.body)
-        response = Response(content, status_code=int(http.status_code))
+        response = Response(content, status_code=_status(http.status_code))
         headers, cookies = http.headers, http.cookies
     for name, value in {**custom_headers, **headers}.items():
         if name.lower() not in _FRAMING_HEADERS:
+            _check_header(name, value)
             response.headers[name] = value
     for cookie in cookies or ():
-        response.headers.append("set-cookie", _cookie_header(cookie))
+        written = _cookie_header(cookie)
+        _check_header("set-cookie", written)
+        response.headers.append("set-cookie", written)
     return response

@@ -1,0 +1,220 @@
+"""HTTP functions under the host, in processes of their own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.host_apps.host_process import APPS, HostProcess, running_host
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Generator[HostProcess]:
+    with running_host(APPS / "web", tmp_path_factory.mktemp("host"), {"COLOUR": "blue"}) as running:
+        yield running
+
+
+def raw_get(host: HostProcess, target: str) -> tuple[int, Any]:
+    """Ask for a target that no client library would send as it is."""
+    address = urlsplit(host.base)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port)
+    try:
+        connection.putrequest("GET", target, skip_host=False)
+        connection.endheaders()
+        response = connection.getresponse()
+        body = response.read()
+        return response.status, json.loads(body) if body else None
+    finally:
+        connection.close()
+
+
+def test_gives_a_function_the_whole_request(host: HostProcess) -> None:
+    answer = httpx.post(
+        f"{host.base}/v1/echo/a/b",
+        params=[("x", "1"), ("x", "2"), ("y", "ä"), ("empty", "")],
+        headers={"X-Mixed-Case": "Yes"},
+        content=b"\x00\xff{",
+    )
+    seen = answer.json()
+    assert seen["method"] == "POST"
+    assert seen["url"] == f"{host.base}/v1/echo/a/b?x=1&x=2&y=%C3%A4&empty="
+    assert seen["headers"]["x-mixed-case"] == "Yes"
+    assert seen["params"] == {"x": "1,2", "y": "ä"}
+    assert seen["route"] == {"rest": "a/b"}
+    assert seen["body"] == "\x00\xff{"
+
+
+def test_gives_a_function_an_empty_body(host: HostProcess) -> None:
+    assert httpx.get(f"{host.base}/v1/echo").json()["body"] == ""
+
+
+def test_takes_a_body_without_a_length(host: HostProcess) -> None:
+    def chunks() -> Generator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    assert httpx.post(f"{host.base}/v1/echo/x", content=chunks()).json()["body"] == "onetwo"
+
+
+def test_carries_a_body_of_megabytes(host: HostProcess) -> None:
+    body = b"x" * 5_000_000
+    assert len(httpx.post(f"{host.base}/v1/echo/x", content=body, timeout=30).json()["body"]) == len(body)
+
+
+def test_refuses_a_body_above_the_limit(host: HostProcess) -> None:
+    address = urlsplit(host.base)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(b"POST /v1/echo/x HTTP/1.1\r\nhost: x\r\ncontent-length: 104857601\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [
+        ("/v1/things/a%20b", "a b"),
+        ("/v1/things/%C3%A4%F0%9F%98%80", "ä😀"),
+        ("/v1/things/a%2Fb", "a%2Fb"),
+        ("/v1/things/a%2fb", "a%2fb"),
+        ("/v1/things/a%252Fb", "a%2Fb"),
+        ("/v1/things/a+b", "a+b"),
+        ("/v1/things/%FF", "%FF"),
+        ("/V1/THINGS/Case", "Case"),
+        ("/v1/x/../things/y", "y"),
+        ("/v1/x/%2E%2E/things/y", "y"),
+        ("/v1/things/y/", "y"),
+    ],
+)
+def test_decodes_the_path_as_the_platform_does(host: HostProcess, target: str, value: str) -> None:
+    status, seen = raw_get(host, target)
+    assert status == 200
+    assert seen["route"] == {"id": value}
+
+
+@pytest.mark.parametrize("target", ["/v1/things/%2E%2E", "/v1/things", "/v1/things/a/b", "/v1//things/a", "/things/a"])
+def test_a_path_that_no_route_has_is_not_found(host: HostProcess, target: str) -> None:
+    assert raw_get(host, target) == (404, None)
+
+
+def test_a_method_that_no_route_has_is_not_found(host: HostProcess) -> None:
+    assert httpx.delete(f"{host.base}/v1/things/a").status_code == 404
+
+
+def test_a_path_with_a_nul_is_a_bad_request(host: HostProcess) -> None:
+    assert raw_get(host, "/v1/things/%00") == (400, None)
+
+
+def test_a_literal_route_wins_over_a_parameter(host: HostProcess) -> None:
+    answer = httpx.get(f"{host.base}/v1/things/special")
+    assert answer.text == "special, in False"
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert httpx.put(f"{host.base}/v1/things/special").json()["route"] == {"id": "special"}
+
+
+def test_serves_constraints_and_optional_parameters(host: HostProcess) -> None:
+    assert httpx.get(f"{host.base}/v1/numbers/12").json()["route"] == {"number": "12"}
+    assert httpx.get(f"{host.base}/v1/numbers/12/kg").json()["route"] == {"number": "12", "unit": "kg"}
+    assert httpx.get(f"{host.base}/v1/numbers/twelve").status_code == 404
+
+
+def test_a_function_without_a_route_has_its_name(host: HostProcess) -> None:
+    answer = httpx.get(f"{host.base}/v1/no_route")
+    assert answer.text == "by its name"
+
+
+def test_adds_the_custom_headers_of_host_json_below_those_of_the_function(host: HostProcess) -> None:
+    headers = httpx.get(f"{host.base}/v1/no_route").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["cache-control"] == "max-age=5"
+
+
+@pytest.mark.parametrize("code", [200, 201, 204, 302, 404, 418, 503])
+def test_answers_with_the_status_and_bytes_of_the_function(host: HostProcess, code: int) -> None:
+    answer = httpx.get(f"{host.base}/v1/status/{code}")
+    assert answer.status_code == code
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.content == (b"" if code == 204 else b"\x00\xff")
+
+
+def test_answers_head_without_a_body(host: HostProcess) -> None:
+    answer = httpx.head(f"{host.base}/v1/status/200")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_sets_cookies(host: HostProcess) -> None:
+    first, second = httpx.get(f"{host.base}/v1/cookies").headers.get_list("set-cookie")
+    assert first == "a=1; Max-Age=60; Path=/; SameSite=Lax; Secure; HttpOnly"
+    assert second == "b=2; Expires=Thu, 01 Jan 2026 00:00:00 GMT; Domain=example.com"
+
+
+@pytest.mark.parametrize("how", ["raises", "none", "header", "status"])
+def test_a_failing_function_answers_500_and_says_why_in_the_log(host: HostProcess, how: str) -> None:
+    answer = httpx.post(f"{host.base}/v1/broken/{how}")
+    assert (answer.status_code, answer.content) == (500, b"")
+    assert "HTTP function broken" in host.log
+
+
+def test_logs_what_a_function_raised(host: HostProcess) -> None:
+    httpx.get(f"{host.base}/v1/broken/raises")
+    assert "HTTP function broken failed: ValueError: something is missing" in host.log
+
+
+def test_shows_the_log_lines_of_the_app_with_level_and_name(host: HostProcess) -> None:
+    httpx.get(f"{host.base}/v1/echo")
+    assert "INFO    webapp.echo: An echo\n" in host.log
+
+
+def test_logs_nothing_of_a_request(host: HostProcess) -> None:
+    httpx.post(f"{host.base}/v1/echo/x?key=q-s3cr3t", headers={"authorization": "h-s3cr3t"}, content=b"b-s3cr3t")
+    assert "s3cr3t" not in host.log
+
+
+def test_hands_on_the_trace_of_the_caller(host: HostProcess) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = {"traceparent": trace, "tracestate": "a=b"}
+    assert httpx.get(f"{host.base}/v1/trace", headers=headers).text == f"{trace} a=b"
+
+
+def test_begins_a_trace_where_the_caller_has_none(host: HostProcess) -> None:
+    first, second = (httpx.get(f"{host.base}/v1/trace", headers={"traceparent": "junk"}).text for _ in range(2))
+    assert first != second
+    assert len(first.strip()) == 55
+
+
+def test_runs_the_app_in_its_folder_with_the_settings(host: HostProcess) -> None:
+    assert httpx.get(f"{host.base}/v1/environment/COLOUR").json() == ["blue", str(APPS / "web")]
+    assert httpx.get(f"{host.base}/v1/environment/WEBSITE_HOSTNAME").json()[0] == urlsplit(host.base).netloc
+
+
+def test_shows_a_banner(host: HostProcess) -> None:
+    assert "up and running" in httpx.get(host.base).text
+
+
+def test_says_that_the_host_runs(host: HostProcess) -> None:
+    assert httpx.get(f"{host.base}/admin/host/status").json()["state"] == "Running"
+    assert httpx.post(f"{host.base}/admin/host/ping").status_code == 200
+
+
+def test_lists_the_functions_with_their_bindings(host: HostProcess) -> None:
+    listed = {each["name"]: each for each in httpx.get(f"{host.base}/admin/functions").json()}
+    assert listed["special"]["config"]["bindings"][0]["authLevel"] == "ANONYMOUS"
+    assert listed["echo"]["config"]["bindings"][0]["authLevel"] == "FUNCTION"
+    assert listed["thing"]["invoke_url_template"] == f"{host.base}/v1/things/{{id}}"
+    assert httpx.get(f"{host.base}/admin/functions/THING").json() == listed["thing"]
+    assert httpx.get(f"{host.base}/admin/functions/nobody").status_code == 404
+    assert httpx.get(f"{host.base}/admin/nothing").status_code == 404
+
+
+def test_prints_the_functions_after_the_address(host: HostProcess) -> None:
+    lines = host.output.splitlines()
+    assert lines[0] == f"host: {host.base}"
+    assert "  GET,PUT  /v1/things/{id}  thing" in lines
+    assert "  ANY  /v1/echo/{*rest}  echo" in lines

@@ -1,0 +1,163 @@
+"""The worker process ends in the midst of work: the host starts another, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.host_apps.host_process import APPS, HostProcess, is_alive, running_host, until
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Generator[HostProcess]:
+    with running_host(APPS / "durable", tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Generator[HostProcess]:
+    with running_host(APPS / "web", tmp_path) as running:
+        yield running
+
+
+def runs(host: HostProcess, name: str) -> int:
+    """Count how often a function has said that it started."""
+    started = host.folder / f"{name}.started"
+    return len(started.read_text().splitlines()) if started.exists() else 0
+
+
+def test_an_interrupted_activity_is_run_again_and_the_instance_goes_on(host: HostProcess) -> None:
+    instance_id = host.start("interrupted")
+    until(lambda: runs(host, "first") == 1, "the first activity")
+    host.kill_worker()
+    until(lambda: runs(host, "first") == 2, "the first activity's second run")
+    assert host.status(instance_id)["runtimeStatus"] == "Running"
+    (host.folder / "first").touch()
+    until(lambda: runs(host, "second") == 1, "the second activity")
+    host.kill_worker()
+    (host.folder / "second").touch()
+    assert host.finished(instance_id)["output"] == ["first", "second"]
+    assert host.worker()["restarts"] == 2
+
+
+def test_an_interrupted_orchestrator_is_run_again(host: HostProcess) -> None:
+    assert host.run("ends_its_worker_once")["output"] == "Hello again"
+    assert host.worker()["restarts"] == 1
+
+
+def test_a_durable_timer_outlives_the_worker_process(host: HostProcess) -> None:
+    instance_id = host.start("timer", 0.5)
+    until(lambda: host.status(instance_id)["runtimeStatus"] == "Running", "the timer")
+    host.kill_worker()
+    assert host.finished(instance_id)["runtimeStatus"] == "Completed"
+
+
+def test_waiting_instances_and_the_status_of_finished_ones_outlive_the_worker_process(host: HostProcess) -> None:
+    done, waiting = host.start("chain", "Ada"), host.start("events", 1)
+    host.finished(done)
+    host.kill_worker()
+    assert host.status(done)["output"] == ["Hello Ada", "Hi Hello Ada"]
+    assert host.raise_event(waiting, "after") == 202
+    assert host.finished(waiting)["output"] == ["after"]
+
+
+def test_a_get_is_run_again_in_the_next_worker_process(web: HostProcess) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.get, f"{web.base}/v1/wait/got", timeout=30)
+        until(lambda: runs(web, "got") == 1, "the function")
+        web.kill_worker()
+        until(lambda: runs(web, "got") == 2, "the function's second run")
+        (web.folder / "got").touch()
+        assert answer.result().text == "done"
+
+
+def test_a_post_is_answered_502_and_not_run_again(web: HostProcess) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{web.base}/v1/wait/posted", timeout=30)
+        until(lambda: runs(web, "posted") == 1, "the function")
+        web.kill_worker()
+        response = answer.result()
+    assert response.status_code == 502
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == 502
+    assert "worker process ended while it handled" in response.json()["detail"]
+    assert httpx.get(f"{web.base}/v1/no_route", timeout=30).text == "by its name"
+    assert runs(web, "posted") == 1
+
+
+def test_a_get_that_ends_its_worker_process_each_time_is_given_up(web: HostProcess) -> None:
+    assert httpx.get(f"{web.base}/v1/die", timeout=60).status_code == 502
+    assert web.worker()["restarts"] == 3
+
+
+def test_a_request_waits_for_the_next_worker_process(web: HostProcess) -> None:
+    web.kill_worker()
+    assert httpx.post(f"{web.base}/v1/echo/x", content=b"x", timeout=30).json()["body"] == "x"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_host_and_worker_process_without_a_traceback(web: HostProcess, number: signal.Signals) -> None:
+    worker = web.worker()["pid"]
+    web.process.send_signal(number)
+    assert web.exit_code() == 0
+    assert not is_alive(worker)
+    assert "Traceback" not in web.log
+    assert web.log == ""
+
+
+def test_a_signal_answers_requests_that_still_run(web: HostProcess) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.get, f"{web.base}/v1/wait/never", timeout=30)
+        until(lambda: runs(web, "never") == 1, "the function")
+        web.process.terminate()
+        response = answer.result()
+    assert response.status_code == 503
+    assert response.json()["detail"] == "The host is stopping."
+    assert web.exit_code() == 0
+    assert "Traceback" not in web.log
+
+
+def test_a_signal_ends_the_host_in_the_midst_of_orchestrations(host: HostProcess) -> None:
+    host.start("interrupted")
+    host.start("timer", 3600)
+    until(lambda: runs(host, "first") == 1, "the activity")
+    host.process.send_signal(signal.SIGINT)
+    assert host.exit_code() == 0
+    assert "Traceback" not in host.log
+    assert "ERROR" not in host.log
+
+
+def test_a_signal_ends_a_worker_process_whose_event_loop_is_blocked(web: HostProcess) -> None:
+    worker = web.worker()["pid"]
+    thread = threading.Thread(target=lambda: httpx.post(f"{web.base}/v1/block", timeout=30))
+    thread.start()
+    until((web.folder / "block.started").exists, "the function")
+    web.process.terminate()
+    assert web.exit_code() == 0
+    thread.join()
+    assert not is_alive(worker)
+
+
+@pytest.mark.parametrize("route", ["no_route", "block"])
+def test_the_worker_process_ends_with_a_host_that_is_killed(web: HostProcess, route: str) -> None:
+    worker = web.worker()["pid"]
+    with ThreadPoolExecutor(1) as pool:
+        request = pool.submit(httpx.get, f"{web.base}/v1/{route}", timeout=30)
+        if route == "block":
+            until((web.folder / "block.started").exists, "the function")
+        else:
+            request.result()
+        os.kill(web.process.pid, signal.SIGKILL)
+        until(lambda: not is_alive(worker), "the worker's end")
+        assert request.exception() is None or isinstance(request.exception(), httpx.TransportError)
+    assert web.exit_code() == -signal.SIGKILL
