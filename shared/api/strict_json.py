@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Never
 
 from shared.errors import Fault
@@ -58,8 +59,7 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise JsonError(f"has the member {twice[:128]!r} more than once in one object")
     return members
 
