@@ -39,7 +39,8 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             business = msgspec.convert({**record, "$record": record}, cls)
         except msgspec.ValidationError:
             raise InvalidBusinessError(_faults(cls, record)) from None
-        check_external_id(business.external_id, "/externalId")
+        if faults := _external_id_faults(business.external_id, "/externalId"):
+            raise InvalidBusinessError(faults)
         return business
 
     @classmethod
@@ -65,21 +66,24 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return msgspec.json.encode(self.record)
 
 
-def check_external_id(external_id: str, pointer: str = "") -> None:
+def check_external_id(external_id: str) -> None:
     """Refuse an external id that cannot stand in a URL's path or in a log line.
 
     Raises:
         InvalidBusinessError: it is empty, too long, "." or "..", or has a control character or a lone surrogate.
     """
+    if faults := _external_id_faults(external_id, pointer=""):
+        raise InvalidBusinessError(faults)
+
+
+def _external_id_faults(external_id: str, pointer: str) -> list[Fault]:
     if not 1 <= len(external_id) <= 128:  # noqa: PLR2004, the model's bounds, as its annotation says
-        fault = "must have 1 to 128 characters"
-    elif external_id in {".", ".."}:
-        fault = 'must not be "." or "..": a URL takes them for folders'
-    elif any(unicodedata.category(character) in {"Cc", "Cs"} for character in external_id):
-        fault = "must not have control characters"
-    else:
-        return
-    raise InvalidBusinessError([Fault(pointer, fault)])
+        return [Fault(pointer, "must have 1 to 128 characters")]
+    if external_id in {".", ".."}:
+        return [Fault(pointer, 'must not be "." or "..": a URL takes them for folders')]
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in external_id):
+        return [Fault(pointer, "must not have control characters")]
+    return []
 
 
 def _faults(model: type[Business], record: dict[str, Any]) -> list[Fault]:
@@ -97,11 +101,16 @@ def _faults(model: type[Business], record: dict[str, Any]) -> list[Fault]:
             msgspec.convert(record[field.encode_name], field.type)
         except msgspec.ValidationError as exc:
             faults.append(_fault(pointer, str(exc)))
+        else:
+            if field.name == "external_id":
+                faults += _external_id_faults(record[field.encode_name], pointer)
     return faults
 
 
 def _fault(pointer: str, message: str) -> Fault:
     """Turn msgspec's "Expected `str`, got `int` - at `$.a[0]`" into a JSON Pointer and a sentence's end."""
-    expected, _, path = message.partition(" - at `$")
+    expected, _, place = message.partition(" - at ")
     detail = expected.replace("`", "").replace("Expected", "must be", 1)
-    return Fault(pointer + path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/"), detail)
+    # "[...]" stands for a member of an object whose name msgspec does not say.
+    path = place.rpartition("$")[2].partition("[...]")[0].rstrip("`")
+    return Fault(pointer + path.replace("[", "/").replace("]", "").replace(".", "/"), detail)
