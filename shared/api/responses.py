@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MAX_TEXT = 1_000
 # And so many of its extension members.
 MAX_MEMBERS = 16
+# What msgspec raises where a body is not JSON in UTF-8.
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +72,29 @@ def read_response(
     seconds = retry_after(wait, now or datetime.now(UTC)) if wait is not None else None
     if 200 <= status < 300:  # noqa: PLR2004, RFC 9110 section 15.3
         try:
-            content = msgspec.json.decode(body) if body else None
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            content = _decode(body) if body else None
+        except _NOT_JSON:
             return ApiResponse(status, headers, is_readable=False, retry_after=seconds)
         return ApiResponse(status, headers, content, retry_after=seconds)
     return ApiResponse(status, headers, problem=_problem(body, redact), retry_after=seconds)
 
 
+def _decode(body: bytes) -> Any:  # noqa: ANN401, it is any JSON
+    """Decode a body; a byte order mark before it is no reason to refuse it (RFC 8259 section 8.1)."""
+    return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
+
+
 def _problem(body: bytes, redact: str | None) -> ProblemDetails:
     """Read an error's body: problem details, any other JSON object, or text."""
-    if redact:
-        body = body.replace(redact.encode(), b"[redacted]")
+    secret = redact.encode() if redact else None
+    if secret:
+        body = body.replace(secret, b"[redacted]")
     try:
-        content = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        content = _decode(body)
+        if secret:  # JSON can write it with escapes, as in "\/": without them it is found
+            body = msgspec.json.encode(content).replace(msgspec.json.encode(redact)[1:-1], b"[redacted]")
+            content = msgspec.json.decode(body)
+    except _NOT_JSON:
         return ProblemDetails(detail=_text(body[: 4 * MAX_TEXT].decode(errors="replace")) or None)
     if not isinstance(content, dict):
         return ProblemDetails(detail=_text(body[: 4 * MAX_TEXT].decode(errors="replace")) if body != b"null" else None)
