@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from shared.api.business_api import BusinessApi
-from shared.api.transport import create_client
+from shared.api.transport import POOL_SHARE, create_client
 from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
+from shared.errors import SettingsError
 from shared.grants import create_grant
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.settings import Settings
+
+TOKEN_TIMEOUT = 10.0
+"""The most seconds for one token request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +60,34 @@ def _build(tls: ssl.SSLContext, settings: Settings, reread: Callable[[], Setting
         client=settings.name,
         leeway=settings.token.leeway,
         default_lifetime=settings.token.default_lifetime,
+        # Within the timeout of the call that waits for it: who waits is told that no token could be had.
+        request_timeout=min(TOKEN_TIMEOUT, POOL_SHARE * settings.timeout),
     )
     client = create_client(
         timeout=settings.timeout,
         max_connections=settings.max_connections,
         tls=tls,
         proxy=_proxy(settings.api_url),
-        auth=BearerAuth(provider),
+        auth=BearerAuth(provider, origin=settings.api_url),
     )
     return Client(BusinessApi(client, settings.api_url, timeout=settings.timeout), provider, token_client)
 
 
 def _proxy(url: str) -> str | None:
-    """Give the proxy that the environment names for `url` (HTTPS_PROXY, NO_PROXY and their like), None for none."""
+    """Give the proxy that the environment names for `url` (HTTPS_PROXY and NO_PROXY), None for none.
+
+    Raises:
+        SettingsError: the proxy's URL is not one.
+    """
     parts = urlsplit(url)
-    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+    # Plain http is for a loopback address: no proxy is on the way to it, and none may read the access token.
+    if parts.scheme != "https" or any(map(urllib.request.proxy_bypass, (parts.hostname or "", parts.netloc))):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    proxy = urllib.request.getproxies().get("https")
+    if proxy is None:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in {"http", "https"}:
+        raise SettingsError(["HTTPS_PROXY must be an http or https URL"])
+    return proxy
