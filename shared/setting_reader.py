@@ -36,14 +36,16 @@ class SettingReader:
         if self.text(key) is None:
             self.complain(f"{self.name(key)} is missing: {reason}")
 
-    def url(self, key: str, *, required: bool = False) -> str | None:
-        """Give an absolute URL: https, or plain http to a loopback address; no credentials, query or fragment."""
+    def url(self, key: str, *, required: bool = False, may_have_query: bool = False) -> str | None:
+        """Give an absolute URL: https, or plain http to a loopback address; no credentials or fragment."""
         text = self.text(key)
         if text is None:
             if required:
                 self.complain(f"{self.name(key)} is missing")
             return None
-        problem = endpoint_problem(text) or ("it has a query" if "?" in text else None)
+        problem = endpoint_problem(text)
+        if problem is None and "?" in text and not may_have_query:
+            problem = "it has a query"
         if problem:
             self.complain(f"{self.name(key)} is not usable: {problem}")
         return text

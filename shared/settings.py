@@ -98,7 +98,7 @@ class Settings:
 
 def _token_settings(read: SettingReader) -> TokenSettings:
     settings = TokenSettings(
-        token_url=read.url("TOKEN_URL"),
+        token_url=read.url("TOKEN_URL", may_have_query=True),  # RFC 6749 section 3.2
         issuer=read.url("ISSUER"),
         tenant_id=read.text("TENANT_ID"),
         managed_identity=read.text("MANAGED_IDENTITY"),
