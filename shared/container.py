@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from shared.delivery.batch_activity import BatchRecords
 from shared.delivery.partner_gate import PartnerGate
@@ -37,9 +36,7 @@ class Container:
         self.batches = BatchRecords()
         self._environ = environ
         self._settings: dict[str, Settings] = {}
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Client]]] = (
-            WeakKeyDictionary()
-        )
+        self._clients: dict[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Client]]] = {}
 
     def settings(self, name: str = DEFAULT_NAME) -> Settings:
         """Give the settings of the API client `name`; valid ones are kept, wrong ones are read again next time.
@@ -70,15 +67,20 @@ class Container:
         await (await self._client(name)).provider.get_token()
 
     async def aclose(self) -> None:
-        """Close the clients of the running loop."""
-        for task in self._clients.pop(asyncio.get_running_loop(), {}).values():
-            if task.done() and not task.cancelled() and task.exception() is None:
-                await task.result().aclose()
-            else:
-                task.cancel()
+        """Close the clients of the running loop; one that is still being made is not finished."""
+        tasks = list(self._clients.pop(asyncio.get_running_loop(), {}).values())
+        for task in tasks:
+            task.cancel()
+        for made in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(made, BaseException):
+                await made.aclose()
 
     async def _client(self, name: str) -> Client:
-        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            # What belongs to a closed loop is of no use to anybody.
+            self._clients = {kept: clients for kept, clients in self._clients.items() if not kept.is_closed()}
+        clients = self._clients.setdefault(loop, {})
         task = clients.get(name)
         if task is None:
             task = clients[name] = asyncio.create_task(self._create(name))
