@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shared.auth.access_token import AccessToken
 
 TIMEOUT = 10.0
+REQUESTS_PER_SECOND = 8
 
 failures = st.sampled_from(
     [
@@ -144,6 +145,11 @@ class TokenProviderMachine(RuleBasedStateMachine):
     @invariant()
     def at_most_one_request_is_under_way(self) -> None:
         assert self.grant.at_most <= 1
+
+    @invariant()
+    def the_token_server_is_not_hammered(self) -> None:
+        # A few in a row are sound: an expiry, two revocations, a refusal that a flight under way could not know.
+        assert sum(time > self.loop.time() - 1 for time in self.grant.times) <= REQUESTS_PER_SECOND
 
     @invariant()
     def no_expired_or_refused_token_is_given_out(self) -> None:

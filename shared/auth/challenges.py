@@ -10,11 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a "token" of RFC 9110 section 5.6.2
-# The lookaheads keep each from ending in the middle of something else.
-_END = r"(?=[ \t]*(?:,|$))"
-_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD})){_END}')
+_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
+# The lookaheads keep these two from ending in the middle of something else.
 _SCHEME = re.compile(rf"({_WORD})(?=[ \t,]|$)")
-_TOKEN68 = re.compile(rf"[ \t]+([0-9A-Za-z._~+/-]+=*){_END}")
+_TOKEN68 = re.compile(r"[ \t]+([0-9A-Za-z._~+/-]+=*)(?=[ \t]*(?:,|$))")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -30,8 +29,8 @@ class Challenge:
 def parse_challenges(value: str) -> list[Challenge]:
     """Give the challenges of one WWW-Authenticate value.
 
-    Commas separate challenges and parameters alike, so the list is read word by word. Where something follows no
-    grammar, the rest is left out: what stands before it is still meant.
+    Commas separate challenges and parameters alike, so the list is read word by word; a missing comma is forgiven.
+    Where something follows no grammar, the rest is left out: what stands before it is still meant.
     """
     challenges: list[Challenge] = []
     position = 0
