@@ -6,7 +6,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from tests.host_apps.host_process import APPS, WEBHOOKS, HostProcess, running_host, until
@@ -46,8 +45,8 @@ def test_gives_an_orchestrator_without_activities_its_input_id_and_version(host:
 
 
 def test_takes_the_version_that_the_caller_names(host: HostProcess) -> None:
-    url = f"{host.base}{WEBHOOKS}/orchestrators/not_a_generator"
-    instance_id = httpx.post(url, params={"version": "7"}, json={}).json()["id"]
+    url = f"{WEBHOOKS}/orchestrators/not_a_generator"
+    instance_id = host.http.post(url, params={"version": "7"}, json={}).json()["id"]
     assert host.finished(instance_id)["output"]["version"] == "7"
 
 
@@ -292,11 +291,11 @@ def test_the_timer_of_a_terminated_instance_does_not_reach_the_next_one_of_the_s
 
 def test_serves_every_operation_of_the_client_library(host: HostProcess) -> None:
     def client(operation: str, instance_id: str, body: object = None) -> Any:  # noqa: ANN401 - any JSON value
-        answer = httpx.post(f"{host.base}/api/client/{operation}/{instance_id}", json=body, timeout=30)
+        answer = host.http.post(f"/api/client/{operation}/{instance_id}", json=body)
         assert answer.status_code == 200, f"{operation}: {answer.text} {host.log}"
         return answer.json()
 
-    started = httpx.post(f"{host.base}/api/start/events", params={"id": "by-client"}, json=1)
+    started = host.http.post("/api/start/events", params={"id": "by-client"}, json=1)
     assert started.status_code == 202
     assert started.headers["location"] == started.json()["statusQueryGetUri"]
     assert started.json()["id"] == "by-client"
@@ -318,21 +317,21 @@ def test_serves_every_operation_of_the_client_library(host: HostProcess) -> None
 
 
 def test_starting_a_live_instance_again_is_an_error_in_the_client_library(host: HostProcess) -> None:
-    url = f"{host.base}/api/start/events"
-    assert httpx.post(url, params={"id": "twice"}, json=1).status_code == 202
-    assert httpx.post(url, params={"id": "twice"}, json=1).status_code == 500
+    url = "/api/start/events"
+    assert host.http.post(url, params={"id": "twice"}, json=1).status_code == 202
+    assert host.http.post(url, params={"id": "twice"}, json=1).status_code == 500
     assert "already exists" in host.log
 
 
 def test_starting_an_unknown_orchestrator_is_an_error_in_the_client_library(host: HostProcess) -> None:
-    assert httpx.post(f"{host.base}/api/start/nobody", json=1).status_code == 500
+    assert host.http.post("/api/start/nobody", json=1).status_code == 500
     assert "The function 'nobody' doesn't exist" in host.log
 
 
 def test_one_trace_leads_from_the_start_to_activities_and_sub_orchestrations(host: HostProcess) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    url = f"{host.base}{WEBHOOKS}/orchestrators/traced"
-    instance_id = httpx.post(url, headers={"traceparent": trace}).json()["id"]
+    url = f"{WEBHOOKS}/orchestrators/traced"
+    instance_id = host.http.post(url, headers={"traceparent": trace}).json()["id"]
     assert host.finished(instance_id)["output"] == [trace, trace]
 
 

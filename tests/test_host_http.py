@@ -8,7 +8,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.host_apps.host_process import APPS, HostProcess, running_host
@@ -38,8 +37,8 @@ def raw_get(host: HostProcess, target: str) -> tuple[int, Any]:
 
 
 def test_gives_a_function_the_whole_request(host: HostProcess) -> None:
-    answer = httpx.post(
-        f"{host.base}/v1/echo/a/b",
+    answer = host.http.post(
+        "/v1/echo/a/b",
         params=[("x", "1"), ("x", "2"), ("y", "ä"), ("empty", "")],
         headers={"X-Mixed-Case": "Yes"},
         content=b"\x00\xff{",
@@ -54,7 +53,7 @@ def test_gives_a_function_the_whole_request(host: HostProcess) -> None:
 
 
 def test_gives_a_function_an_empty_body(host: HostProcess) -> None:
-    assert httpx.get(f"{host.base}/v1/echo").json()["body"] == ""
+    assert host.http.get("/v1/echo").json()["body"] == ""
 
 
 def test_takes_a_body_without_a_length(host: HostProcess) -> None:
@@ -62,12 +61,12 @@ def test_takes_a_body_without_a_length(host: HostProcess) -> None:
         yield b"one"
         yield b"two"
 
-    assert httpx.post(f"{host.base}/v1/echo/x", content=chunks()).json()["body"] == "onetwo"
+    assert host.http.post("/v1/echo/x", content=chunks()).json()["body"] == "onetwo"
 
 
 def test_carries_a_body_of_megabytes(host: HostProcess) -> None:
     body = b"x" * 5_000_000
-    assert len(httpx.post(f"{host.base}/v1/echo/x", content=body, timeout=30).json()["body"]) == len(body)
+    assert len(host.http.post("/v1/echo/x", content=body).json()["body"]) == len(body)
 
 
 def test_refuses_a_body_above_the_limit(host: HostProcess) -> None:
@@ -105,7 +104,7 @@ def test_a_path_that_no_route_has_is_not_found(host: HostProcess, target: str) -
 
 
 def test_a_method_that_no_route_has_is_not_found(host: HostProcess) -> None:
-    assert httpx.delete(f"{host.base}/v1/things/a").status_code == 404
+    assert host.http.delete("/v1/things/a").status_code == 404
 
 
 def test_a_path_with_a_nul_is_a_bad_request(host: HostProcess) -> None:
@@ -113,104 +112,104 @@ def test_a_path_with_a_nul_is_a_bad_request(host: HostProcess) -> None:
 
 
 def test_a_literal_route_wins_over_a_parameter(host: HostProcess) -> None:
-    answer = httpx.get(f"{host.base}/v1/things/special")
+    answer = host.http.get("/v1/things/special")
     assert answer.text == "special, in False"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert httpx.put(f"{host.base}/v1/things/special").json()["route"] == {"id": "special"}
+    assert host.http.put("/v1/things/special").json()["route"] == {"id": "special"}
 
 
 def test_serves_constraints_and_optional_parameters(host: HostProcess) -> None:
-    assert httpx.get(f"{host.base}/v1/numbers/12").json()["route"] == {"number": "12"}
-    assert httpx.get(f"{host.base}/v1/numbers/12/kg").json()["route"] == {"number": "12", "unit": "kg"}
-    assert httpx.get(f"{host.base}/v1/numbers/twelve").status_code == 404
+    assert host.http.get("/v1/numbers/12").json()["route"] == {"number": "12"}
+    assert host.http.get("/v1/numbers/12/kg").json()["route"] == {"number": "12", "unit": "kg"}
+    assert host.http.get("/v1/numbers/twelve").status_code == 404
 
 
 def test_a_function_without_a_route_has_its_name(host: HostProcess) -> None:
-    answer = httpx.get(f"{host.base}/v1/no_route")
+    answer = host.http.get("/v1/no_route")
     assert answer.text == "by its name"
 
 
 def test_adds_the_custom_headers_of_host_json_below_those_of_the_function(host: HostProcess) -> None:
-    headers = httpx.get(f"{host.base}/v1/no_route").headers
+    headers = host.http.get("/v1/no_route").headers
     assert headers["x-frame-options"] == "DENY"
     assert headers["cache-control"] == "max-age=5"
 
 
 @pytest.mark.parametrize("code", [200, 201, 204, 302, 404, 418, 503])
 def test_answers_with_the_status_and_bytes_of_the_function(host: HostProcess, code: int) -> None:
-    answer = httpx.get(f"{host.base}/v1/status/{code}")
+    answer = host.http.get(f"/v1/status/{code}")
     assert answer.status_code == code
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.content == (b"" if code == 204 else b"\x00\xff")
 
 
 def test_answers_head_without_a_body(host: HostProcess) -> None:
-    answer = httpx.head(f"{host.base}/v1/status/200")
+    answer = host.http.head("/v1/status/200")
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_sets_cookies(host: HostProcess) -> None:
-    first, second = httpx.get(f"{host.base}/v1/cookies").headers.get_list("set-cookie")
+    first, second = host.http.get("/v1/cookies").headers.get_list("set-cookie")
     assert first == "a=1; Max-Age=60; Path=/; SameSite=Lax; Secure; HttpOnly"
     assert second == "b=2; Expires=Thu, 01 Jan 2026 00:00:00 GMT; Domain=example.com"
 
 
 @pytest.mark.parametrize("how", ["raises", "none", "header", "status"])
 def test_a_failing_function_answers_500_and_says_why_in_the_log(host: HostProcess, how: str) -> None:
-    answer = httpx.post(f"{host.base}/v1/broken/{how}")
+    answer = host.http.post(f"/v1/broken/{how}")
     assert (answer.status_code, answer.content) == (500, b"")
     assert "HTTP function broken" in host.log
 
 
 def test_logs_what_a_function_raised(host: HostProcess) -> None:
-    httpx.get(f"{host.base}/v1/broken/raises")
+    host.http.get("/v1/broken/raises")
     assert "HTTP function broken failed: ValueError: something is missing" in host.log
 
 
 def test_shows_the_log_lines_of_the_app_with_level_and_name(host: HostProcess) -> None:
-    httpx.get(f"{host.base}/v1/echo")
+    host.http.get("/v1/echo")
     assert "INFO    webapp.echo: An echo\n" in host.log
 
 
 def test_logs_nothing_of_a_request(host: HostProcess) -> None:
-    httpx.post(f"{host.base}/v1/echo/x?key=q-s3cr3t", headers={"authorization": "h-s3cr3t"}, content=b"b-s3cr3t")
+    host.http.post("/v1/echo/x?key=q-s3cr3t", headers={"authorization": "h-s3cr3t"}, content=b"b-s3cr3t")
     assert "s3cr3t" not in host.log
 
 
 def test_hands_on_the_trace_of_the_caller(host: HostProcess) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     headers = {"traceparent": trace, "tracestate": "a=b"}
-    assert httpx.get(f"{host.base}/v1/trace", headers=headers).text == f"{trace} a=b"
+    assert host.http.get("/v1/trace", headers=headers).text == f"{trace} a=b"
 
 
 def test_begins_a_trace_where_the_caller_has_none(host: HostProcess) -> None:
-    first, second = (httpx.get(f"{host.base}/v1/trace", headers={"traceparent": "junk"}).text for _ in range(2))
+    first, second = (host.http.get("/v1/trace", headers={"traceparent": "junk"}).text for _ in range(2))
     assert first != second
     assert len(first.strip()) == 55
 
 
 def test_runs_the_app_in_its_folder_with_the_settings(host: HostProcess) -> None:
-    assert httpx.get(f"{host.base}/v1/environment/COLOUR").json() == ["blue", str(APPS / "web")]
-    assert httpx.get(f"{host.base}/v1/environment/WEBSITE_HOSTNAME").json()[0] == urlsplit(host.base).netloc
+    assert host.http.get("/v1/environment/COLOUR").json() == ["blue", str(APPS / "web")]
+    assert host.http.get("/v1/environment/WEBSITE_HOSTNAME").json()[0] == urlsplit(host.base).netloc
 
 
 def test_shows_a_banner(host: HostProcess) -> None:
-    assert "up and running" in httpx.get(host.base).text
+    assert "up and running" in host.http.get("/").text
 
 
 def test_says_that_the_host_runs(host: HostProcess) -> None:
-    assert httpx.get(f"{host.base}/admin/host/status").json()["state"] == "Running"
-    assert httpx.post(f"{host.base}/admin/host/ping").status_code == 200
+    assert host.http.get("/admin/host/status").json()["state"] == "Running"
+    assert host.http.post("/admin/host/ping").status_code == 200
 
 
 def test_lists_the_functions_with_their_bindings(host: HostProcess) -> None:
-    listed = {each["name"]: each for each in httpx.get(f"{host.base}/admin/functions").json()}
+    listed = {each["name"]: each for each in host.http.get("/admin/functions").json()}
     assert listed["special"]["config"]["bindings"][0]["authLevel"] == "ANONYMOUS"
     assert listed["echo"]["config"]["bindings"][0]["authLevel"] == "FUNCTION"
     assert listed["thing"]["invoke_url_template"] == f"{host.base}/v1/things/{{id}}"
-    assert httpx.get(f"{host.base}/admin/functions/THING").json() == listed["thing"]
-    assert httpx.get(f"{host.base}/admin/functions/nobody").status_code == 404
-    assert httpx.get(f"{host.base}/admin/nothing").status_code == 404
+    assert host.http.get("/admin/functions/THING").json() == listed["thing"]
+    assert host.http.get("/admin/functions/nobody").status_code == 404
+    assert host.http.get("/admin/nothing").status_code == 404
 
 
 def test_prints_the_functions_after_the_address(host: HostProcess) -> None:

@@ -73,7 +73,7 @@ def test_waiting_instances_and_the_status_of_finished_ones_outlive_the_worker_pr
 
 def test_a_get_is_run_again_in_the_next_worker_process(web: HostProcess) -> None:
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.get, f"{web.base}/v1/wait/got", timeout=30)
+        answer = pool.submit(web.http.get, "/v1/wait/got")
         until(lambda: runs(web, "got") == 1, "the function")
         web.kill_worker()
         until(lambda: runs(web, "got") == 2, "the function's second run")
@@ -83,7 +83,7 @@ def test_a_get_is_run_again_in_the_next_worker_process(web: HostProcess) -> None
 
 def test_a_post_is_answered_502_and_not_run_again(web: HostProcess) -> None:
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.post, f"{web.base}/v1/wait/posted", timeout=30)
+        answer = pool.submit(web.http.post, "/v1/wait/posted")
         until(lambda: runs(web, "posted") == 1, "the function")
         web.kill_worker()
         response = answer.result()
@@ -91,18 +91,20 @@ def test_a_post_is_answered_502_and_not_run_again(web: HostProcess) -> None:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["status"] == 502
     assert "worker process ended while it handled" in response.json()["detail"]
-    assert httpx.get(f"{web.base}/v1/no_route", timeout=30).text == "by its name"
+    assert web.http.get("/v1/no_route").text == "by its name"
     assert runs(web, "posted") == 1
 
 
 def test_a_get_that_ends_its_worker_process_each_time_is_given_up(web: HostProcess) -> None:
-    assert httpx.get(f"{web.base}/v1/die", timeout=60).status_code == 502
+    assert web.http.get("/v1/die").status_code == 502
     assert web.worker()["restarts"] == 3
 
 
 def test_a_request_waits_for_the_next_worker_process(web: HostProcess) -> None:
+    ended = web.worker()["pid"]
     web.kill_worker()
-    assert httpx.post(f"{web.base}/v1/echo/x", content=b"x", timeout=30).json()["body"] == "x"
+    until(lambda: web.worker()["pid"] != ended, "the end of the worker process")
+    assert web.http.post("/v1/echo/x", content=b"x").json()["body"] == "x"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -117,7 +119,7 @@ def test_a_signal_ends_host_and_worker_process_without_a_traceback(web: HostProc
 
 def test_a_signal_answers_requests_that_still_run(web: HostProcess) -> None:
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.get, f"{web.base}/v1/wait/never", timeout=30)
+        answer = pool.submit(web.http.get, "/v1/wait/never")
         until(lambda: runs(web, "never") == 1, "the function")
         web.process.terminate()
         response = answer.result()
@@ -139,7 +141,7 @@ def test_a_signal_ends_the_host_in_the_midst_of_orchestrations(host: HostProcess
 
 def test_a_signal_ends_a_worker_process_whose_event_loop_is_blocked(web: HostProcess) -> None:
     worker = web.worker()["pid"]
-    thread = threading.Thread(target=lambda: httpx.post(f"{web.base}/v1/block", timeout=30))
+    thread = threading.Thread(target=lambda: web.http.post("/v1/block"))
     thread.start()
     until((web.folder / "block.started").exists, "the function")
     web.process.terminate()
@@ -152,7 +154,7 @@ def test_a_signal_ends_a_worker_process_whose_event_loop_is_blocked(web: HostPro
 def test_the_worker_process_ends_with_a_host_that_is_killed(web: HostProcess, route: str) -> None:
     worker = web.worker()["pid"]
     with ThreadPoolExecutor(1) as pool:
-        request = pool.submit(httpx.get, f"{web.base}/v1/{route}", timeout=30)
+        request = pool.submit(web.http.get, f"/v1/{route}")
         if route == "block":
             until((web.folder / "block.started").exists, "the function")
         else:

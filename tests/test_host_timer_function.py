@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from tests.host_apps.host_process import APPS, HostProcess, running_host, until
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ def test_a_timer_function_runs_at_startup_and_then_by_its_schedule(tmp_path: Pat
 def test_a_timer_function_can_be_run_on_request(tmp_path: Path) -> None:
     with running_host(APPS / "timer", tmp_path, {"TICK_SCHEDULE": "0 0 0 1 1 *"}) as host:
         until(lambda: len(ticks(host)) == 1, "the run at startup")
-        answer = httpx.post(f"{host.base}/admin/functions/tick", json={"input": ""})
+        answer = host.http.post("/admin/functions/tick", json={"input": ""})
         assert answer.status_code == 202
         until(lambda: len(ticks(host)) == 2, "the run on request")
 

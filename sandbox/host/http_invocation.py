@@ -23,6 +23,8 @@ BODY_LIMIT = 100 * 1024 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 FINAL_STATUSES = range(200, 600)
+# RFC 9110 section 6.4.1.
+BODILESS_STATUSES = frozenset({204, 205, 304})
 # What the server adds by itself: a second value of these would break the message.
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})
 
@@ -135,8 +137,9 @@ def response_from_data(data: TypedData | None, custom_headers: Mapping[str, str]
         response = Response(content, status_code=200 if data is not None else 204)
         headers, cookies = {"content-type": content_type} if content_type else {}, None
     else:
+        status = _status(http.status_code)
         content, content_type = _content(http.body)
-        response = Response(content, status_code=_status(http.status_code))
+        response = Response(b"" if status in BODILESS_STATUSES else content, status_code=status)
         headers, cookies = http.headers, http.cookies
     for name, value in {**custom_headers, **headers}.items():
         if name.lower() not in _FRAMING_HEADERS:

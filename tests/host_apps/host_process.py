@@ -57,6 +57,7 @@ class HostProcess:
                 command, cwd=PROJECT, env=environment, stdout=output, stderr=errors
             )
         self.base = ""
+        self.http = httpx.Client(timeout=PATIENCE_SECONDS)
 
     @property
     def output(self) -> str:
@@ -75,6 +76,7 @@ class HostProcess:
         first = self.output.partition("\n")[0]
         assert first.startswith("host: http://127.0.0.1:"), first
         self.base = first.removeprefix("host: ")
+        self.http.base_url = httpx.URL(self.base)
 
     def exit_code(self) -> int:
         """Wait for the end of the host."""
@@ -82,7 +84,7 @@ class HostProcess:
 
     def worker(self) -> dict[str, int]:
         """Say which worker process runs, and how many there were before."""
-        document: dict[str, int] = httpx.get(f"{self.base}/sandbox/worker").raise_for_status().json()
+        document: dict[str, int] = self.http.get("/sandbox/worker").raise_for_status().json()
         return document
 
     def kill_worker(self) -> None:
@@ -92,13 +94,13 @@ class HostProcess:
     def start(self, name: str, given: object = None, *, instance_id: str | None = None) -> str:
         """Start an orchestration as the client library does."""
         path = f"/durabletask/orchestrators/{name}" + (f"/{instance_id}" if instance_id else "")
-        answer = httpx.post(self.base + path, json=json.dumps(given))
+        answer = self.http.post(path, json=json.dumps(given))
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
     def status(self, instance_id: str, **query: str) -> dict[str, Any]:
         """Ask for the status of an instance."""
-        answer = httpx.get(f"{self.base}{WEBHOOKS}/instances/{instance_id}", params=query)
+        answer = self.http.get(f"{WEBHOOKS}/instances/{instance_id}", params=query)
         document: dict[str, Any] = answer.json()
         return document
 
@@ -113,13 +115,13 @@ class HostProcess:
 
     def change(self, instance_id: str, operation: str, **query: str) -> int:
         """Terminate, suspend or resume an instance; gives the status code."""
-        return httpx.post(f"{self.base}{WEBHOOKS}/instances/{instance_id}/{operation}", params=query).status_code
+        return self.http.post(f"{WEBHOOKS}/instances/{instance_id}/{operation}", params=query).status_code
 
     def raise_event(self, instance_id: str, value: object, name: str = "go") -> int:
         """Send an external event; gives the status code."""
-        url = f"{self.base}{WEBHOOKS}/instances/{instance_id}/raiseEvent/{name}"
+        url = f"{WEBHOOKS}/instances/{instance_id}/raiseEvent/{name}"
         headers = {"content-type": "application/json"}
-        return httpx.post(url, content=json.dumps(value), headers=headers).status_code
+        return self.http.post(url, content=json.dumps(value), headers=headers).status_code
 
 
 @contextmanager
@@ -131,6 +133,7 @@ def started_host(
     try:
         yield host
     finally:
+        host.http.close()
         if host.process.poll() is None:
             host.process.terminate()
         try:
