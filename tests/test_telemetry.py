@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from shared.auth.token_provider import TokenProvider
+from shared.errors import TokenUnavailableError
+from shared.telemetry import CLIENT, Metric, Telemetry, process_telemetry
+from tests.fakes.numbered_grant import NumberedGrant
+from tests.fakes.virtual_time import in_virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+
+ROOT = Path(__file__).parents[1]
+
+
+class Recorder:
+    """An OpenTelemetry SDK of its own, and what it has recorded."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self._spans = InMemorySpanExporter()
+        self.meter_provider = MeterProvider([self._reader])
+        self.tracer_provider = TracerProvider()
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.telemetry = Telemetry(self.meter_provider, self.tracer_provider)
+
+    def document(self) -> dict[str, Any]:
+        data = self._reader.get_metrics_data()
+        assert data is not None
+        document: dict[str, Any] = json.loads(data.to_json())
+        return document
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Give the metrics by name."""
+        [resource] = self.document()["resource_metrics"]
+        [scope] = resource["scope_metrics"]
+        assert scope["scope"]["name"] == "business_relay"
+        return {metric["name"]: metric for metric in scope["metrics"]}
+
+    def points(self, name: str) -> dict[str, Any]:
+        """Give the data points of one metric by API client."""
+        return {point["attributes"][CLIENT]: point for point in self.metrics()[name]["data"]["data_points"]}
+
+    def counts(self, client: str) -> dict[str, int]:
+        names = ("hit", "joined", "requested", "failed", "renewed_after_refusal")
+        return {name: self.points(f"business_relay.token.{name}")[client]["value"] for name in names}
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        return self._spans.get_finished_spans()
+
+    def shut_down(self) -> None:
+        self.meter_provider.shutdown()
+        self.tracer_provider.shutdown()
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    yield recorder
+    recorder.shut_down()
+
+
+def provider_of(recorder: Recorder, grant: NumberedGrant, client: str = "BUSINESS_API") -> TokenProvider:
+    clock = asyncio.get_running_loop().time
+    return TokenProvider(grant, client=client, clock=clock, jitter=lambda: 0.0, telemetry=recorder.telemetry)
+
+
+@in_virtual_time
+async def test_counts_what_happens_to_tokens(recorder: Recorder) -> None:
+    grant = NumberedGrant(latency=1)
+    provider = provider_of(recorder, grant)
+    tokens = await asyncio.gather(*(provider.get_token() for _ in range(10)))
+    assert recorder.counts("BUSINESS_API") == {
+        "hit": 0,
+        "joined": 9,
+        "requested": 1,
+        "failed": 0,
+        "renewed_after_refusal": 0,
+    }
+    for _ in range(5):
+        await provider.get_token()
+    await provider.renew(tokens[0])
+    grant.failure = TokenUnavailableError("503")
+    with pytest.raises(TokenUnavailableError):
+        await provider.renew(await provider.get_token())
+    assert recorder.counts("BUSINESS_API") == {
+        "hit": 6,
+        "joined": 9,
+        "requested": 3,
+        "failed": 1,
+        "renewed_after_refusal": 1,
+    }
+
+
+@in_virtual_time
+async def test_tells_the_api_clients_apart_and_adds_up_those_of_one_name(recorder: Recorder) -> None:
+    for client in ("BUSINESS_API", "OTHER_API", "OTHER_API"):
+        await provider_of(recorder, NumberedGrant(), client).get_token()
+    assert recorder.counts("BUSINESS_API")["requested"] == 1
+    assert recorder.counts("OTHER_API")["requested"] == 2
+
+
+@in_virtual_time
+async def test_records_what_the_old_token_had_left_when_it_was_replaced(recorder: Recorder) -> None:
+    grant = NumberedGrant(expires_in=100, latency=2)
+    provider = provider_of(recorder, grant)
+    await provider.get_token()
+    await asyncio.sleep(68)
+    await provider.get_token()  # 30 s are left, and 28 when its successor is there
+    await asyncio.sleep(2)
+    await asyncio.sleep(150)
+    await provider.get_token()  # nothing is left
+    point = recorder.points("business_relay.token.time_to_expiry")["BUSINESS_API"]
+    assert (point["count"], point["max"], point["min"]) == (2, 28, 0)
+
+
+@in_virtual_time
+async def test_records_the_duration_of_every_token_request(recorder: Recorder) -> None:
+    grant = NumberedGrant()
+    provider = provider_of(recorder, grant)
+    grant.failure = TokenUnavailableError("503")
+    with pytest.raises(TokenUnavailableError):
+        await provider.get_token()
+    grant.failure = None
+    await asyncio.sleep(1)
+    await provider.get_token()
+    point = recorder.points("business_relay.token.request.duration")["BUSINESS_API"]
+    assert point["count"] == 2
+    assert 0 <= point["min"] <= point["max"] < 10
+
+
+@in_virtual_time
+async def test_each_token_request_is_one_span(recorder: Recorder) -> None:
+    provider = provider_of(recorder, NumberedGrant(latency=1))
+    await asyncio.gather(*(provider.get_token() for _ in range(10)))
+    [span] = recorder.spans
+    assert (span.name, span.kind, span.status.status_code) == (
+        "request access token",
+        SpanKind.CLIENT,
+        StatusCode.UNSET,
+    )
+    assert dict(span.attributes or {}) == {CLIENT: "BUSINESS_API"}
+
+
+@in_virtual_time
+async def test_a_span_names_the_kind_of_an_error_and_not_its_text(recorder: Recorder) -> None:
+    grant = NumberedGrant()
+    grant.failure = ValueError("s3cret")
+    with pytest.raises(TokenUnavailableError):
+        await provider_of(recorder, grant).get_token()
+    [span] = recorder.spans
+    assert (span.attributes or {})["error.type"] == "ValueError"
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, None)
+    assert span.events == ()
+    assert "s3cret" not in span.to_json()
+
+
+@in_virtual_time
+async def test_no_token_shows_in_a_metric_or_a_span(recorder: Recorder) -> None:
+    provider = provider_of(recorder, NumberedGrant())
+    await provider.renew(await provider.get_token())
+    shown = json.dumps(recorder.document()) + "".join(span.to_json() for span in recorder.spans)
+    assert "BUSINESS_API" in shown
+    assert "token-" not in shown
+
+
+def test_every_metric_has_a_documented_name_a_unit_and_a_description(recorder: Recorder) -> None:
+    import shared.telemetry  # noqa: PLC0415 - its docstring is the documentation
+
+    async def use() -> None:
+        provider = TokenProvider(NumberedGrant(expires_in=1), telemetry=recorder.telemetry, clock=clock)
+        await provider.get_token()
+        await provider.get_token()
+
+    times = iter(range(1000))
+
+    def clock() -> float:
+        return next(times) / 3
+
+    asyncio.run(use())
+    metrics = recorder.metrics()
+    documentation = shared.telemetry.__doc__ or ""
+    assert len(metrics) == 7
+    for name, metric in metrics.items():
+        assert f"\n{name} " in documentation
+        assert metric["unit"]
+        assert metric["description"]
+
+
+def test_a_histogram_is_made_once_and_used_for_every_value(recorder: Recorder) -> None:
+    metric = Metric("business_relay.test", "s", "A test")
+    for value in (1.0, 2.0):
+        recorder.telemetry.record(metric, value, {CLIENT: "x"})
+    assert recorder.points("business_relay.test")["x"]["sum"] == 3
+
+
+async def test_works_with_no_sdk_configured() -> None:
+    provider = TokenProvider(NumberedGrant())
+    token = await provider.get_token()
+    assert (await provider.renew(token)).value == "token-2"
+    assert process_telemetry() is process_telemetry()
+
+
+def test_needs_no_sdk_at_all() -> None:
+    program = (
+        "import sys; sys.modules['opentelemetry.sdk'] = None\n"
+        "from shared.telemetry import process_telemetry\n"
+        "with process_telemetry().token_request('x'): print('done')"
+    )
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout == "done\n"
