@@ -9,7 +9,7 @@ PYTHON := $(VENV)/bin/python
 # uv of the machine where there is one, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help setup demo up test check format start package test-package pin clean
+.PHONY: help setup demo up test test-chaos check format start package test-package pin clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 
 test: setup ## Run all tests, with branch coverage of shared/
 	@$(PYTHON) -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
+
+test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wrong
+	@CHAOS_SECONDS=60 CHAOS_RECORDS=1000 CHAOS_KILLS=10 $(PYTHON) -m pytest -n 2 tests/end_to_end/test_chaos.py $(ARGS)
 
 check: setup ## Lint, types and format: all that CI checks
 	@$(PYTHON) -m ruff check

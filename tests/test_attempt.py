@@ -10,7 +10,7 @@ RECORD = {"externalId": "b-1", "name": "Ada"}
 
 
 def test_an_attempt_comes_back_as_it_went() -> None:
-    attempt = Attempt(RECORD, "instance", "instance-3", 4, look_up=False)
+    attempt = Attempt(RECORD, "instance", "instance-3", 4, look_up=False, age=12.5)
 
     assert Attempt.from_json(json.loads(json.dumps(attempt.to_json()))) == attempt
 
@@ -23,6 +23,7 @@ def test_its_names_are_those_of_the_first_version() -> None:
         "idempotencyKey": "key",
         "attempt": 1,
         "lookUp": True,
+        "age": 0.0,
     }
 
 

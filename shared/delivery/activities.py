@@ -92,7 +92,7 @@ async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Ou
         if found is not None:
             return found
     response = await api.post_business(business, idempotency_key=attempt.idempotency_key)
-    outcome = judge_post(business, response, attempt.number)
+    outcome = judge_post(business, response, attempt.age)
     if response.status == CONFLICT and outcome.kind == "rejected":
         # The conflict may be with an attempt of our own whose answer was lost: only a look-up can tell.
         return judge_look_up(business, await api.get_business(business.external_id)) or outcome

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class Attempt:
     """The `number`-th attempt (from 1) to deliver `business`, for the orchestration `instance_id`.
 
+    `age` is the seconds since the delivery began.
+
     `look_up` says to look whether the partner has the record before it is posted: an earlier attempt, or an earlier run
     of this one in a process that died, may have posted it.
     """
@@ -22,6 +24,7 @@ class Attempt:
     idempotency_key: str
     number: int = 1
     look_up: bool = True
+    age: float = 0.0
 
     @classmethod
     def from_json(cls, attempt: Mapping[str, Any]) -> Attempt:
@@ -32,6 +35,7 @@ class Attempt:
             idempotency_key=attempt["idempotencyKey"],
             number=attempt.get("attempt", 1),
             look_up=attempt.get("lookUp", True),
+            age=attempt.get("age", 0.0),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -42,4 +46,5 @@ class Attempt:
             "idempotencyKey": self.idempotency_key,
             "attempt": self.number,
             "lookUp": self.look_up,
+            "age": self.age,
         }

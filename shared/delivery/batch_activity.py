@@ -68,11 +68,12 @@ async def post_businesses(
 ) -> dict[str, Any]:
     """Make one attempt at each record of a chunk, all at once; give what came of them.
 
-    `order` is `{"instanceId", "digest", "attempt", "records": [[index, look up?], …]}`.
+    `order` is `{"instanceId", "digest", "attempt", "age", "records": [[index, look up?], …]}`.
     """
 
     async def post() -> ChunkResult:
         instance_id: str = order["instanceId"]
+        number, age = order.get("attempt", 1), order.get("age", 0.0)
         indices = [index for index, _ in order["records"]]
         try:
             businesses = await batches.of(instance_id, order["digest"], client)
@@ -80,7 +81,7 @@ async def post_businesses(
             # Durable's state passes with time, as the partner's troubles do; find() has logged it.
             return ChunkResult(deferred=indices, reason="The records of the batch cannot be read now")
         attempts = [
-            Attempt(businesses[index], instance_id, f"{instance_id}-{index}", order.get("attempt", 1), look_up)
+            Attempt(businesses[index], instance_id, f"{instance_id}-{index}", number, look_up, age)
             for index, look_up in order["records"]
         ]
         outcomes = await asyncio.gather(*(make_attempt(attempt, business_api, gate) for attempt in attempts))

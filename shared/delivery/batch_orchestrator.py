@@ -26,12 +26,15 @@ def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str
     batch = context.get_input()
     total = len(batch["businesses"])
     policy = RetryPolicy.from_json(batch.get("retry", {}))
-    deadline = context.current_utc_datetime + timedelta(seconds=policy.deadline)
+    start = context.current_utc_datetime
+    deadline = start + timedelta(seconds=policy.deadline)
     books = BatchBooks(total, set(range(total)) if batch.get("lookUp", "always") != "uncertain" else set())
     number = idle_rounds = 0
     while pending := books.pending():
         number += 1
-        deferred = yield from _post_round(context, books, pending, batch, number)
+        age = (context.current_utc_datetime - start).total_seconds()
+        order = {"instanceId": context.instance_id, "digest": batch["digest"], "attempt": number, "age": age}
+        deferred = yield from _post_round(context, books, pending, batch, order)
         if not books.pending():
             break
         idle_rounds = idle_rounds + 1 if len(books.pending()) == len(pending) else 1
@@ -54,11 +57,12 @@ def _post_round(
     books: BatchBooks,
     pending: Sequence[int],
     batch: dict[str, Any],
-    number: int,
+    order: dict[str, Any],
 ) -> Generator[Any, Any, list[ChunkResult]]:
     """Post every pending record, some chunks at a time; give the results that have deferred records.
 
-    Once the partner is in trouble the rest of the round is left for the next one.
+    `order` is what every activity of the round is told, beside the indices of its records. Once the partner is in
+    trouble the rest of the round is left for the next one.
     """
     size = batch.get("chunk", 50)
     chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
@@ -67,8 +71,10 @@ def _post_round(
     for start in range(0, len(chunks), parallel):
         wave = chunks[start : start + parallel]
         context.set_custom_status(books.progress(posting=[index for chunk in wave for index in chunk]))
-        tasks = [context.call_activity(POST_BUSINESSES, _order(context, books, chunk, batch, number)) for chunk in wave]
-        results = yield context.task_all(tasks)
+        records = [[[index, index in books.to_look_up] for index in chunk] for chunk in wave]
+        results = yield context.task_all(
+            [context.call_activity(POST_BUSINESSES, {**order, "records": chunk}) for chunk in records]
+        )
         for result in map(ChunkResult.from_json, results):
             books.enter(result)
             if result.deferred:
@@ -76,23 +82,6 @@ def _post_round(
         if any(result.retry_after is not None for result in deferred):
             break
     return deferred
-
-
-def _order(
-    context: OrchestrationContext,
-    books: BatchBooks,
-    chunk: Sequence[int],
-    batch: dict[str, Any],
-    number: int,
-) -> dict[str, Any]:
-    """Tell an activity which records to post, by their indices."""
-    records = [[index, index in books.to_look_up] for index in chunk]
-    return {
-        "instanceId": context.instance_id,
-        "digest": batch["digest"],
-        "attempt": number,
-        "records": records,
-    }
 
 
 def _give_up(books: BatchBooks, businesses: Sequence[dict[str, Any]], reason: str) -> None:

@@ -33,11 +33,13 @@ def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[
     """
     delivery = context.get_input()
     policy = RetryPolicy.from_json(delivery.get("retry", {}))
-    deadline = context.current_utc_datetime + timedelta(seconds=policy.deadline)
+    start = context.current_utc_datetime
+    deadline = start + timedelta(seconds=policy.deadline)
     look_up = delivery.get("lookUp", "always") != "uncertain"
     number = 1
     while True:
-        attempt = Attempt(delivery["business"], context.instance_id, context.instance_id, number, look_up)
+        age = (context.current_utc_datetime - start).total_seconds()
+        attempt = Attempt(delivery["business"], context.instance_id, context.instance_id, number, look_up, age)
         outcome = Outcome.from_json((yield context.call_activity(POST_BUSINESS, attempt.to_json())))
         if outcome.kind != "deferred":
             break

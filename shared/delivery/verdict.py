@@ -22,16 +22,17 @@ CONFLICT = 409
 # RFC 9110 section 15.3.5: the answer to a look-up by a partner that knows of nothing to show.
 NO_CONTENT = 204
 NOT_IMPLEMENTED = 501
-# A partner that refuses a fresh token is most likely changing its keys; for so many attempts it is given time.
-TOKEN_PATIENCE = 5
+# A partner that refuses a fresh token is most likely changing its keys: so many seconds from a delivery's start it is
+# given time. After that someone has to mend the settings.
+TOKEN_PATIENCE = 600.0
 # A custom status holds 8,192 UTF-16 code units; so many bytes of the partner's words leave room for the rest of it.
 MAX_PROBLEM = 4_000
 # So many differing members are named, each by so many characters.
 MAX_NAMES, MAX_NAME = 10, 60
 
 
-def judge_post(business: Business, response: ApiResponse, attempt: int) -> Outcome:
-    """Judge the response to a POST of `business`, the `attempt`-th one (from 1)."""
+def judge_post(business: Business, response: ApiResponse, age: float) -> Outcome:
+    """Judge the response to a POST of `business`, `age` seconds after its delivery began."""
     if response.is_success and response.is_readable:
         return Outcome("created", business.external_id, response.status)
     if response.is_success:
@@ -42,7 +43,7 @@ def judge_post(business: Business, response: ApiResponse, attempt: int) -> Outco
         return _deferred(business, response, "that is: not now", is_uncertain=is_in_work)
     if response.status >= 500:  # noqa: PLR2004, RFC 9110 section 15.6
         return _deferred(business, response, "a fault of its own", is_uncertain=True)
-    if _is_token_refused(response) and attempt < TOKEN_PATIENCE:
+    if _is_token_refused(response) and age < TOKEN_PATIENCE:
         return _deferred(business, response, "a fresh access token is refused")
     return _rejected(business, response)
 

@@ -73,7 +73,7 @@ class Stage:
             assert not any(secret in text for text in texts), secret
 
 
-async def finished(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
+async def finished(http: httpx.AsyncClient, url: str, patience: float = PATIENCE) -> dict[str, Any]:
     """Wait until an orchestration has finished; give its status."""
 
     async def look() -> dict[str, Any] | None:
@@ -82,7 +82,7 @@ async def finished(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
         status: dict[str, Any] = response.json()
         return status if status["runtimeStatus"] in FINISHED else None
 
-    return await until(look)
+    return await until(look, patience)
 
 
 async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
@@ -92,4 +92,4 @@ async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIE
             seen = await look()
             if seen:
                 return seen
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
