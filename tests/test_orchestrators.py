@@ -99,6 +99,7 @@ async def test_a_deferred_delivery_waits_on_a_durable_timer_and_tries_again() ->
     waits = [retry_wait(RetryPolicy(), number, "0f5c2d") for number in (1, 2)]
     assert run.timers == [START + timedelta(seconds=waits[0]), START + timedelta(seconds=sum(waits))]
     assert [attempt.number for attempt in attempts(run)] == [1, 2, 3]
+    assert [attempt.age for attempt in attempts(run)] == pytest.approx([0, waits[0], sum(waits)], abs=1e-5)
     assert {attempt.idempotency_key for attempt in attempts(run)} == {"0f5c2d"}
     assert run.output == {**CREATED, "attempts": 3}
 

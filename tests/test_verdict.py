@@ -148,11 +148,11 @@ def test_words_that_the_durable_sdk_would_take_for_an_object_are_left_out() -> N
     assert outcome.problem == {}
 
 
-@given(st.integers(100, 599), st.binary(max_size=60), st.sampled_from(["", "5", "soon"]), st.integers(1, 9))
-def test_every_response_has_a_verdict(status: int, body: bytes, retry_after: str, attempt: int) -> None:
+@given(st.integers(100, 599), st.binary(max_size=60), st.sampled_from(["", "5", "soon"]), st.floats(0, 1e9))
+def test_every_response_has_a_verdict(status: int, body: bytes, retry_after: str, age: float) -> None:
     answer = response(status, body=body, retry_after=retry_after)
 
-    outcome = posted(answer, attempt)
+    outcome = posted(answer, age)
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))).kind in {"created", "rejected", "deferred"}
     found = judge_look_up(BUSINESS, answer)
     assert found is None or found.kind in {"exists", "rejected", "deferred"}

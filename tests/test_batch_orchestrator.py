@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.delivery.batch_orchestrator import deliver_batch
+from shared.delivery.index_ranges import from_ranges
+from shared.delivery.retry import RetryPolicy, retry_wait
+from tests.fakes.fast_loop import run_fast
+from tests.fakes.replay import START, Clock, Play, play, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # What becomes of a record: its index and how often it was tried before give the kind.
+    Fate = Callable[[int, int], str]
+
+
+def batch(total: int, **terms: object) -> dict[str, Any]:
+    records = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(total)]
+    return {"businesses": records, "digest": "d1", "chunk": 3, "parallel": 2, **terms}
+
+
+class Partner:
+    """Posts chunks: `fate` says what becomes of a record; `orders` are those that came."""
+
+    def __init__(self, fate: Fate, retry_after: float | None = None) -> None:
+        self.fate = fate
+        self.retry_after = retry_after
+        self.orders: list[dict[str, Any]] = []
+        self.tries: dict[int, int] = {}
+        self.looked_up: list[list[int]] = []
+
+    async def __call__(self, name: str, order: dict[str, Any]) -> dict[str, Any]:
+        assert name == "PostBusinesses"
+        self.orders.append(order)
+        self.looked_up.append([index for index, look_up in order["records"] if look_up])
+        result: dict[str, Any] = {}
+        for index, _ in order["records"]:
+            kind = self.fate(index, self.tries.get(index, 0))
+            self.tries[index] = self.tries.get(index, 0) + 1
+            entry: Any = index
+            if kind == "rejected":
+                entry = {"index": index, "externalId": f"b-{index}", "status": 422, "reason": "no such city"}
+            for member in ("deferred", "uncertain") if kind == "uncertain" else (kind,):
+                result.setdefault(member, []).append(entry)
+        if "deferred" in result:
+            result["reason"] = "The partner answered 503"
+            if self.retry_after is not None:
+                result["retryAfter"] = self.retry_after
+        return result
+
+    @property
+    def chunks(self) -> list[list[int]]:
+        return [[index for index, _ in order["records"]] for order in self.orders]
+
+
+async def deliver(partner: Partner, input_: dict[str, Any], clock: Clock | None = None) -> Play:
+    """Play a batch, and replay it."""
+    run = await play(deliver_batch, input_, partner, clock=clock)
+    assert replay(run) == len(run.history) - 1
+    return run
+
+
+async def test_every_record_is_posted_once_in_chunks() -> None:
+    partner = Partner(lambda _index, _tries: "created")
+
+    run = await deliver(partner, batch(8))
+    assert partner.chunks == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert run.timers == []
+    assert run.output == {"total": 8, "created": 8, "exists": 0, "rejected": 0, "deferred": 0, "rejections": []}
+
+
+async def test_an_activity_is_told_indices_and_no_records() -> None:
+    partner = Partner(lambda _index, _tries: "created")
+
+    run = await deliver(partner, batch(2))
+    assert partner.orders == [
+        {"instanceId": "0f5c2d", "digest": "d1", "attempt": 1, "age": 0.0, "records": [[0, True], [1, True]]}
+    ]
+    # The history has each record once: in the input.
+    assert json.dumps(run.history).count("b-1") == 1
+
+
+async def test_so_many_chunks_are_posted_at_a_time_and_no_more() -> None:
+    partner = Partner(lambda _index, _tries: "created")
+
+    run = await deliver(partner, batch(15))
+    scheduled = [len(answer.actions) for _, answer in run.episodes]
+    assert scheduled == [2, 2, 4, 4, 5, 5]
+
+
+async def test_deferred_records_go_into_the_next_round_and_no_others() -> None:
+    partner = Partner(lambda index, tries: "deferred" if index % 4 == 0 and tries == 0 else "exists")
+
+    run = await deliver(partner, batch(6))
+    assert partner.chunks == [[0, 1, 2], [3, 4, 5], [0, 4]]
+    assert [order["attempt"] for order in partner.orders] == [1, 1, 2]
+    wait = retry_wait(RetryPolicy(), 1, "0f5c2d/1")
+    assert [order["age"] for order in partner.orders] == pytest.approx([0, 0, wait], abs=1e-5)
+    assert run.timers == [START + timedelta(seconds=wait)]
+    assert run.output["exists"] == 6
+
+
+async def test_every_rejected_record_is_returned_with_its_index_id_and_reason() -> None:
+    partner = Partner(lambda index, _tries: "rejected" if index in {1, 5} else "created")
+
+    run = await deliver(partner, batch(6))
+    assert run.output["rejections"] == [
+        {"index": index, "externalId": f"b-{index}", "status": 422, "reason": "no such city"} for index in (1, 5)
+    ]
+    assert (run.output["created"], run.output["rejected"]) == (4, 2)
+
+
+async def test_a_round_in_which_nothing_moved_makes_the_wait_longer() -> None:
+    partner = Partner(lambda _index, tries: "deferred" if tries < 4 else "created")
+
+    run = await deliver(partner, batch(3))
+    moments = [START, *run.timers]
+    waits = [(after - before).total_seconds() for before, after in zip(moments, run.timers, strict=False)]
+    for wait, (low, high) in zip(waits, [(1, 2), (2, 4), (4, 8), (8, 16)], strict=True):
+        assert low <= wait <= high
+
+
+async def test_a_round_in_which_something_moved_begins_with_a_short_wait_again() -> None:
+    partner = Partner(lambda index, tries: "deferred" if tries < 3 + index else "created")
+
+    run = await deliver(partner, batch(2))
+    assert run.timers[-1] - run.timers[-2] <= timedelta(seconds=2)
+
+
+async def test_retry_after_is_a_floor_and_leaves_the_rest_of_the_round_for_the_next() -> None:
+    partner = Partner(lambda _index, tries: "deferred" if tries == 0 else "created", retry_after=60)
+
+    run = await deliver(partner, batch(9, parallel=1))
+    assert partner.chunks[:2] == [[0, 1, 2], [0, 1, 2]]
+    assert run.timers[0] >= START + timedelta(seconds=60)
+    assert run.output["created"] == 9
+
+
+async def test_once_the_fate_of_a_record_is_unknown_it_is_looked_up() -> None:
+    partner = Partner(lambda index, tries: "uncertain" if index == 1 and tries == 0 else ["deferred", "created"][tries])
+
+    await deliver(partner, batch(3, lookUp="uncertain"))
+    assert partner.looked_up == [[], [1]]
+
+
+async def test_past_the_deadline_what_is_left_is_rejected_with_the_reason() -> None:
+    partner = Partner(lambda index, _tries: "deferred" if index == 2 else "created")
+
+    run = await deliver(partner, batch(3, retry={"deadline": 7}))
+    [rejection] = run.output["rejections"]
+    assert (rejection["index"], rejection["externalId"]) == (2, "b-2")
+    assert rejection["reason"].startswith("given up after 3 rounds, at the deadline: The partner answered 503")
+    assert run.output["deferred"] == 0
+    assert run.clock.now <= START + timedelta(seconds=7)
+
+
+@pytest.mark.parametrize("seconds", [86_401, 999_999_999_999_999.9])
+async def test_a_wish_that_no_date_holds_ends_the_batch(seconds: float) -> None:
+    run = await deliver(Partner(lambda _index, _tries: "deferred", retry_after=seconds), batch(2))
+
+    assert run.output["rejected"] == 2
+    assert run.timers == []
+
+
+async def test_a_defect_in_an_activity_fails_the_batch() -> None:
+    async def broken(_name: str, _order: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    run = await play(deliver_batch, batch(4), broken)
+    assert "ZeroDivisionError: division by zero" in run.failure
+    assert run.last.custom_status["posting"] == "0-3"
+    assert replay(run) == len(run.history) - 1
+
+
+async def test_the_custom_status_tells_what_is_delivered_and_what_is_being_posted() -> None:
+    partner = Partner(lambda index, tries: "deferred" if index == 7 and tries == 0 else "created")
+
+    run = await deliver(partner, batch(8))
+    first, waiting = run.custom_statuses[0], run.custom_statuses[-3]
+    assert (first["deferred"], first["posting"]) == (8, "0-5")
+    assert (waiting["created"], waiting["deferred"], waiting["delivered"]) == (7, 1, "0-6")
+    assert waiting["nextRound"] == run.timers[0].isoformat()
+    assert waiting["reason"] == "The partner answered 503"
+    assert run.last.custom_status == {
+        "total": 8,
+        "created": 8,
+        "exists": 0,
+        "rejected": 0,
+        "deferred": 0,
+        "delivered": "0-7",
+    }
+
+
+async def test_an_input_of_the_least_members_is_delivered() -> None:
+    partner = Partner(lambda _index, _tries: "created")
+    given = batch(3)
+
+    run = await deliver(partner, {"businesses": given["businesses"], "digest": "d1"})
+    assert run.output["created"] == 3
+    assert partner.looked_up == [[0, 1, 2]]
+
+
+async def test_an_empty_batch_ends_at_once() -> None:
+    run = await deliver(Partner(lambda _index, _tries: "created"), batch(0))
+
+    assert run.output["total"] == 0
+    assert run.activities == []
+
+
+async def test_no_batch_logs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "shared")
+
+    await deliver(Partner(lambda _index, tries: "deferred" if tries == 0 else "rejected"), batch(5))
+    assert [record for record in caplog.records if record.name.startswith("shared")] == []
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.dictionaries(
+        st.tuples(st.integers(0, 11), st.integers(0, 3)),
+        st.sampled_from(["created", "exists", "rejected", "deferred", "uncertain"]),
+    ),
+    st.none() | st.floats(0, 900),
+)
+def test_every_batch_accounts_for_each_record_once_and_replays_to_the_same_actions(
+    total: int, chunk: int, parallel: int, fates: dict[tuple[int, int], str], retry_after: float | None
+) -> None:
+    partner = Partner(lambda index, tries: fates.get((index, tries), "created"), retry_after)
+
+    run, _ = run_fast(play(deliver_batch, batch(total, chunk=chunk, parallel=parallel), partner))
+    assert replay(run) == len(run.history) - 1
+    assert run.output["total"] == total == run.output["created"] + run.output["exists"] + run.output["rejected"]
+    delivered = from_ranges(run.last.custom_status.get("delivered", ""))
+    rejected = {rejection["index"] for rejection in run.output["rejections"]}
+    assert delivered | rejected == set(range(total))
+    assert not delivered & rejected
+    assert all(0 < len(given) <= chunk for given in partner.chunks)
+
+
+async def test_the_status_of_the_most_scattered_batch_fits_into_a_custom_status() -> None:
+    def scattered(index: int, _tries: int) -> str:
+        return ("created", "rejected", "deferred")[index % 3]
+
+    given = batch(1_000, chunk=50, parallel=20, retry={"deadline": 1})
+    run = await play(deliver_batch, given, Partner(scattered))
+
+    for status in run.custom_statuses:
+        assert len(json.dumps(status, ensure_ascii=False).encode("utf-16-le")) <= 16 * 1024
+    assert run.output["rejected"] == 666
