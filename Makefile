@@ -9,7 +9,7 @@ PYTHON := $(VENV)/bin/python
 # uv of the machine where there is one, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help setup demo up test test-chaos check format start package test-package pin clean
+.PHONY: help setup demo up test test-all test-chaos check audit format start package test-package pin clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +42,20 @@ test: setup ## Run all tests, with branch coverage of shared/
 test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wrong
 	@CHAOS_SECONDS=60 CHAOS_RECORDS=1000 CHAOS_KILLS=10 $(PYTHON) -m pytest -n 2 tests/end_to_end/test_chaos.py $(ARGS)
 
+# Those of this list that are here; CI tests each on a machine that has it.
+VERSIONS := 3.11 3.12 3.13 3.14
+
+test-all: $(filter .tools/bin/uv,$(UV)) ## Run the app's own tests on every Python of VERSIONS that is here
+	@scripts/test-all $(UV) $(VERSIONS)
+
 check: setup ## Lint, types and format: all that CI checks
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
+
+audit: setup ## Look for unsafe code, and in a database on the network for known vulnerabilities of the requirements
+	@$(PYTHON) -m bandit --quiet --recursive function_app.py shared
+	@$(UV) tool run pip-audit==2.10.1 --requirement requirements.txt --no-deps --disable-pip
 
 format: setup ## Format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix
@@ -62,4 +72,4 @@ pin: setup ## Pin the development requirements again
 		--custom-compile-command "make pin" requirements-dev.in --output-file requirements-dev.txt
 
 clean: ## Remove everything that the other targets made
-	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+	rm -rf .venv .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist

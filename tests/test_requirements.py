@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import re
 import sys
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).parent.parent
 # Not the app but the worker imports it, where it is to send telemetry itself: docs/configuration.md says when.
@@ -15,13 +16,15 @@ FOR_THE_WORKER = {"azure-monitor-opentelemetry"}
 
 def requirements() -> dict[str, str]:
     """Give the version of each package that requirements.txt pins for this Python."""
-    pins: dict[str, str] = {}
-    for line in (PROJECT / "requirements.txt").read_text().splitlines():
-        requirement, _, condition = line.partition("#")[0].partition(";")
-        if requirement.strip() and "<" not in condition:
-            name, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", requirement.strip()).groups()  # type: ignore[union-attr]  # a mismatch shall fail
-            pins[name.lower()] = version
-    return pins
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    parsed = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    for requirement in parsed:
+        assert [(each.operator, each.version.count("*")) for each in requirement.specifier] == [("==", 0)]
+    return {
+        requirement.name.lower(): str(requirement.specifier).removeprefix("==")
+        for requirement in parsed
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
 
 
 def imported_packages() -> set[str]:

