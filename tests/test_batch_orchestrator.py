@@ -222,7 +222,7 @@ async def test_no_batch_logs(caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.name.startswith("shared")] == []
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 12),
     st.integers(1, 5),

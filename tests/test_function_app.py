@@ -96,20 +96,20 @@ def test_every_binding_is_a_parameter_of_its_function() -> None:
         assert {each["name"] for each in BINDINGS[name]} - {"$return"} <= parameters
 
 
-async def test_a_route_turns_the_hosts_request_into_a_reply_and_back() -> None:
-    request = func.HttpRequest(
-        "POST",
-        "https://app.example/api/businesses",
-        headers={"Content-Type": "text/plain"},
-        body=b"{}",
-    )
-    post = FUNCTIONS["PostBusinessRoute"].get_user_function()
+@pytest.mark.parametrize(
+    ("name", "params", "status"),
+    [("PostBusinessRoute", {}, 415), ("PostBatchRoute", {}, 415), ("RedeliverBatchRoute", {"id": ".."}, 404)],
+)
+async def test_a_route_turns_the_hosts_request_into_a_reply_and_back(
+    name: str, params: dict[str, str], status: int
+) -> None:
+    url, headers = "https://app.example/api/businesses", {"Content-Type": "text/plain"}
+    request = func.HttpRequest("POST", url, headers=headers, route_params=params, body=b"{}")
 
-    response = await post(req=request, client=json.dumps(BINDING))
-    assert response.status_code == 415
+    response = await FUNCTIONS[name].get_user_function()(req=request, client=json.dumps(BINDING))
+    assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["accept"] == "application/json"
-    assert json.loads(response.get_body())["status"] == 415
+    assert json.loads(response.get_body())["status"] == status
 
 
 async def test_the_redirect_of_health_reaches_the_caller() -> None:

@@ -222,7 +222,7 @@ async def test_the_terms_of_a_delivery_are_those_it_began_with() -> None:
     assert run.timers == [START + timedelta(seconds=40)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.builds(deferred, retryAfter=st.none() | st.floats(0, 1e6), uncertain=st.booleans()), max_size=8),
     st.sampled_from([CREATED, EXISTS, REJECTED]),
