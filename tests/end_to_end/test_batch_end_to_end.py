@@ -52,7 +52,7 @@ async def test_delivers_a_full_batch_with_its_progress_and_each_payload_once_in_
     assert {"total", "created", "exists", "rejected", "deferred"} <= seen[0].keys()
     assert [progress["created"] for progress in seen] == sorted(progress["created"] for progress in seen)
     history = await http.get(f"{links['statusQueryGetUri']}&showHistory=true&showHistoryOutput=true")
-    assert history.text.count("Record 500") == 1
+    assert json.dumps(history.json()["historyEvents"]).count("Record 500") == 1
     await stage.assert_no_secret(http)
 
 
