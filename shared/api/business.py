@@ -7,13 +7,16 @@ Add a member to `Business` to have it checked: `city: Annotated[str, Meta(max_le
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from shared.api import strict_json
 from shared.errors import Fault, InvalidBusinessError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 MAX_BYTES = 64 * 1024
 """The most bytes that a record may have, as JSON in UTF-8."""
@@ -27,7 +30,7 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     record: Annotated[dict[str, Any], Meta(description="The whole record.")] = msgspec.field(name="$record")
 
     @classmethod
-    def from_json(cls, record: object) -> Business:
+    def from_json(cls, record: object) -> Self:
         """Check a decoded record.
 
         Raises:
@@ -44,7 +47,7 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return business
 
     @classmethod
-    def decode(cls, text: bytes) -> Business:
+    def decode(cls, text: bytes) -> Self:
         """Check a record as JSON text in UTF-8.
 
         Raises:
