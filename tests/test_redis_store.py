@@ -188,7 +188,7 @@ class Worker:
 
     async def end(self) -> str:
         """End it; give what it has logged."""
-        _, errors = await self._process.communicate()
+        _, errors = await self._process.communicate(b"")  # which closes its input, on Python 3.11 too
         assert self._process.returncode == 0, errors.decode()
         return errors.decode()
 
