@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.setting_reader import SettingReader
+
+
+def reader(**environ: str) -> SettingReader:
+    return SettingReader(environ, "APP_")
+
+
+def test_a_name_has_its_prefix() -> None:
+    assert reader().name("URL") == "APP_URL"
+    assert SettingReader({}, "").name("URL") == "URL"
+
+
+def test_readers_can_share_their_problems() -> None:
+    first = reader()
+    second = SettingReader({}, "", first.problems)
+    first.complain("one")
+    second.require("KEY", "it is needed")
+    assert first.problems == second.problems == ["one", "KEY is missing: it is needed"]
+
+
+@pytest.mark.parametrize(("value", "text"), [("a", "a"), (" a b\n", "a b"), ("", None), (" \t", None)])
+def test_text_has_no_white_space_around_it_and_an_empty_one_counts_as_none(value: str, text: str | None) -> None:
+    read = reader(APP_KEY=value)
+    assert read.text("KEY") == text
+    assert read.problems == []
+
+
+def test_text_that_is_missing_is_none() -> None:
+    assert reader(KEY="without the prefix").text("KEY") is None
+
+
+@pytest.mark.parametrize("environ", [{}, {"APP_KEY": ""}, {"APP_KEY": "  "}])
+def test_what_is_required_and_missing_is_a_problem(environ: dict[str, str]) -> None:
+    read = reader(**environ)
+    read.require("KEY", "the server asks for it")
+    assert read.problems == ["APP_KEY is missing: the server asks for it"]
+
+
+def test_what_is_required_and_there_is_none() -> None:
+    read = reader(APP_KEY="value")
+    read.require("KEY", "the server asks for it")
+    assert read.problems == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example", "https://a.example:8443/b/", "http://localhost:1/", "http://127.0.0.1", "http://[::1]:9/x"],
+)
+def test_a_url_is_https_or_plain_http_to_a_loopback_address(url: str) -> None:
+    read = reader(APP_URL=f" {url} ")
+    assert read.url("URL") == url
+    assert read.problems == []
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://a.example/", "it must be https, or plain http to a loopback address"),
+        ("ftp://a.example/", "it must be https, or plain http to a loopback address"),
+        ("a.example", "it is not an absolute URL"),
+        ("https://", "it is not an absolute URL"),
+        ("https://a b/", "it is not an absolute URL"),
+        ("https://a.example:port/", "it is not a URL"),
+        ("https://user:s3cr3t@a.example/", "it has a user name or a password in it"),
+        ("https://a.example/#s3cr3t", "it has a fragment"),
+        ("https://a.example/?key=s3cr3t", "it has a query"),
+        ("https://a.example?", "it has a query"),
+    ],
+)
+def test_every_other_url_is_a_problem_that_does_not_repeat_it(url: str, problem: str) -> None:
+    read = reader(APP_URL=url)
+    read.url("URL")
+    assert read.problems == [f"APP_URL is not usable: {problem}"]
+
+
+def test_a_url_may_have_a_query_where_its_use_allows_it() -> None:
+    read = reader(APP_URL="https://a.example/token?p=policy")
+    assert read.url("URL", may_have_query=True) == "https://a.example/token?p=policy"
+    assert read.problems == []
+
+
+def test_a_missing_url_is_a_problem_only_where_it_is_required() -> None:
+    read = reader()
+    assert read.url("URL") is None
+    assert read.problems == []
+    assert read.url("URL", required=True) is None
+    assert read.problems == ["APP_URL is missing"]
+
+
+def test_a_choice_is_one_of_those_offered() -> None:
+    read = reader(APP_KIND="b", APP_OTHER="B")
+    assert read.choice("KIND", ("a", "b"), "a") == "b"
+    assert read.choice("NONE", ("a", "b"), "a") == "a"
+    assert read.problems == []
+    assert read.choice("OTHER", ("a", "b"), "a") == "a"
+    assert read.problems == ["APP_OTHER must be one of a, b, not 'B'"]
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("1", 1.0), ("0.5", 0.5), ("1e1", 10.0), ("60", 60.0), (" 7 ", 7.0)])
+def test_seconds_are_a_number_over_zero_up_to_a_bound(value: str, seconds: float) -> None:
+    read = reader(APP_WAIT=value)
+    assert read.seconds("WAIT", 30, at_most=60) == seconds
+    assert read.problems == []
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "60.1", "1e9", "nan", "inf", "-inf", "ten", "1s", "1,5", "0x1", "9" * 999]
+)
+def test_other_seconds_are_a_problem(value: str) -> None:
+    read = reader(APP_WAIT=value)
+    assert read.seconds("WAIT", 30, at_most=60) == 30
+    assert read.problems == [f"APP_WAIT must be a number over 0 and up to 60, not {value!r}"]
+
+
+def test_seconds_may_be_zero_where_that_has_a_meaning() -> None:
+    read = reader(APP_WAIT="0", APP_LESS="-0.1")
+    assert read.seconds("WAIT", 30, at_most=60, may_be_zero=True) == 0
+    assert read.seconds("NONE", 30, at_most=60, may_be_zero=True) == 30
+    assert read.problems == []
+    assert read.seconds("LESS", 30, at_most=60, may_be_zero=True) == 30
+    assert read.problems == ["APP_LESS must be a number from 0 up to 60, not '-0.1'"]
+
+
+@pytest.mark.parametrize(("value", "number"), [("1", 1), ("100", 100), ("007", 7)])
+def test_a_whole_number_lies_between_its_bounds(value: str, number: int) -> None:
+    read = reader(APP_SIZE=value)
+    assert read.whole_number("SIZE", 50, at_least=1, at_most=100) == number
+    assert read.whole_number("NONE", 50, at_least=1, at_most=100) == 50
+    assert read.problems == []
+
+
+@pytest.mark.parametrize("value", ["0", "101", "-1", "+1", "1.0", "1e1", "1_0", "many", "²", "9" * 9_999])
+def test_other_whole_numbers_are_a_problem(value: str) -> None:
+    read = reader(APP_SIZE=value)
+    assert read.whole_number("SIZE", 50, at_least=1, at_most=100) == 50
+    assert read.problems == [f"APP_SIZE must be a whole number from 1 to 100, not {value!r}"]
+
+
+@given(st.text())
+def test_no_value_raises(value: str) -> None:
+    read = reader(APP_KEY=value)
+    assert 0 < read.seconds("KEY", 1, at_most=60) <= 60
+    assert 1 <= read.whole_number("KEY", 1, at_least=1, at_most=60) <= 60
+    assert read.choice("KEY", ("a",), "a") == "a"
+    assert read.url("KEY") in {value.strip(), None}
+    assert all(problem.startswith("APP_KEY ") for problem in read.problems)
