@@ -69,6 +69,13 @@ async def deep_health_route(req: func.HttpRequest) -> func.HttpResponse:  # noqa
     return _response(await routes.get_deep_health(container.check_token))
 
 
+@app.function_name("UnknownRoute")
+@app.route(route="{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+async def unknown_route(req: func.HttpRequest) -> func.HttpResponse:
+    """Any other route below /api: a problem response, where the host would answer with nothing."""
+    return _response(routes.unknown_route(req.method))
+
+
 @app.function_name("DeliverBusiness")
 @app.orchestration_trigger(context_name="context")
 def deliver_business(context: df.DurableOrchestrationContext) -> Any:  # noqa: ANN401, a generator that the SDK drives

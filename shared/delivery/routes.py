@@ -133,6 +133,11 @@ async def get_deep_health(check_token: Callable[[], Awaitable[None]]) -> Reply:
     return _health(200)
 
 
+def unknown_route(method: str) -> Reply:
+    """Say that there is no such route."""
+    return problem(404, f"There is no such route for {method}; the routes are in GET /api/openapi.json.")
+
+
 def _terms(delivery: DeliverySettings) -> dict[str, object]:
     """Give the terms of a delivery: an orchestrator may not read settings, and keeps those it began with."""
     return {"retry": delivery.retry.to_json(), "lookUp": delivery.look_up}
