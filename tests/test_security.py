@@ -1,0 +1,34 @@
+"""Nothing that is deployed is unsafe in the eyes of bandit, and git ignores what is secret."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pathspec import GitIgnoreSpec
+
+PROJECT = Path(__file__).parent.parent
+
+
+def bandit(*paths: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bandit", "--quiet", "--recursive", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, a command of this test
+
+
+def test_bandit_finds_nothing_in_the_app() -> None:
+    outcome = bandit(PROJECT / "function_app.py", PROJECT / "shared")
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def test_bandit_would_find_something(tmp_path: Path) -> None:
+    (tmp_path / "unsafe.py").write_text("import subprocess\nsubprocess.run('ls', shell=True)\n")
+    assert bandit(tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["local.settings.json", ".env", "client.pem", "shared/client.key", "certificate.pfx"])
+def test_git_ignores_secrets(name: str) -> None:
+    ignored = GitIgnoreSpec.from_lines((PROJECT / ".gitignore").read_text().splitlines())
+    assert ignored.match_file(name)
+    assert not ignored.match_file("shared/settings.py")
