@@ -60,10 +60,13 @@ resource storeKey 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!contains
   properties: { value: tokenStoreKey, contentType: 'TOKEN_STORE_KEY' }
 }
 
+var hasClientSecret = !empty(businessApiClientSecret)
+var hasStoreUrl = !empty(tokenStoreUrl)
+var hasStoreKey = !empty(tokenStoreKey)
 // A reference without a version follows a rotated secret within a day, at once when the app is restarted.
 var reference = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/'
 
 output name string = vault.name
-output businessApiClientSecretReference string = empty(businessApiClientSecret) ? '' : '${reference}${clientSecret.name})'
-output tokenStoreUrlReference string = empty(tokenStoreUrl) ? '' : '${reference}${storeUrl.name})'
-output tokenStoreKeyReference string = empty(tokenStoreKey) ? '' : '${reference}${storeKey.name})'
+output businessApiClientSecretReference string = hasClientSecret ? '${reference}${clientSecret.name})' : ''
+output tokenStoreUrlReference string = hasStoreUrl ? '${reference}${storeUrl.name})' : ''
+output tokenStoreKeyReference string = hasStoreKey ? '${reference}${storeKey.name})' : ''
