@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.request
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -14,13 +12,15 @@ from shared.api.business_api import BusinessApi
 from shared.api.transport import POOL_SHARE, create_client
 from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
-from shared.errors import SettingsError
 from shared.grants import create_grant
+from shared.proxy import proxy_for
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from shared.auth.access_token import TokenGrant
+    from shared.auth.redis_store import RedisStore
     from shared.settings import Settings
 
 TOKEN_TIMEOUT = 10.0
@@ -34,29 +34,39 @@ class Client:
     api: BusinessApi
     provider: TokenProvider
     token_client: httpx.AsyncClient
+    token_store: RedisStore | None = None
 
     async def aclose(self) -> None:
         """Close the connections, and end what goes on in the background."""
         await self.provider.aclose()
         await self.token_client.aclose()
+        if self.token_store is not None:
+            await self.token_store.aclose()
         await self.api.aclose()
 
 
-def prepare() -> Callable[[Settings, Callable[[], Settings]], Client]:
+def prepare() -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
     """Make the process's TLS context, which takes 40 to 90 ms and needs no event loop; give what builds clients."""
     return partial(_build, httpx.create_ssl_context())
 
 
-def _build(tls: ssl.SSLContext, settings: Settings, reread: Callable[[], Settings]) -> Client:
-    """Build a client; `reread` gives the settings as they are now, for credentials that were rotated."""
+def _build(
+    tls: ssl.SSLContext, settings: Settings, reread: Callable[[], Settings], environ: Mapping[str, str]
+) -> Client:
+    """Build a client; `reread` gives the settings as they are now, for credentials that were rotated.
+
+    `environ` names the proxy on the way, if there is one.
+    """
     token_client = create_client(
         timeout=settings.timeout,
         max_connections=settings.max_connections,
         tls=tls,
-        proxy=_proxy(settings.token.token_url or settings.token.issuer or settings.api_url),
+        proxy=proxy_for(settings.token.token_url or settings.token.issuer or settings.api_url, environ),
     )
+    grant = create_grant(settings, token_client, reread)
+    grant, token_store = _shared(grant, settings)
     provider = TokenProvider(
-        create_grant(settings, token_client, reread),
+        grant,
         client=settings.name,
         leeway=settings.token.leeway,
         default_lifetime=settings.token.default_lifetime,
@@ -67,27 +77,27 @@ def _build(tls: ssl.SSLContext, settings: Settings, reread: Callable[[], Setting
         timeout=settings.timeout,
         max_connections=settings.max_connections,
         tls=tls,
-        proxy=_proxy(settings.api_url),
+        proxy=proxy_for(settings.api_url, environ),
         auth=BearerAuth(provider, origin=settings.api_url),
     )
-    return Client(BusinessApi(client, settings.api_url, timeout=settings.timeout), provider, token_client)
+    api = BusinessApi(client, settings.api_url, timeout=settings.timeout)
+    return Client(api, provider, token_client, token_store)
 
 
-def _proxy(url: str) -> str | None:
-    """Give the proxy that the environment names for `url` (HTTPS_PROXY and NO_PROXY), None for none.
+def _shared(grant: TokenGrant, settings: Settings) -> tuple[TokenGrant, RedisStore | None]:
+    """Put the store in front of the grant, where there is one.
 
     Raises:
-        SettingsError: the proxy's URL is not one.
+        SettingsError: the package redis is missing, or the store's URL is not one.
     """
-    parts = urlsplit(url)
-    # Plain http is for a loopback address: no proxy is on the way to it, and none may read the access token.
-    if parts.scheme != "https" or any(map(urllib.request.proxy_bypass, (parts.hostname or "", parts.netloc))):
-        return None
-    proxy = urllib.request.getproxies().get("https")
-    if proxy is None:
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in {"http", "https"}:
-        raise SettingsError(["HTTPS_PROXY must be an http or https URL"])
-    return proxy
+    if settings.token_store is None:
+        return grant, None
+    # Imported only where a store is configured.
+    from shared.auth.redis_store import RedisStore  # noqa: PLC0415
+    from shared.auth.shared_token import SharedToken  # noqa: PLC0415
+    from shared.auth.stored_grant import StoredGrant  # noqa: PLC0415
+    from shared.auth.token_cipher import TokenCipher  # noqa: PLC0415
+
+    store = RedisStore(settings.token_store.url)
+    shared = SharedToken(store, TokenCipher(settings.token_store.key), grant.cache_key)
+    return StoredGrant(grant, shared, default_lifetime=settings.token.default_lifetime), store

@@ -92,7 +92,7 @@ class Container:
         settings = self.settings(name)
         # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
         build = await asyncio.to_thread(_prepare)
-        return build(settings, lambda: Settings.from_environ(self._environ, name))
+        return build(settings, lambda: Settings.from_environ(self._environ, name), self._environ)
 
 
 def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: asyncio.Task[Client]) -> None:
@@ -101,7 +101,7 @@ def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: a
         clients.pop(name, None)
 
 
-def _prepare() -> Callable[[Settings, Callable[[], Settings]], Client]:
+def _prepare() -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
     """Do all of a client's making that needs no event loop."""
     from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.proxy import proxy_for
+
+API = "https://api.partner.example:8443/v1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": ""}, None),
+        ({"HTTP_PROXY": "http://p:1", "ALL_PROXY": "http://p:2"}, None),
+        ({"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ({"https_proxy": " http://p:1 "}, "http://p:1"),
+        ({"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:1"}, "http://lower:1"),
+        ({"https_proxy": "http://lower:1", "HTTPS_PROXY": "http://upper:1"}, "http://lower:1"),
+        ({"HTTPS_PROXY": "p:3128"}, "http://p:3128"),
+        ({"HTTPS_PROXY": "https://user:pass@p:1"}, "https://user:pass@p:1"),
+    ],
+)
+def test_the_proxy_is_the_one_that_the_environment_names(environ: dict[str, str], proxy: str | None) -> None:
+    assert proxy_for(API, environ) == proxy
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "*",
+        "api.partner.example",
+        "API.Partner.Example",
+        "partner.example",
+        ".partner.example",
+        "other, example",
+        "api.partner.example:8443",
+    ],
+)
+@pytest.mark.parametrize("setting", ["NO_PROXY", "no_proxy"])
+def test_no_proxy_excepts_a_host_its_domain_or_all(names: str, setting: str) -> None:
+    assert proxy_for(API, {"HTTPS_PROXY": "http://p:1", setting: names}) is None
+
+
+@pytest.mark.parametrize("names", ["", ",", "pi.partner.example", "artner.example", "x.api.partner.example", "a:8443"])
+def test_other_names_in_no_proxy_except_nothing(names: str) -> None:
+    assert proxy_for(API, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": names}) == "http://p:1"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8081", "http://localhost", "http://[::1]:1/"])
+def test_plain_http_goes_through_no_proxy(url: str) -> None:
+    assert proxy_for(url, {"HTTP_PROXY": "http://p:1", "HTTPS_PROXY": "http://p:1", "ALL_PROXY": "http://p:1"}) is None
+
+
+@pytest.mark.parametrize("proxy", ["socks5://u:s3cr3t@p:1", "http://", "http://u:s3cr3t@p:port", "http://[p", "//p"])
+def test_what_is_no_proxy_is_a_problem_that_does_not_repeat_it(proxy: str) -> None:
+    with pytest.raises(SettingsError, match="HTTPS_PROXY must be an http or https URL") as caught:
+        proxy_for(API, {"HTTPS_PROXY": proxy})
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
