@@ -96,45 +96,51 @@ def _run(command: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def server(command: Sequence[str], project: Path, log: Path, settings: Mapping[str, str]) -> Iterator[str]:
-    """Run a server of the sandbox on a free port; gives its URL, which it prints when it listens."""
+def server(
+    command: Sequence[str], project: Path, log: Path, settings: Mapping[str, str], *, patience: float = START_SECONDS
+) -> Iterator[str]:
+    """Run a server of the sandbox on a free port; gives its URL, which it prints when it listens.
+
+    Raises:
+        TrialError: it ends, or it does not listen within `patience` seconds.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603, commands of this module
             [*command, "--port", "0"], cwd=project, env={**os.environ, **settings}, stdout=output, stderr=output
         )
         try:
-            yield _wait_for_url(process, log)
+            yield _wait_for_url(process, log, patience)
         finally:
             process.terminate()
             process.wait(timeout=START_SECONDS)
 
 
-def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + START_SECONDS
+def _wait_for_url(process: subprocess.Popen[bytes], log: Path, patience: float) -> str:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if found := re.search(r"^\w+: (http://\S+)$", log.read_text(encoding="utf-8"), re.MULTILINE):
             return found[1]
         if process.poll() is not None:
             raise TrialError(f"the sandbox's {log.stem} ended with {process.returncode}:\n{_text(log)}")
         time.sleep(POLL_SECONDS)
-    raise TrialError(f"the sandbox's {log.stem} did not start in {START_SECONDS:g} s:\n{_text(log)}")
+    raise TrialError(f"the sandbox's {log.stem} did not start in {patience:g} s:\n{_text(log)}")
 
 
 def _text(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def deliver(host: str, partner: str) -> None:
+def deliver(host: str, partner: str, *, patience: float = DELIVERY_SECONDS) -> None:
     """Post `BUSINESS` to the app at `host` and see it arrive at `partner`, once.
 
     Raises:
-        TrialError: it is refused, fails, takes longer than `DELIVERY_SECONDS`, or does not arrive exactly once.
+        TrialError: it is refused, fails, takes longer than `patience` seconds, or does not arrive exactly once.
     """
     with httpx.Client(timeout=DELIVERY_SECONDS) as client:
         accepted = client.post(f"{host}/api/businesses", json=BUSINESS)
         if accepted.status_code != httpx.codes.ACCEPTED:
             raise TrialError(f"the app answered {accepted.status_code}, not 202: {accepted.text}")
-        status = _wait_for_end(client, accepted.json()["statusQueryGetUri"])
+        status = _wait_for_end(client, accepted.json()["statusQueryGetUri"], patience)
         if status["runtimeStatus"] != "Completed":
             raise TrialError(f"the delivery ended as {status['runtimeStatus']}: {status.get('output')}")
         records = client.get(f"{partner}/sandbox/records").json()
@@ -142,12 +148,12 @@ def deliver(host: str, partner: str) -> None:
             raise TrialError(f"the partner has {records['count']} records, not 1: {records}")
 
 
-def _wait_for_end(client: httpx.Client, url: str) -> dict[str, object]:
-    deadline = time.monotonic() + DELIVERY_SECONDS
+def _wait_for_end(client: httpx.Client, url: str, patience: float) -> dict[str, object]:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         response = client.get(url)
         if response.status_code != httpx.codes.ACCEPTED:
             status: dict[str, object] = response.json()
             return status
         time.sleep(POLL_SECONDS)
-    raise TrialError(f"the delivery has not ended in {DELIVERY_SECONDS:g} s: {response.text}")
+    raise TrialError(f"the delivery has not ended in {patience:g} s")

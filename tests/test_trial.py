@@ -100,6 +100,12 @@ def test_a_delivery_that_goes_wrong_fails_the_trial(
         deliver(server, server)
 
 
+def test_a_delivery_that_does_not_end_fails_the_trial(server: str) -> None:
+    _App.answers["/status"] = (202, {"runtimeStatus": "Running"})
+    with pytest.raises(TrialError, match=r"the delivery has not ended in 0\.2 s"):
+        deliver(server, server, patience=0.2)
+
+
 def test_the_platform_of_the_trial_is_pinned() -> None:
     pins = (PROJECT / "requirements-dev.txt").read_text()
     assert [name for name in trial.PLATFORM if not re.search(rf"^{name}==", pins, re.MULTILINE)] == []
@@ -110,6 +116,15 @@ def test_a_server_that_ends_at_once_fails_the_trial_with_its_words(tmp_path: Pat
     with (
         pytest.raises(TrialError, match=r"(?s)the sandbox's host ended with 1:.*no port to be had"),
         trial.server(command, tmp_path, tmp_path / "host.log", {}),
+    ):
+        pass
+
+
+def test_a_server_that_does_not_listen_fails_the_trial(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        pytest.raises(TrialError, match=r"the sandbox's host did not start in 0\.2 s"),
+        trial.server(command, tmp_path, tmp_path / "host.log", {}, patience=0.2),
     ):
         pass
 
