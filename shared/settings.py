@@ -19,6 +19,8 @@ CLIENT_AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "p
 TOKEN_SOURCES = ("TOKEN_URL", "ISSUER", "TENANT_ID", "MANAGED_IDENTITY")
 LookUp = Literal["always", "uncertain"]
 DAY = 86_400.0
+# The characters of 192 random bits in base64; shared/auth/token_cipher.py asks for as many.
+LEAST_KEY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,8 @@ def _token_store_settings(read: SettingReader) -> TokenStoreSettings | None:
         read.complain("TOKEN_STORE_URL must begin with redis://, rediss:// or unix://")
     if key is None:
         read.complain("TOKEN_STORE_KEY is missing: TOKEN_STORE_URL is set, and tokens are stored encrypted")
+    elif len(key) < LEAST_KEY:
+        read.complain(f"TOKEN_STORE_KEY must be a random text of at least {LEAST_KEY} characters")
     return TokenStoreSettings(url, key or "")
 
 

@@ -9,7 +9,7 @@ from shared.errors import SettingsError
 from shared.settings import Settings
 from tests.setting_names import setting_names
 
-SECRET = "s3cr3t-value"
+SECRET = "s3cr3t-value-of-more-than-32-characters"
 PLAIN = {
     "BUSINESS_API_URL": "https://api.example/v1",
     "BUSINESS_API_TOKEN_URL": "https://login.example/token",
@@ -248,14 +248,19 @@ def test_a_managed_identity_needs_no_client() -> None:
 
 @pytest.mark.parametrize("url", ["redis://a:6379/0", f"rediss://:{SECRET}@a", "unix:///run/redis.sock"])
 def test_a_token_store_has_a_url_and_a_key(url: str) -> None:
-    store = Settings.from_environ(given(PLAIN, TOKEN_STORE_URL=url, TOKEN_STORE_KEY="key")).token_store
+    store = Settings.from_environ(given(PLAIN, TOKEN_STORE_URL=url, TOKEN_STORE_KEY="k" * 32)).token_store
     assert store is not None
-    assert (store.url, store.key) == (url, "key")
+    assert (store.url, store.key) == (url, "k" * 32)
+
+
+def test_a_key_of_a_token_store_is_long() -> None:
+    found = problems(given(PLAIN, TOKEN_STORE_URL="redis://a", TOKEN_STORE_KEY="k" * 31))
+    assert found == ["TOKEN_STORE_KEY must be a random text of at least 32 characters"]
 
 
 def test_there_is_no_token_store_without_its_url() -> None:
     assert Settings.from_environ(PLAIN).token_store is None
-    assert Settings.from_environ(given(PLAIN, TOKEN_STORE_KEY="key")).token_store is None
+    assert Settings.from_environ(given(PLAIN, TOKEN_STORE_KEY="k" * 32)).token_store is None
 
 
 def test_every_problem_of_a_token_store_is_reported() -> None:
@@ -288,7 +293,8 @@ def test_every_problem_is_reported_at_once() -> None:
     ]
     assert f"exactly one of {SOURCES} is needed, not 4: {SOURCES}" in found
     assert "TOKEN_STORE_URL must begin with redis://, rediss:// or unix://" in found
-    assert len(found) == 16
+    assert "TOKEN_STORE_KEY must be a random text of at least 32 characters" in found
+    assert len(found) == 17
 
 
 def test_an_empty_environment_says_what_is_needed_first() -> None:
