@@ -12,6 +12,7 @@ from tests.host_apps.host_process import APPS, WEBHOOKS, HostProcess, running_ho
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,11 @@ def test_a_terminated_sub_orchestration_fails_its_parent(host: HostProcess) -> N
     until(lambda: host.status("doomed").get("runtimeStatus") == "Running", "the child")
     assert host.change("doomed", "terminate", reason="enough") == 202
     assert "'doomed' was terminated" in host.finished(parent_id)["output"]
+
+
+def test_a_sub_orchestration_with_an_id_that_cannot_be_kept_fails_the_instance(host: HostProcess) -> None:
+    output = host.run("parent", {"name": "chain", "input": 1, "id": "\ud800"})["output"]
+    assert output.startswith("Orchestrator function 'parent' failed: the host cannot take its answer: ")
 
 
 def test_an_unknown_sub_orchestrator_fails_the_instance(host: HostProcess) -> None:
@@ -333,6 +339,19 @@ def test_one_trace_leads_from_the_start_to_activities_and_sub_orchestrations(hos
     url = f"{WEBHOOKS}/orchestrators/traced"
     instance_id = host.http.post(url, headers={"traceparent": trace}).json()["id"]
     assert host.finished(instance_id)["output"] == [trace, trace]
+
+
+def test_the_trace_leads_from_the_http_function_that_starts_the_orchestration(host: HostProcess) -> None:
+    trace = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    instance_id = host.http.post("/api/start/traced", headers={"traceparent": trace}).json()["id"]
+    assert host.finished(instance_id)["output"] == [trace, trace]
+
+
+def test_the_trace_leads_through_the_client_library_where_open_telemetry_is_on(tmp_path: Path) -> None:
+    trace = "00-2af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with running_host(APPS / "durable", tmp_path, {"PYTHON_ENABLE_OPENTELEMETRY": "true"}) as host:
+        instance_id = host.http.post("/api/start/traced", headers={"traceparent": trace}).json()["id"]
+        assert host.finished(instance_id)["output"] == [trace, trace]
 
 
 def test_a_start_without_a_trace_begins_one(host: HostProcess) -> None:

@@ -140,8 +140,11 @@ async def test_what_comes_after_the_end_is_dropped(hub: Hub) -> None:
     hub.hub.raise_event("one", "a", "1")
     hub.decide(item, COMPLETED)
     hub.hub.raise_event("one", "b", "2")
+    hub.hub.suspend("one", "too late")
+    hub.hub.terminate("one", "too late")
     assert await hub.is_idle()
     assert "eventRaised" not in hub.history()
+    assert hub.status() == "Completed"
 
 
 async def test_a_late_activity_does_not_wake_a_terminated_instance(hub: Hub) -> None:

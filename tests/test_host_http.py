@@ -69,6 +69,14 @@ def test_carries_a_body_of_megabytes(host: HostProcess) -> None:
     assert len(host.http.post("/v1/echo/x", content=body).json()["body"]) == len(body)
 
 
+def test_a_caller_that_hangs_up_in_the_midst_of_its_body_is_no_error(host: HostProcess) -> None:
+    address = urlsplit(host.base)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(b"POST /v1/echo/x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+    assert host.http.post("/v1/echo/x", content=b"whole").json()["body"] == "whole"
+    assert "Traceback" not in host.log.partition("HTTP function broken")[0]
+
+
 def test_refuses_a_body_above_the_limit(host: HostProcess) -> None:
     address = urlsplit(host.base)
     with socket.create_connection((address.hostname, address.port)) as connection:
@@ -154,7 +162,7 @@ def test_sets_cookies(host: HostProcess) -> None:
     assert second == "b=2; Expires=Thu, 01 Jan 2026 00:00:00 GMT; Domain=example.com"
 
 
-@pytest.mark.parametrize("how", ["raises", "none", "header", "status"])
+@pytest.mark.parametrize("how", ["raises", "none", "surrogate", "header", "status"])
 def test_a_failing_function_answers_500_and_says_why_in_the_log(host: HostProcess, how: str) -> None:
     answer = host.http.post(f"/v1/broken/{how}")
     assert (answer.status_code, answer.content) == (500, b"")

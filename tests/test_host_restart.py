@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,34 @@ def test_a_signal_ends_host_and_worker_process_without_a_traceback(web: HostProc
     assert not is_alive(worker)
     assert "Traceback" not in web.log
     assert web.log == ""
+
+
+def test_ctrl_c_to_the_whole_process_group_ends_the_host_without_a_traceback(web: HostProcess) -> None:
+    worker = web.worker()["pid"]
+    os.killpg(web.process.pid, signal.SIGINT)
+    assert web.exit_code() == 0
+    assert not is_alive(worker)
+    assert web.log == ""
+
+
+def test_a_signal_ends_a_worker_process_that_reacts_to_nothing(web: HostProcess) -> None:
+    worker = web.worker()["pid"]
+    os.kill(worker, signal.SIGSTOP)
+    web.process.terminate()
+    assert web.exit_code() == 0
+    assert not is_alive(worker)
+
+
+def test_an_app_that_breaks_while_the_host_runs_ends_the_host_when_the_worker_process_is_started_again(
+    tmp_path: Path,
+) -> None:
+    app = tmp_path / "app"
+    shutil.copytree(APPS / "web", app)
+    with running_host(app, tmp_path) as host:
+        (app / "function_app.py").write_text("raise ValueError('edited')\n")
+        host.kill_worker()
+        assert host.exit_code() == 1
+        assert "sandbox host: the app cannot be imported: ValueError: edited" in host.log.splitlines()[-1]
 
 
 def test_a_signal_answers_requests_that_still_run(web: HostProcess) -> None:

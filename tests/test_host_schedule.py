@@ -62,6 +62,7 @@ def test_an_interval_counts_from_the_last_time(text: str, seconds: int) -> None:
         "0 0 0 * * 5#2",
         "0 0 0 * * 5L",
         "0 0 0 30 2 *",
+        "0 0 0 30 2 1",
         "00:00:00",
         "5",
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from sandbox.host.errors import BodyTooLargeError, WorkerEndedError
@@ -53,6 +54,9 @@ class HttpFunctions:
             value = await request_data(request, path, params)
         except BodyTooLargeError:
             return Response(status_code=413)
+        except ClientDisconnect:
+            # Nobody is there to read this.
+            return Response(status_code=400)
         trace = trace_context_of(request.headers) or new_trace_context()
         try:
             answer = await self._invoke(function, value, trace, is_safe=request.method in SAFE_METHODS)

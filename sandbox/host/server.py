@@ -92,6 +92,7 @@ def make_server(application: Application) -> Server:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_SECONDS,
             # A client that keeps its connection, like the client library, shall not meet a closing one.
             timeout_keep_alive=120,

@@ -50,11 +50,13 @@ class HostProcess:
     def __init__(self, app: Path, folder: Path, settings: Mapping[str, str], options: tuple[str, ...]) -> None:
         self.folder = folder
         self._output, self._errors = folder / "stdout.txt", folder / "stderr.txt"
-        environment = {"PATH": os.environ["PATH"], "DIARY_FOLDER": str(folder), **settings}
+        # Without the rest of this environment, but measured where the tests are.
+        coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+        environment = {"PATH": os.environ["PATH"], "DIARY_FOLDER": str(folder), **coverage, **settings}
         command = [sys.executable, "-m", "sandbox.host", "--app", str(app), "--port", "0", *options]
         with self._output.open("w") as output, self._errors.open("w") as errors:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
-                command, cwd=PROJECT, env=environment, stdout=output, stderr=errors
+                command, cwd=PROJECT, env=environment, stdout=output, stderr=errors, process_group=0
             )
         self.base = ""
         self.http = httpx.Client(timeout=PATIENCE_SECONDS)

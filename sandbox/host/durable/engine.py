@@ -93,9 +93,7 @@ class Engine(InMemoryOrchestrationBackend):
             self._dispatch(item)
 
     def _enqueue_orchestration(self, instance_id: str) -> None:
-        instance = self._instances.get(instance_id)
-        if instance is None:
-            return
+        instance = self._instances[instance_id]
         _stamp(reversed(instance.pending_events))
         if instance_id in self._orchestration_in_flight:
             # CompleteOrchestratorTask looks again.

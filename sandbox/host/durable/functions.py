@@ -168,10 +168,11 @@ class DurableFunctions:
             answer = await self._invoke(self._orchestrators[name], TypedData(string=context), trace)
         try:
             state = state_from_answer(answer)
+            decision = decide(state, (*request.pastEvents, *due), name=name, known=self.known)
         except OrchestratorFailedError as error:
             decision = failure(name, error)
-        else:
-            decision = decide(state, (*request.pastEvents, *due), name=name, known=self.known)
+        except (KeyError, TypeError, ValueError) as error:
+            decision = failure(name, OrchestratorFailedError(f"the host cannot take its answer: {error!r}"))
         for action in decision.actions:
             if action.completeOrchestration.orchestrationStatus == pb.ORCHESTRATION_STATUS_FAILED:
                 details = action.completeOrchestration.failureDetails

@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import grpc
 from starlette.responses import JSONResponse, Response
 
 from sandbox.host.durable import webhook_queries as queries
@@ -113,8 +112,7 @@ class StartWebhooks:
                 wanted.name, wanted.instance_id, wanted.payload, version=wanted.version, trace=trace
             )
         except EngineError as error:
-            if error.code is not grpc.StatusCode.ALREADY_EXISTS:
-                raise
+            # The engine refuses a start for no other reason than an unfinished instance with this id.
             return message(409, str(error))
         finished = await self._finished(started, wanted.wait_seconds) if wanted.wait_seconds else None
         return self._links(request, started) if finished is None else self._outcome(finished)

@@ -37,7 +37,9 @@ def note(name: str) -> None:
 
 @app.route(route="start/{name}", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def start(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient, context: func.Context
+) -> func.HttpResponse:
     instance_id = await client.start_new(
         req.route_params["name"], req.params.get("id"), json.loads(req.get_body() or b"null")
     )

@@ -76,6 +76,8 @@ async def broken(req: func.HttpRequest) -> func.HttpResponse:
             raise ValueError("something is missing")
         case "none":
             return None  # type: ignore[return-value]  # the point of it
+        case "surrogate":
+            return "\ud800"  # type: ignore[return-value]  # the point of it
         case "header":
             return func.HttpResponse("", headers={"X-Odd": "a\u0416"})
     return func.HttpResponse("", status_code=999999)
