@@ -95,14 +95,15 @@ def test_the_core_tools_deploy_the_same(project: Path) -> None:
 
 
 def test_the_core_tools_deploy_the_same_of_this_project(tmp_path: Path) -> None:
-    # The real tree without what other tests write while this one runs.
-    for path in (path for path in PROJECT.rglob("*") if path.is_file()):
-        relative = path.relative_to(PROJECT)
-        if relative.parts[0] in {".venv", ".tools", ".git", ".hypothesis"} or relative.suffix == ".lock":
-            continue
-        copy = tmp_path / relative
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.touch()
+    # The names of the real tree, without what other tests write while this one runs; an environment is one file.
+    for folder, folders, files in os.walk(PROJECT):
+        here = Path(folder).relative_to(PROJECT)
+        environments = [name for name in folders if name.startswith(".")]
+        folders[:] = [name for name in folders if name not in environments]
+        for name in [*files, *(f"{name}/file" for name in environments)]:
+            copy = tmp_path / here / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.touch()
     (tmp_path / ".funcignore").write_text((PROJECT / ".funcignore").read_text())
     assert core_tools_paths(tmp_path) == names(deployed_paths(tmp_path))
 
