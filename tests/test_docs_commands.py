@@ -6,13 +6,14 @@ import importlib.util
 import re
 import shlex
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parent.parent
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), PROJECT / "infra" / "README.md"])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # A block of commands that need an account or a network says so in its first line.
 MARK = re.compile(r"# Needs (Azure|GitHub|Azure and GitHub|a network)\.")
 # Commands that a sentence may name without a mark: the page says around them what they need.
@@ -25,7 +26,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Give the language and the text of each code block."""
-    return BLOCK.findall(page.read_text())
+    return [(language, textwrap.dedent(text)) for language, text in BLOCK.findall(page.read_text())]
 
 
 def lines_of_shell(page: Path) -> list[str]:
