@@ -68,7 +68,7 @@ def test_reads_what_the_host_honours(tmp_path: Path) -> None:
             },
         },
     )
-    configuration = host_configuration(tmp_path)
+    configuration = host_configuration(tmp_path, {})
     assert configuration.route_prefix == "v2"
     assert configuration.custom_headers == {"A": "b"}
     assert (configuration.hub_name, configuration.default_version) == ("Hub", "1.0")
@@ -77,7 +77,7 @@ def test_reads_what_the_host_honours(tmp_path: Path) -> None:
 
 def test_has_the_platforms_defaults(tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
-    configuration = host_configuration(tmp_path, processors=4)
+    configuration = host_configuration(tmp_path, {}, processors=4)
     assert configuration.route_prefix == "api"
     assert configuration.default_version is None
     assert (configuration.max_concurrent_activities, configuration.max_concurrent_orchestrators) == (40, 40)
@@ -85,7 +85,7 @@ def test_has_the_platforms_defaults(tmp_path: Path) -> None:
 
 def test_an_app_can_do_without_a_route_prefix(tmp_path: Path) -> None:
     write_host_json(tmp_path, {"http": {"routePrefix": ""}})
-    assert host_configuration(tmp_path).route_prefix == ""
+    assert host_configuration(tmp_path, {}).route_prefix == ""
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,28 @@ def test_an_app_can_do_without_a_route_prefix(tmp_path: Path) -> None:
 def test_refuses_a_broken_host_json(tmp_path: Path, text: str, problem: str | None) -> None:
     (tmp_path / "host.json").write_text(text)
     if problem is None:
-        assert host_configuration(tmp_path).route_prefix == "api"
+        assert host_configuration(tmp_path, {}).route_prefix == "api"
         return
     with pytest.raises(StartError, match=problem):
-        host_configuration(tmp_path)
+        host_configuration(tmp_path, {})
+
+
+def test_app_settings_override_host_json_whatever_their_case(tmp_path: Path) -> None:
+    write_host_json(tmp_path, {"http": {"routePrefix": "api"}, "durableTask": {"hubName": "Hub"}})
+    settings = {
+        "AzureFunctionsJobHost__extensions__http__routePrefix": "v2",
+        "AzureFunctionsJobHost__Extensions__DurableTask__HubName": "Other",
+        "AZUREFUNCTIONSJOBHOST__extensions__durableTask__maxConcurrentActivityFunctions": "7",
+        "AzureFunctionsJobHost__version__odd": "no section",
+        "AzureFunctionsJobHost__": "no name",
+        "AzureFunctionsJobHost": "no name either",
+        "OTHER__extensions__http__routePrefix": "not for the host",
+    }
+    configuration = host_configuration(tmp_path, settings)
+    assert (configuration.route_prefix, configuration.hub_name) == ("v2", "Other")
+    assert configuration.max_concurrent_activities == 7
 
 
 def test_refuses_a_folder_without_host_json(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"there is no host\.json"):
-        host_configuration(tmp_path)
+        host_configuration(tmp_path, {})

@@ -114,6 +114,32 @@ def test_refuses_a_binding_that_it_does_not_support_and_names_the_function(
     )
 
 
+STREAMING = """
+import azurefunctions.extensions.base as base
+
+class Synchronizer(base.RequestSynchronizer):
+    def sync_route_params(self, request, path_params): ...
+
+class Requests(metaclass=base.RequestTrackerMeta):
+    request_type, synchronizer = func.HttpRequest, Synchronizer()
+
+class Responses(metaclass=base.ResponseTrackerMeta):
+    label, response_type = base.ResponseLabels.STANDARD, str
+
+class WebApp(base.WebApp):
+    def route(self, function): ...
+    def get_app(self): ...
+
+class WebServer(base.WebServer):
+    async def serve(self): ...
+"""
+
+
+def test_refuses_http_streaming(app: Path, tmp_path: Path) -> None:
+    (app / "function_app.py").write_text(APP.replace("app = df.DFApp()", f"app = df.DFApp()\n{STREAMING}"))
+    assert failure(app, tmp_path).startswith("sandbox host: the app uses HTTP streaming")
+
+
 def test_refuses_a_schedule_that_makes_no_sense(app: Path, tmp_path: Path) -> None:
     code = "\n@app.timer_trigger(arg_name='t', schedule='now and then')\ndef odd(t: func.TimerRequest) -> None: ...\n"
     (app / "function_app.py").write_text(APP + code)
@@ -154,6 +180,13 @@ def test_takes_settings_from_the_file_and_from_the_environment_above_it(app: Pat
     with running_host(app, tmp_path, {"IN_BOTH": "environment"}) as host:
         found = [host.http.get(f"/api/environment/{name}").json()[0] for name in ("IN_FILE", "IN_BOTH", "IN_NONE")]
     assert found == ["file", "environment", None]
+
+
+def test_an_app_setting_overrides_host_json(app: Path, tmp_path: Path) -> None:
+    settings = {"AzureFunctionsJobHost__extensions__http__routePrefix": "other"}
+    with running_host(app, tmp_path, settings) as host:
+        assert host.http.get("/other/hello").text == "hello"
+        assert host.http.get("/api/hello").status_code == 404
 
 
 def test_gives_up_where_the_worker_process_ends_again_and_again(app: Path, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     Raises:
         StartError: the app cannot run, or its worker process cannot be started any more.
     """
-    settings, configuration = app_settings(directory, environ), host_configuration(directory)
+    settings = app_settings(directory, environ)
+    configuration = host_configuration(directory, settings)
     origin = f"http://{ADDRESS}:{listener.getsockname()[1]}"
     client = TypedData(string=client_payload(origin, configuration.hub_name))
     environment = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **settings}

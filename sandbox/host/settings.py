@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # What the platform does per processor: https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-bindings
 CONCURRENT_FUNCTIONS_PER_PROCESSOR = 10
+# https://learn.microsoft.com/azure/azure-functions/functions-host-json#override-hostjson-values
+OVERRIDE = "azurefunctionsjobhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def _section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def _positive(section: Mapping[str, Any], name: str, default: int) -> int:
     """Give a positive whole number out of a section of host.json."""
     value = section.get(name, default)
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise StartError(f"host.json: {name} is {value!r}, not a positive whole number")
     return value
@@ -89,8 +93,28 @@ def _text(section: Mapping[str, Any], name: str, default: str) -> str:
     return value
 
 
-def host_configuration(directory: Path, *, processors: int | None = None) -> HostConfiguration:
-    """Read host.json; `processors` sets the default limits of concurrent durable functions.
+def _override(document: dict[str, Any], settings: Mapping[str, str]) -> None:
+    """Put app settings like `AzureFunctionsJobHost__extensions__http__routePrefix` in the place of values."""
+    for name, value in settings.items():
+        first, *names = name.split("__")
+        if first.lower() != OVERRIDE or not all(names):
+            continue
+        section = document
+        for position, each in enumerate(names, start=1):
+            key = next((known for known in section if known.lower() == each.lower()), each)
+            if position == len(names):
+                section[key] = value
+            else:
+                inner = section.setdefault(key, {})
+                section = inner if isinstance(inner, dict) else {}
+
+
+def host_configuration(
+    directory: Path, settings: Mapping[str, str], *, processors: int | None = None
+) -> HostConfiguration:
+    """Read host.json, and the app settings that override it.
+
+    `processors` sets the default limits of concurrent durable functions: those of this machine unless it is given.
 
     Raises:
         StartError: the file is missing or broken, or its version is not "2.0".
@@ -102,6 +126,7 @@ def host_configuration(directory: Path, *, processors: int | None = None) -> Hos
     if not isinstance(document, dict) or document.get("version") != "2.0":
         found = document.get("version") if isinstance(document, dict) else document
         raise StartError(f'{path}: version is {found!r}, not "2.0"')
+    _override(document, settings)
     http, durable = _section(document, "extensions", "http"), _section(document, "extensions", "durableTask")
     headers = _section(http, "customHeaders")
     per_host = CONCURRENT_FUNCTIONS_PER_PROCESSOR * (processors or os.process_cpu_count() or 1)
