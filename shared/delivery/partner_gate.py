@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ FIRST_CLOSURE, LONGEST_CLOSURE = 1.0, 30.0
 PROBE_PAUSE = 1.0
 # So many calls go ahead to a partner that has not answered in the last `TRUST` seconds.
 FEW, TRUST = 5, 10.0
-# RFC 6585 section 4 and RFC 9110 section 15.6.4: the partner has too much to do.
-TOO_MUCH = {429, 503}
 
 
 class PartnerGate:
@@ -44,7 +43,7 @@ class PartnerGate:
         self._closure = FIRST_CLOSURE
         self._closed_until: float | None = None
         self._trusted_until = -math.inf
-        self._news = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def admit(self) -> float:
         """Give 0 for a call that may go ahead, and must then `learn`, else the seconds for which it is held back."""
@@ -52,7 +51,7 @@ class PartnerGate:
             if self._in_flight < FEW or self._clock() < self._trusted_until:
                 self._in_flight += 1
                 return 0.0
-            await self._news.wait()
+            await self._wait()
         left = self._closed_until - self._clock()
         if left > 0 or self._in_flight:
             return max(left, PROBE_PAUSE)
@@ -62,19 +61,52 @@ class PartnerGate:
     def learn(self, outcome: Outcome | None) -> None:
         """Take in what came of a call that was let through; None where it says nothing about the partner."""
         self._in_flight -= 1
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-        if outcome is None:
-            return
+        if outcome is not None:
+            self._judge(outcome)
+        is_decided = self._closed_until is not None or self._clock() < self._trusted_until
+        # All learn that they may go ahead, or are held back. Else one takes the place that is free now.
+        self._wake(len(self._waiters) if is_decided else 1)
+
+    def _judge(self, outcome: Outcome) -> None:
+        now = self._clock()
+        is_closed = self._closed_until is not None and self._closed_until > now
         if outcome.kind != "deferred":
-            self._failures, self._closure, self._closed_until = 0, FIRST_CLOSURE, None
-            self._trusted_until = self._clock() + TRUST
+            # Nothing goes ahead while it is closed: what succeeds then was sent before the partner asked for a pause.
+            if not is_closed:
+                self._failures, self._closure, self._closed_until = 0, FIRST_CLOSURE, None
+                self._trusted_until = now + TRUST
             return
         self._failures += 1
-        is_told = outcome.status in TOO_MUCH
-        if is_told or self._failures >= FAILURES:
+        is_told = _asks_for_a_pause(outcome)
+        if is_told or self._failures >= FAILURES or self._closed_until is not None:
             wait = min(outcome.retry_after or 0.0, LONGEST_CLOSURE) if is_told else 0.0
-            if self._closed_until is None or self._closed_until <= self._clock():
+            if not is_closed:
                 wait = max(wait, self._closure)
                 self._closure = min(2 * self._closure, LONGEST_CLOSURE)
-            self._closed_until = max(self._closed_until or 0.0, self._clock() + wait)
+            self._closed_until = max(self._closed_until or -math.inf, now + wait)
+
+    async def _wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():
+                # It was woken, and goes away instead: the place is the next one's.
+                self._wake(1)
+            raise
+
+    def _wake(self, count: int) -> None:
+        while count and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                count -= 1
+
+
+def _asks_for_a_pause(outcome: Outcome) -> bool:
+    """Tell whether the partner has too much to do, RFC 6585 section 4 and RFC 9110 section 15.6.4.
+
+    A 503 that names no time may be one server of many that is down: it counts as any other failure.
+    """
+    return outcome.status == 429 or (outcome.status == 503 and outcome.retry_after is not None)  # noqa: PLR2004, the two statuses of these sections
