@@ -261,7 +261,10 @@ async def test_no_token_shows_in_a_log_a_repr_or_an_error(caplog: pytest.LogCapt
 async def http_server(answer: Callable[[str, str], tuple[str, str]]) -> AsyncIterator[str]:
     """Serve on a loopback socket, keeping connections: (path, Authorization) -> (status line, body)."""
 
+    connections: list[asyncio.Task[None] | None] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -270,10 +273,14 @@ async def http_server(answer: Callable[[str, str], tuple[str, str]]) -> AsyncIte
                 writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
                 await writer.drain()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        # The client has closed its connections by now.
+        await asyncio.gather(*(connection for connection in connections if connection is not None))
 
 
 async def test_the_renewal_may_need_the_only_connection_of_the_refused_request() -> None:

@@ -98,10 +98,15 @@ class TokenProviderMachine(RuleBasedStateMachine):
             self.start(self.provider.get_token())
 
     @precondition(lambda self: self.given)
-    @rule(index=indexes, count=st.integers(min_value=0, max_value=3))
-    def refuse(self, index: int, count: int) -> None:
-        """The API refuses a token; as many callers renew it, or (0) the caller cannot replay its request."""
-        token = self.given[-1 - index % min(3, len(self.given))]
+    @rule(index=st.integers(min_value=0, max_value=2), count=st.integers(min_value=0, max_value=3), kept=st.booleans())
+    def refuse(self, index: int, count: int, *, kept: bool) -> None:
+        """The API refuses a token; as many callers renew it, or (0) the caller cannot replay its request.
+
+        Where it is `kept`, a second cache answers every later token request with it.
+        """
+        token = self.given[-1 - index % len(self.given)]
+        if kept:
+            self.grant.failure, self.grant.again = None, token
         self.refused_until.setdefault(token.value, self.expiry(token))
         if count == 0:
             self.provider.refuse(token)

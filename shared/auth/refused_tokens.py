@@ -25,9 +25,9 @@ class RefusedTokens:
         self.to_replace: AccessToken | None = None
 
     def add(self, token: AccessToken, now: float, until: float) -> None:
-        """Note that the API has refused a token, which would live until then."""
+        """Note that the API has refused a token, which would live until then; the first to say so is believed."""
         self._until = {value: end for value, end in self._until.items() if now < end}
-        self._until[token.value] = max(until, self._until.get(token.value, until))
+        self._until.setdefault(token.value, until)
 
     def add_held(self, held: HeldToken, now: float) -> int:
         """Note that the API has refused the token in use; give how often too often in a row it refused a fresh one."""
