@@ -39,22 +39,23 @@ class BatchRecords:
         """Give the records of a batch; concurrent callers read them once.
 
         Raises:
-            LookupError: there is no such batch.
+            LookupError: there is no such batch with these records.
+            ProblemError: 503, Durable's state cannot be read.
         """
         key = instance_id, digest
         task = self._batches.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._batches[key] = asyncio.create_task(_read(instance_id, client))
+            task = self._batches[key] = asyncio.create_task(_read(instance_id, digest, client))
         self._batches.move_to_end(key)
         while len(self._batches) > self._most:
             self._batches.popitem(last=False)
         return await asyncio.shield(task)
 
 
-async def _read(instance_id: str, client: DurableClient) -> Sequence[Mapping[str, Any]]:
+async def _read(instance_id: str, digest: str, client: DurableClient) -> Sequence[Mapping[str, Any]]:
     instance = await find(client, instance_id, show_input=True)
-    if instance is None or not isinstance(instance.input, dict):
-        raise LookupError(f"There is no batch with the instance id {instance_id}")
+    if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest:
+        raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest}")
     records: Sequence[Mapping[str, Any]] = instance.input["businesses"]
     return records
 
