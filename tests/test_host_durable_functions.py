@@ -18,7 +18,7 @@ from sandbox.host.settings import HostConfiguration
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sandbox.host.durable.task_hub import Instance
+    from sandbox.host.durable.instances import Instance
     from sandbox.host.worker_process import WorkerProcess
 
 TRACE = TraceContext(trace_parent="parent")

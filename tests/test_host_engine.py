@@ -14,7 +14,8 @@ from durabletask.internal import orchestrator_service_pb2 as pb
 
 from sandbox.host.durable.decisions import Decision, termination
 from sandbox.host.durable.history import kind_of
-from sandbox.host.durable.task_hub import InstanceFilter, TaskHub
+from sandbox.host.durable.instances import InstanceFilter
+from sandbox.host.durable.task_hub import TaskHub
 from sandbox.host.errors import EngineError
 from sandbox.host.messages import TraceContext
 
@@ -361,6 +362,21 @@ async def test_lists_and_purges_by_status_time_and_prefix(hub: Hub) -> None:
     assert ([each.instance_id for each in first + second], end) == (["a-1", "a-2", "b-1"], "")
     assert hub.hub.purge_all(InstanceFilter(created_from=future)) == 0
     assert hub.hub.purge_all(InstanceFilter(created_from=past, created_to=future)) == 1
+
+
+async def test_waits_for_the_end_of_an_instance(hub: Hub) -> None:
+    hub.start()
+    waiting = [asyncio.create_task(hub.hub.ended("one", seconds)) for seconds in (5.0, 5.0, 0.0)]
+    item = await hub.item()
+    assert await waiting[2] is None
+    hub.decide(item, COMPLETED)
+    for task in waiting[:2]:
+        instance = await task
+        assert instance is not None
+        assert instance.output == '"done"'
+    again = await hub.hub.ended("one", 5.0)
+    assert again is not None
+    assert await hub.hub.ended("unknown", 5.0) is None
 
 
 async def test_nothing_fires_after_the_hub_is_closed(hub: Hub) -> None:

@@ -16,7 +16,7 @@ from sandbox.host.durable.history import (
     protocol_event,
 )
 from sandbox.host.durable.instance_status import history_json, status_json
-from sandbox.host.durable.task_hub import Instance
+from sandbox.host.durable.instances import Instance
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 FIRE_AT = datetime(2026, 2, 3, tzinfo=UTC)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # A worker process that ends before it has imported the app is started this often in a row, with growing pauses.
 MAX_STARTS = 5
-FIRST_PAUSE_SECONDS = 0.2
+FIRST_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,10 @@ class HostProcess:
         return document
 
     def kill_worker(self) -> None:
-        """End the worker process as the kernel would."""
-        os.kill(self.worker()["pid"], signal.SIGKILL)
+        """End the worker process as the kernel would, and wait until it has ended."""
+        pid = self.worker()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not is_alive(pid), "the end of the worker process")
 
     def start(self, name: str, given: object = None, *, instance_id: str | None = None) -> str:
         """Start an orchestration as the client library does."""

@@ -61,6 +61,7 @@ class Engine(InMemoryOrchestrationBackend):
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
         self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
+        self._endings: dict[str, list[asyncio.Future[None]]] = {}
 
     def instance(self, instance_id: str) -> OrchestrationInstance | None:
         """Give an instance's record, None where there is none."""
@@ -70,6 +71,12 @@ class Engine(InMemoryOrchestrationBackend):
         """Name the orchestration that waits for this one."""
         parent = self._parents.get(instance_id)
         return parent[0].instance_id if parent is not None else None
+
+    def ending(self, instance_id: str) -> asyncio.Future[None]:
+        """Give a future that is done when an unfinished instance ends."""
+        ending = self._loop.create_future()
+        self._endings.setdefault(instance_id, []).append(ending)
+        return ending
 
     def postpone(self, instance_id: str, count: int) -> None:
         """Put the last `count` events of the work item back, to be handed out again with the next one."""
@@ -119,6 +126,9 @@ class Engine(InMemoryOrchestrationBackend):
             if instance.status in TERMINAL:
                 self._cancel_timers(instance.instance_id)
                 self._report_to_parent(instance)
+                for ending in self._endings.pop(instance.instance_id, ()):
+                    if not ending.done():
+                        ending.set_result(None)
             if instance.pending_events:
                 self._enqueue_orchestration(instance.instance_id)
         return response

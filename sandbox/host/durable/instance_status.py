@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sandbox.host.durable.history import EventType, protocol_event
-from sandbox.host.durable.task_hub import STATUS_NAMES
+from sandbox.host.durable.instances import STATUS_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from durabletask.internal import orchestrator_service_pb2 as pb
 
-    from sandbox.host.durable.task_hub import Instance
+    from sandbox.host.durable.instances import Instance
 
 # What started an activity, a sub-orchestration or a timer is told in the event that ends it.
 _STARTS = {

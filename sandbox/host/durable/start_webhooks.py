@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,12 +20,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sandbox.host.durable.functions import DurableFunctions
-    from sandbox.host.durable.task_hub import Instance
+    from sandbox.host.durable.instances import Instance
     from sandbox.host.messages import TraceContext
     from sandbox.host.settings import HostConfiguration
-
-# How often a request that waits for the end of an instance looks at it.
-WAIT_STEP_SECONDS = 0.05
 
 
 def message(status: int, text: str) -> Response:
@@ -114,19 +110,8 @@ class StartWebhooks:
         except EngineError as error:
             # The engine refuses a start for no other reason than an unfinished instance with this id.
             return message(409, str(error))
-        finished = await self._finished(started, wanted.wait_seconds) if wanted.wait_seconds else None
+        finished = await self._hub.ended(started, wanted.wait_seconds) if wanted.wait_seconds else None
         return self._links(request, started) if finished is None else self._outcome(finished)
-
-    async def _finished(self, instance_id: str, wait_seconds: float) -> Instance | None:
-        """Wait for the end of an instance, at most `wait_seconds`; None where it is not finished by then."""
-        deadline = asyncio.get_running_loop().time() + wait_seconds
-        while True:
-            instance = self._hub.get(instance_id)
-            if instance is None or instance.is_finished:
-                return instance
-            if asyncio.get_running_loop().time() >= deadline:
-                return None
-            await asyncio.sleep(WAIT_STEP_SECONDS)
 
     @staticmethod
     def _outcome(instance: Instance) -> Response:

@@ -2,75 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import uuid
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 
 from sandbox.host.durable.engine import TERMINAL, Engine
+from sandbox.host.durable.instances import Instance, InstanceFilter, instance_from_record
 from sandbox.host.messages import TraceContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from datetime import datetime
-
-    from durabletask.testing.in_memory_backend import OrchestrationInstance
+    from collections.abc import Callable
 
     from sandbox.host.durable.decisions import Decision
-
-STATUS_NAMES = {
-    pb.ORCHESTRATION_STATUS_PENDING: "Pending",
-    pb.ORCHESTRATION_STATUS_RUNNING: "Running",
-    pb.ORCHESTRATION_STATUS_COMPLETED: "Completed",
-    pb.ORCHESTRATION_STATUS_FAILED: "Failed",
-    pb.ORCHESTRATION_STATUS_TERMINATED: "Terminated",
-    pb.ORCHESTRATION_STATUS_SUSPENDED: "Suspended",
-    pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW: "ContinuedAsNew",
-    pb.ORCHESTRATION_STATUS_CANCELED: "Canceled",
-}
-STATUSES = {name.lower(): status for status, name in STATUS_NAMES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """An orchestration instance as it is now; `input`, `output` and `custom_status` are JSON, None where absent."""
-
-    instance_id: str
-    name: str
-    status: str
-    is_finished: bool
-    created_at: datetime
-    last_updated_at: datetime
-    input: str | None
-    output: str | None
-    custom_status: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceFilter:
-    """Which instances to list or purge: empty fields allow all."""
-
-    statuses: Collection[pb.OrchestrationStatus] = field(default_factory=tuple)
-    created_from: datetime | None = None
-    created_to: datetime | None = None
-    prefix: str = ""
-
-
-def _instance(record: OrchestrationInstance) -> Instance:
-    return Instance(
-        instance_id=record.instance_id,
-        name=record.name,
-        status=STATUS_NAMES[record.status],
-        is_finished=record.status in TERMINAL,
-        created_at=record.created_at,
-        last_updated_at=record.last_updated_at,
-        input=record.input or None,
-        output=record.output or None,
-        custom_status=record.custom_status or None,
-    )
 
 
 class TaskHub:
@@ -105,7 +53,16 @@ class TaskHub:
     def get(self, instance_id: str) -> Instance | None:
         """Give an instance, None where there is none."""
         record = self._engine.instance(instance_id)
-        return None if record is None else _instance(record)
+        return None if record is None else instance_from_record(record)
+
+    async def ended(self, instance_id: str, seconds: float) -> Instance | None:
+        """Wait for the end of an instance, at most some seconds; None where it is not finished by then."""
+        instance = self.get(instance_id)
+        if instance is not None and not instance.is_finished:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._engine.ending(instance_id), seconds)
+            instance = self.get(instance_id)
+        return instance if instance is not None and instance.is_finished else None
 
     def page(self, wanted: InstanceFilter, *, top: int, token: str) -> tuple[list[Instance], str]:
         """Give at most `top` instances, the oldest first, and the token of the next page ("" at the end)."""

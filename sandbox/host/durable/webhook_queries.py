@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sandbox.host.durable.task_hub import STATUSES, InstanceFilter
+from sandbox.host.durable.instances import STATUSES, InstanceFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
