@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def to_ranges(indices: Iterable[int]) -> str:
     """Write the indices in order, a run of them as "first-last"."""
     runs: list[tuple[int, int]] = []
-    for index in sorted(indices):
+    for index in sorted(set(indices)):
         if runs and index == runs[-1][1] + 1:
             runs[-1] = (runs[-1][0], index)
         else:
