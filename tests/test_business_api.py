@@ -43,7 +43,7 @@ async def calling(
     *,
     timeout: float = PATIENT,  # noqa: ASYNC109, it is the client's
     max_connections: int = 10,
-    auth: httpx.Auth | None = None,
+    auth: BearerAuth | None = None,
 ) -> AsyncIterator[BusinessApi]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client = create_client(timeout=timeout, max_connections=max_connections, tls=tls, auth=auth)

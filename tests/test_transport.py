@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from shared.api.business_api import NOT_SENT
-from shared.api.transport import create_client, transport_fault
+from shared.api.transport import create_client
+from shared.api.transport_faults import transport_fault
 from tests.fakes.raw_server import Connection, RawServer, answering, answering_once, response
 from tests.fakes.tls import tls_server
 

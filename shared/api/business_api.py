@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
+from yarl import URL
 
 from shared.api.business import Business, check_external_id
+from shared.api.http_exchange import exchange_of
 from shared.api.responses import ApiResponse, read_response
+from shared.api.time_limit import TimeLimit
 from shared.errors import ApiConnectError, ApiInterruptedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
@@ -37,9 +40,10 @@ class BusinessApi:
 
     def __init__(self, client: httpx.AsyncClient, base_url: str, *, timeout: float = 30.0) -> None:
         self._client = client
-        self._posts = httpx.URL(base_url + "/business/")
+        self._exchange = exchange_of(client)
+        self._posts = URL(base_url + "/business/", encoded=True)
         self._base_url = base_url
-        self._timeout = timeout
+        self._time_limit = TimeLimit(timeout)
 
     async def get_business(self, external_id: str) -> ApiResponse:
         """Look a record up by its external id.
@@ -49,28 +53,23 @@ class BusinessApi:
         """
         check_external_id(external_id)
         url = f"{self._base_url}/business/by-external/{quote(external_id, safe='')}"
-        return await self._call(self._client.build_request("GET", url))
+        return await self._call("GET", URL(url, encoded=True), {})
 
     async def post_business(self, business: Business, *, idempotency_key: str) -> ApiResponse:
         """Post a record. All attempts at one delivery carry the same `idempotency_key` (visible ASCII)."""
-        request = self._client.build_request(
-            "POST",
-            self._posts,
-            content=business.encode(),
-            headers={"content-type": "application/json", "idempotency-key": idempotency_key},
-        )
-        return await self._call(request)
+        headers = {"content-type": "application/json", "idempotency-key": idempotency_key}
+        return await self._call("POST", self._posts, headers, business.encode())
 
-    async def _call(self, request: httpx.Request) -> ApiResponse:
+    async def _call(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> ApiResponse:
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._client.send(request)
+            with self._time_limit.one_call():
+                reply = await self._exchange(method, url, headers, body)
         except NOT_SENT as exc:
             raise ApiConnectError(f"The API could not be reached: {_reason(exc)}") from exc
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as exc:
             raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
-        _, _, token = response.request.headers.get("authorization", "").partition(" ")
-        return read_response(response.status_code, response.headers, response.content, redact=token or None)
+        token = reply.authorization.partition(" ")[2] if reply.authorization else None
+        return read_response(reply.status, reply.headers, reply.body, redact=token)
 
     async def aclose(self) -> None:
         """Close the connections."""

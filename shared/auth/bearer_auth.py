@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import httpx
 
 from shared.auth.challenges import may_concern_token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from shared.auth.token_provider import TokenProvider
+
+
+class Url(Protocol):
+    """What an origin is made of, in httpx.URL and yarl.URL."""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme, in lower case."""
+
+    @property
+    def host(self) -> str | None:
+        """The host, without brackets."""
+
+    @property
+    def port(self) -> int | None:
+        """The port, None or the scheme's own where the URL names none."""
+
+
+class Answer(Protocol):
+    """What tells a refused token."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers by their names in lower case, those that came more than once joined by commas."""
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 class BearerAuth(httpx.Auth):
@@ -53,6 +84,22 @@ class BearerAuth(httpx.Auth):
         request.headers["Authorization"] = f"Bearer {token.value}"
         yield request
 
+    async def send(self, url: Url, send: Callable[[str], Awaitable[AnswerT]]) -> AnswerT:
+        """Do all that without an httpx client.
+
+        `send` sends a request to `url` with the value of Authorization that it is given, follows no redirect, and gives
+        the response when the whole of it is read.
+        """
+        self._check_origin(url)
+        token = self._provider.cached() or await self._provider.get_token()
+        answer = await send(f"Bearer {token.value}")
+        if answer.status != httpx.codes.UNAUTHORIZED:
+            return answer
+        if not may_concern_token([answer.headers.get("www-authenticate", "")]):
+            return answer
+        token = await self._provider.renew(token)
+        return await send(f"Bearer {token.value}")
+
     def sync_auth_flow(self, request: httpx.Request) -> NoReturn:  # noqa: ARG002 - httpx names it
         """Refuse to work with a synchronous client: its token request would block.
 
@@ -61,7 +108,7 @@ class BearerAuth(httpx.Auth):
         """
         raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
 
-    def _check_origin(self, url: httpx.URL) -> None:
+    def _check_origin(self, url: Url) -> None:
         origin = _origin(url)
         if self._origin is None:
             self._origin = origin
@@ -69,7 +116,7 @@ class BearerAuth(httpx.Auth):
             raise ValueError(f"the access token is for {self._origin}, not for {origin}")
 
 
-def _origin(url: httpx.URL) -> str:
+def _origin(url: Url) -> str:
     """Give the origin (RFC 6454 section 6.1) with its port always named."""
     port = url.port or {"http": 80, "https": 443}.get(url.scheme)
     return f"{url.scheme}://{url.host}:{port}"

@@ -1,0 +1,22 @@
+"""Reply: one whole response as the transport read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(slots=True)
+class Reply:
+    """A response with its whole body, decompressed. `headers` is case-insensitive.
+
+    `authorization` is the header that the request carried, so that an error can be told from an echo of it.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    authorization: str | None = field(default=None, repr=False)
