@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -110,6 +111,24 @@ async def test_an_orchestration_is_started_with_its_input() -> None:
     assert json.loads(host.instances["key-1"].input) == INPUT
 
 
+async def test_a_new_orchestration_is_started_under_an_id_of_its_own_without_a_look() -> None:
+    host = DurableHost()
+
+    ids = [await start_once(host.client(), "DeliverBusiness", None, INPUT) for _ in range(3)]
+    assert list(host.instances) == ids
+    assert len(set(ids)) == 3
+    assert all(uuid.UUID(id_).hex == id_ for id_ in ids)
+    assert [call.partition(" ")[0] for call in host.calls] == ["POST"] * 3
+
+
+async def test_a_new_start_whose_answer_is_lost_has_happened() -> None:
+    host = DurableHost()
+    host.start_faults.append((aiohttp.ClientConnectionError("reset"), True))
+
+    instance_id = await start_once(host.client(), "DeliverBusiness", None, INPUT)
+    assert host.instances[instance_id].starts == 1
+
+
 @pytest.mark.parametrize("status", sorted(ALIVE | FINISHED))
 async def test_an_instance_that_is_there_is_not_started_again(status: str) -> None:
     host = DurableHost()
@@ -172,7 +191,7 @@ async def test_of_two_payloads_at_once_one_wins_and_the_other_is_a_409(duplicate
     starts = [start_once(host.client(), "DeliverBusiness", "key-1", given) for given in (INPUT, other)]
 
     won, lost = await asyncio.gather(*starts, return_exceptions=True)
-    assert won is None
+    assert won == "key-1"
     assert isinstance(lost, ProblemError)
     assert lost.reply.status == 409
 

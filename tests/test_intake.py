@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,11 +177,8 @@ def test_no_json_at_all_raises_anything_but_a_problem(value: object) -> None:
         assert json.loads(passed.encode())["value"] == value
 
 
-def test_without_a_key_every_request_is_its_own_delivery() -> None:
-    ids = {intake.instance_id(request()) for _ in range(100)}
-
-    assert len(ids) == 100
-    assert all(uuid.UUID(id_).hex == id_ for id_ in ids)
+def test_a_request_without_a_key_names_no_delivery() -> None:
+    assert intake.instance_id(request()) is None
 
 
 @given(st.text(alphabet=[chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=255))
@@ -194,6 +190,7 @@ def test_the_same_key_names_the_same_delivery(key: str) -> None:
 def test_another_key_names_another_delivery_and_all_can_stand_in_a_url(keys: list[str]) -> None:
     one, two = (intake.instance_id(request(idempotency_key=key)) for key in keys)
 
+    assert one is not None
     assert one != two
     assert one.removeprefix("key-").isalnum()
 
@@ -215,4 +212,4 @@ def test_a_key_that_is_not_visible_ascii_is_a_400(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, '"quoted"', "!#$%&'*+-.^_`|~"])
 def test_every_visible_ascii_character_may_stand_in_a_key(key: str) -> None:
-    assert intake.instance_id(request(idempotency_key=key)).startswith("key-")
+    assert str(intake.instance_id(request(idempotency_key=key))).startswith("key-")

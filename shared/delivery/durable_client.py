@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,16 +76,20 @@ async def find(client: DurableClient, instance_id: str, *, show_input: bool = Fa
     )
 
 
-async def start_once(client: DurableClient, name: str, instance_id: str, input_: Mapping[str, Any]) -> None:
-    """Start the orchestration `name` as `instance_id`, unless it is there already with the same input.
+async def start_once(client: DurableClient, name: str, instance_id: str | None, input_: Mapping[str, Any]) -> str:
+    """Start the orchestration `name`, unless it is there already with the same input; give its instance id.
 
-    The host would overwrite a finished instance, so it is asked first; it refuses to start one that lives, as 409 or as
-    500 with "already exists", so it is asked again.
+    `instance_id` is None for a delivery that is new in any case, and gets an id of its own. Any other is asked for
+    first, for the host would overwrite a finished instance. The host refuses to start one that lives, as 409 or as 500
+    with "already exists", so it is asked again.
 
     Raises:
         ProblemError: 409 where the instance is there with another input, 503 where it could not be started.
     """
-    there = await find(client, instance_id, show_input=True)
+    if instance_id is None:
+        instance_id, there = uuid.uuid4().hex, None
+    else:
+        there = await find(client, instance_id, show_input=True)
     if there is None:
         try:
             await client.start_new(name, instance_id, input_)
@@ -95,6 +100,7 @@ async def start_once(client: DurableClient, name: str, instance_id: str, input_:
                 raise _unavailable("orchestration not started", detail, instance_id, exc) from exc
     if there is not None and _fingerprint(there.input) != _fingerprint(input_):
         raise ProblemError(problem(409, "The Idempotency-Key was used for another payload."))
+    return instance_id
 
 
 def _unavailable(event: str, detail: str, instance_id: str, exc: Exception) -> ProblemError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from typing import TYPE_CHECKING
 
 from shared.api import strict_json
@@ -71,17 +70,17 @@ def check_size(request: Request, most: int) -> None:
         raise ProblemError(problem(413, f"The body has {len(request.body)} bytes, more than the {most} allowed."))
 
 
-def instance_id(request: Request) -> str:
-    """Give the instance id of the delivery that the request asks for.
+def instance_id(request: Request) -> str | None:
+    """Give the instance id of the delivery that the request names, None where it names none: each is then a new one.
 
-    It is derived from the Idempotency-Key, so that the same key names the same delivery; without one it is new.
+    It is derived from the Idempotency-Key, so that the same key names the same delivery.
 
     Raises:
         ProblemError: 400, the key is not 1 to 255 visible ASCII characters.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
-        return uuid.uuid4().hex
+        return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         fault = Fault("", "Idempotency-Key must be 1 to 255 visible ASCII characters")
         raise ProblemError(problem(400, f"The header {fault}.", errors=[fault]))

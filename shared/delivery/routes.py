@@ -153,11 +153,14 @@ async def _deliver(
     request: Request,
     client: DurableClient,
     orchestrator: str,
-    instance_id: str,
+    named: str | None,
     input_: Mapping[str, object],
 ) -> Reply:
-    """Start a delivery unless it is there already, and wait for its result as long as the caller would."""
-    await start_once(client, orchestrator, instance_id, input_)
+    """Start a delivery unless it is there already, and wait for its result as long as the caller would.
+
+    `named` is the instance id that the delivery has in any case, None for one of its own.
+    """
+    instance_id = await start_once(client, orchestrator, named, input_)
     logger.info("delivery accepted", extra={"instance_id": instance_id, "orchestrator": orchestrator})
     wait = preferred_wait(request.headers)
     finished = await wait_until_finished(client, instance_id, wait) if wait else None
