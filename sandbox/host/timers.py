@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # A wait that returns within this many seconds of its end is not early: clocks differ that much.
 TOLERANCE_SECONDS = 0.001
+# A machine that slept has a wall clock ahead of the loop's, so it is looked at this often.
+LONGEST_WAIT_SECONDS = 60.0
 
 
 class Clock(Protocol):
@@ -104,7 +106,7 @@ class TimerFunction:
             while True:
                 due = self._schedule.next_after(self._clock.now())
                 while (left := (due - self._clock.now()).total_seconds()) > TOLERANCE_SECONDS:
-                    await self._clock.sleep(left)
+                    await self._clock.sleep(min(left, LONGEST_WAIT_SECONDS))
                 await self.run_once()
         except WorkerEndedError:
             logger.info("Timer function %s stops with the host", self.function.name)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+LONGEST_WAIT_SECONDS = 60.0
 TERMINAL = frozenset(
     {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
 )
@@ -48,13 +49,17 @@ def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
 
 
 class Engine(InMemoryOrchestrationBackend):
-    """The task hub of one host: keeps instances and their histories, and hands out work items to `dispatch`."""
+    """The task hub of one host: keeps instances and their histories, and hands out work items to `dispatch`.
 
-    def __init__(self, dispatch: Callable[[pb.WorkItem], None]) -> None:
+    A timer looks at the wall clock at least every `longest_wait` seconds.
+    """
+
+    def __init__(self, dispatch: Callable[[pb.WorkItem], None], *, longest_wait: float = LONGEST_WAIT_SECONDS) -> None:
         # The engine's limit of history guards a test's memory; the platform has none.
         super().__init__(max_history_size=sys.maxsize)
         self._loop = asyncio.get_running_loop()
         self._dispatch = dispatch
+        self._longest_wait = longest_wait
         self._pull_is_due = False
         self._signal = self._work_available = WorkSignal(self._schedule_pull)
         self.context = cast("grpc.ServicerContext", CallContext(self._signal))
@@ -154,7 +159,8 @@ class Engine(InMemoryOrchestrationBackend):
     def _set_timer(self, instance: OrchestrationInstance, timer_id: int, fire_at: datetime) -> None:
         def fire() -> None:
             if datetime.now(UTC) < fire_at:
-                # The loop's clock is not the wall clock, and is only exact to its resolution.
+                # The loop's clock is not the wall clock: it is only exact to its resolution, and stands still while
+                # the machine sleeps.
                 self._set_timer(instance, timer_id, fire_at)
                 return
             del self._timers[instance.instance_id][timer_id]
@@ -162,7 +168,7 @@ class Engine(InMemoryOrchestrationBackend):
             instance.last_updated_at = datetime.now(UTC)
             self._enqueue_orchestration(instance.instance_id)
 
-        delay = max(0.0, (fire_at - datetime.now(UTC)).total_seconds())
+        delay = min(max(0.0, (fire_at - datetime.now(UTC)).total_seconds()), self._longest_wait)
         self._timers.setdefault(instance.instance_id, {})[timer_id] = self._loop.call_later(delay, fire)
 
     def _cancel_timers(self, instance_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 
-from sandbox.host.durable.engine import TERMINAL, Engine
+from sandbox.host.durable.engine import LONGEST_WAIT_SECONDS, TERMINAL, Engine
 from sandbox.host.durable.instances import Instance, InstanceFilter, instance_from_record
 from sandbox.host.messages import TraceContext
 
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 class TaskHub:
     """Orchestration instances: start, look at, signal, end and purge them.
 
-    Operations on one instance return False where it does not exist or its status does not allow them.
+    Nothing happens to a finished instance, except that it is purged; EngineError tells of one that does not exist.
+    A durable timer looks at the wall clock at least every `longest_wait` seconds.
     """
 
-    def __init__(self, dispatch: Callable[[pb.WorkItem], None]) -> None:
-        self._engine = Engine(dispatch)
+    def __init__(self, dispatch: Callable[[pb.WorkItem], None], *, longest_wait: float = LONGEST_WAIT_SECONDS) -> None:
+        self._engine = Engine(dispatch, longest_wait=longest_wait)
 
     def start(
         self, name: str, instance_id: str | None, payload: str | None, *, version: str | None, trace: TraceContext
