@@ -14,6 +14,7 @@ from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
 from shared.grants import create_grant
 from shared.proxy import proxy_for
+from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
     import ssl
@@ -80,7 +81,13 @@ def _build(
         proxy=proxy_for(settings.api_url, environ),
         auth=BearerAuth(provider, origin=settings.api_url),
     )
-    api = BusinessApi(client, settings.api_url, timeout=settings.timeout)
+    telemetry = process_telemetry()
+    api = BusinessApi(
+        client,
+        settings.api_url,
+        timeout=settings.timeout,
+        telemetry=telemetry if telemetry.has_listener else None,
+    )
     return Client(api, provider, token_client, token_store)
 
 

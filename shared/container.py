@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from shared.delivery.batch_activity import BatchRecords
 from shared.delivery.partner_gate import PartnerGate
-from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from shared.api.business_api import BusinessApi
     from shared.client import Client
+    from shared.settings import Settings
 
 DEFAULT_NAME = "BUSINESS_API"
 
@@ -36,6 +37,8 @@ class Container:
         self.batches = BatchRecords()
         self._environ = environ
         self._settings: dict[str, Settings] = {}
+        self._preparing = threading.Lock()
+        self._is_prepared = False
         self._clients: dict[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Client]]] = {}
 
     def settings(self, name: str = DEFAULT_NAME) -> Settings:
@@ -46,7 +49,7 @@ class Container:
         """
         settings = self._settings.get(name)
         if settings is None:
-            settings = self._settings[name] = Settings.from_environ(self._environ, name)
+            settings = self._settings[name] = _read_settings(self._environ, name)
         return settings
 
     async def business_api(self, name: str = DEFAULT_NAME) -> BusinessApi:
@@ -91,8 +94,20 @@ class Container:
     async def _create(self, name: str) -> Client:
         settings = self.settings(name)
         # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
-        build = await asyncio.to_thread(_prepare)
-        return build(settings, lambda: Settings.from_environ(self._environ, name), self._environ)
+        build = await asyncio.to_thread(self._prepare)
+        return build(settings, lambda: _read_settings(self._environ, name), self._environ)
+
+    def _prepare(self) -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
+        """Do all of a client's making that needs no event loop; of the first one also what it tells of itself."""
+        with self._preparing:
+            if not self._is_prepared:
+                self._is_prepared = True
+                from shared.telemetry_export import export_telemetry  # noqa: PLC0415, not for a cold start
+
+                export_telemetry(self._environ)
+        from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
+
+        return prepare()
 
 
 def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: asyncio.Task[Client]) -> None:
@@ -101,11 +116,10 @@ def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: a
         clients.pop(name, None)
 
 
-def _prepare() -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
-    """Do all of a client's making that needs no event loop."""
-    from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
+def _read_settings(environ: Mapping[str, str], name: str) -> Settings:
+    from shared.settings import Settings  # noqa: PLC0415, a seventh of what the app adds to a cold start
 
-    return prepare()
+    return Settings.from_environ(environ, name)
 
 
 container = Container(os.environ)

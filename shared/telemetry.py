@@ -1,5 +1,12 @@
 """What this package tells OpenTelemetry: names, counters, histograms and spans. Needs the API only; no SDK, no cost.
 
+Spans, the outer one first; docs/telemetry.md has their attributes:
+
+delivery attempt                            one attempt to deliver a record
+POST /business/                             one call to the partner; its trace context goes along
+GET /business/by-external/{externalId}      the same
+request access token                        one token request
+
 Token metrics all carry the attribute `business_relay.client`, the name of the API client ("BUSINESS_API"):
 
 business_relay.token.hit                    counter, calls answered with a token that was there
@@ -10,21 +17,23 @@ business_relay.token.renewed_after_refusal  counter, tokens that replaced one th
 business_relay.token.request.duration       histogram, seconds one token request took
 business_relay.token.time_to_expiry         histogram, seconds the old token had left when a new one replaced it
 
-Each token request is one span, "request access token". No name, attribute or status holds a token or a secret.
+No name, attribute or status holds a token or a secret.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 SCOPE = "business_relay"
 CLIENT = "business_relay.client"
@@ -75,6 +84,7 @@ class Telemetry:
     ) -> None:
         self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
+        self._has_own_tracer = tracer_provider is not None
         self._histograms: dict[Metric, metrics.Histogram] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         for field, metric in _TOKEN_COUNTERS.items():
@@ -99,29 +109,58 @@ class Telemetry:
             self._histograms[metric] = histogram
         histogram.record(value, attributes)
 
+    @property
+    def has_listener(self) -> bool:
+        """Whether anything takes spans; where there is no SDK, nothing need be put into one."""
+        return self._has_own_tracer or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
     @contextmanager
-    def token_request(self, client: str) -> Iterator[None]:
-        """Make the block one token request: a span and its duration."""
+    def token_request(self, client: str, *, is_ahead: bool = False) -> Iterator[None]:
+        """Make the block one token request: a span and its duration.
+
+        One that runs ahead of the old token's end is nobody's: it begins a trace, with a link to the span that saw that
+        it was time.
+        """
         attributes = {CLIENT: client}
         began_at = time.perf_counter()
         try:
-            with self.span("request access token", attributes):
+            with self.span("request access token", attributes, is_detached=is_ahead):
                 yield
         finally:
             self.record(TOKEN_REQUEST_DURATION, time.perf_counter() - began_at, attributes)
 
+    def span(
+        self,
+        name: str,
+        attributes: Mapping[str, str | int] | None = None,
+        *,
+        kind: trace.SpanKind = trace.SpanKind.CLIENT,
+        is_detached: bool = False,
+    ) -> AbstractContextManager[trace.Span]:
+        """Make everything in the block one span; an error marks it with its type, never with its text.
+
+        It is a child of the span that is current, or, detached, the first of a trace of its own with a link to that.
+        """
+        if not self.has_listener:
+            return nullcontext(trace.INVALID_SPAN)
+        return self._span(name, attributes, kind, is_detached=is_detached)
+
     @contextmanager
-    def span(self, name: str, attributes: Mapping[str, str]) -> Iterator[None]:
-        """Make everything in the block one client span; an error marks it with its type, never with its text."""
+    def _span(
+        self, name: str, attributes: Mapping[str, str | int] | None, kind: trace.SpanKind, *, is_detached: bool
+    ) -> Iterator[trace.Span]:
+        seen_by = trace.get_current_span().get_span_context()
         with self._tracer.start_as_current_span(
             name,
-            kind=trace.SpanKind.CLIENT,
+            context=Context() if is_detached else None,
+            kind=kind,
             attributes=attributes,
+            links=[trace.Link(seen_by)] if is_detached and seen_by.is_valid else None,
             record_exception=False,  # it would record the text, which may not be ours
             set_status_on_exception=False,  # the same
         ) as span:
             try:
-                yield
+                yield span
             except BaseException as exc:
                 span.set_attribute("error.type", type(exc).__qualname__)
                 span.set_status(trace.StatusCode.ERROR)

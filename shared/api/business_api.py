@@ -12,12 +12,15 @@ from shared.api.business import Business, check_external_id
 from shared.api.http_exchange import exchange_of
 from shared.api.responses import ApiResponse, read_response
 from shared.api.time_limit import TimeLimit
+from shared.api.traced_exchange import TracedExchange
 from shared.errors import ApiConnectError, ApiInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
+
+    from shared.telemetry import Telemetry
 
 # What httpx raises before anything of the request has left: the API cannot have acted on it.
 NOT_SENT = (
@@ -34,13 +37,18 @@ class BusinessApi:
     """The partner's API; one instance serves any number of concurrent calls on one event loop.
 
     `client` attaches the access token; `base_url` has no slash at its end; `timeout` is the seconds for one whole call.
+    With `telemetry` each call is a span, and the partner gets its trace context.
+
     No method raises for a status. All raise `TokenError` where no access token can be had, and `ApiConnectError` or
     `ApiInterruptedError` where there is no response.
     """
 
-    def __init__(self, client: httpx.AsyncClient, base_url: str, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, base_url: str, *, timeout: float = 30.0, telemetry: Telemetry | None = None
+    ) -> None:
         self._client = client
-        self._exchange = exchange_of(client)
+        exchange = exchange_of(client)
+        self._exchange = exchange if telemetry is None else TracedExchange(exchange, telemetry)
         self._posts = URL(base_url + "/business/", encoded=True)
         self._base_url = base_url
         self._time_limit = TimeLimit(timeout)

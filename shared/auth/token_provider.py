@@ -145,10 +145,11 @@ class TokenProvider:
         self._check_loop()
         self._counts.requested += 1
         held = self._held
+        ahead_of = held if held is not None and now < held.expires_at else None
         self._flight = TokenFlight(
-            self._request.send(self._refused.to_replace, now),
+            self._request.send(self._refused.to_replace, now, is_ahead=ahead_of is not None),
             self._land,
-            ahead_of=held if held is not None and now < held.expires_at else None,
+            ahead_of=ahead_of,
             refused=self._refused.values(now),
         )
         return self._flight

@@ -29,13 +29,15 @@ class TokenRequest:
     jitter: Callable[[], float]
     telemetry: Telemetry
 
-    async def send(self, refused: AccessToken | None, now: float) -> HeldToken:
+    async def send(self, refused: AccessToken | None, now: float, *, is_ahead: bool = False) -> HeldToken:
         """Request a token other than the refused one; its lifetime counts from `now`, before the request was sent.
+
+        `is_ahead` says that the old token still lives: nobody waits for this one.
 
         Raises:
             TokenUnavailableError: no answer within the timeout; and all that the grant raises.
         """
-        with self.telemetry.token_request(self.client):
+        with self.telemetry.token_request(self.client, is_ahead=is_ahead):
             try:
                 async with asyncio.timeout(self.timeout):
                     token = await self.grant.request_token(refused)

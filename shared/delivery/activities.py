@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from opentelemetry.trace import SpanKind
+
 from shared.api.business import Business
 from shared.delivery.attempt import Attempt
 from shared.delivery.outcome import Outcome
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from shared.api.business_api import BusinessApi
     from shared.delivery.partner_gate import PartnerGate
+    from shared.telemetry import Telemetry
 
 T = TypeVar("T")
 
@@ -60,21 +63,40 @@ async def make_attempt(
     attempt: Attempt,
     business_api: Callable[[], Awaitable[BusinessApi]],
     gate: PartnerGate,
+    telemetry: Telemetry | None = None,
 ) -> Outcome:
-    """Make one attempt, unless the gate holds it back, and log what came of it."""
-    external_id = str(attempt.business.get("externalId"))
+    """Make one attempt, unless the gate holds it back, and log what came of it; all of it is one span."""
+    try:
+        # First of all: the first call sets telemetry up.
+        api = await business_api()
+    except SettingsError as exc:
+        return _logged(attempt, Outcome("deferred", _external_id(attempt), reason=str(exc)))
+    if telemetry is None:
+        from shared.telemetry import process_telemetry  # noqa: PLC0415, it takes 10 ms, and no cold start needs it
+
+        telemetry = process_telemetry()
+    with telemetry.span("delivery attempt", kind=SpanKind.INTERNAL) as span:
+        outcome = _logged(attempt, await _attempt(attempt, api, gate))
+        if span.is_recording():
+            span.set_attributes({f"business_relay.{name}": value for name, value in _facts(attempt, outcome).items()})
+        return outcome
+
+
+async def _attempt(attempt: Attempt, api: BusinessApi, gate: PartnerGate) -> Outcome:
+    external_id = _external_id(attempt)
     wait = await gate.admit()
     if wait:
         reason = f"The partner is in trouble and was not asked; it will be in {wait:.1f} s"
-        return _logged(attempt, Outcome("deferred", external_id, reason=reason, retry_after=wait))
+        return Outcome("deferred", external_id, reason=reason, retry_after=wait)
     lesson: Outcome | None = None
     try:
-        lesson = outcome = await _deliver(await business_api(), Business.from_json(attempt.business), attempt)
+        lesson = outcome = await _deliver(api, Business.from_json(attempt.business), attempt)
     except ApiConnectError as exc:
         lesson = outcome = Outcome("deferred", external_id, reason=str(exc))
     except ApiInterruptedError as exc:
         lesson = outcome = Outcome("deferred", external_id, reason=str(exc), is_uncertain=True)
     except SettingsError as exc:
+        # Settings are read again where a credential was rotated.
         outcome = Outcome("deferred", external_id, reason=str(exc))
     except TokenUnavailableError as exc:
         outcome = Outcome("deferred", external_id, reason=str(exc), retry_after=exc.retry_after)
@@ -82,7 +104,7 @@ async def make_attempt(
         outcome = Outcome("rejected", external_id, reason=str(exc))
     finally:
         gate.learn(lesson)
-    return _logged(attempt, outcome)
+    return outcome
 
 
 async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Outcome:
@@ -99,15 +121,25 @@ async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Ou
     return outcome
 
 
-def _logged(attempt: Attempt, outcome: Outcome) -> Outcome:
-    fields = {
+def _external_id(attempt: Attempt) -> str:
+    return str(attempt.business.get("externalId"))
+
+
+def _facts(attempt: Attempt, outcome: Outcome) -> dict[str, str | int]:
+    """Give what a log line and a span say of an attempt."""
+    facts: dict[str, str | int] = {
         "instance_id": attempt.instance_id,
         "external_id": outcome.external_id,
         "attempt": attempt.number,
         "outcome": outcome.kind,
-        "status": outcome.status,
-        "reason": outcome.reason,
     }
+    if outcome.status is not None:
+        facts["status"] = outcome.status
+    return facts
+
+
+def _logged(attempt: Attempt, outcome: Outcome) -> Outcome:
     is_done = outcome.kind in {"created", "exists"}
+    fields = {"status": outcome.status, "reason": outcome.reason, **_facts(attempt, outcome)}
     logger.log(logging.INFO if is_done else logging.WARNING, "delivery attempt", extra=fields)
     return outcome

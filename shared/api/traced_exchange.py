@@ -1,0 +1,52 @@
+"""TracedExchange: an exchange that is a span, and sends its trace context along (W3C Trace Context)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yarl import URL
+
+    from shared.api.http_exchange import Exchange
+    from shared.api.reply import Reply
+    from shared.telemetry import Telemetry
+
+# The paths of the API, with no id in them: names of spans are few.
+_NAMES = {"POST": "POST /business/", "GET": "GET /business/by-external/{externalId}"}
+# `traceparent` and `tracestate` and nothing else: the baggage is ours.
+_PROPAGATOR = TraceContextTextMapPropagator()
+_FIRST_ERROR = 400
+_NOT_FOUND = 404
+
+
+class TracedExchange:
+    """Makes each exchange of another one span, from before its token to after its response.
+
+    A refused token, its renewal and the replay are one exchange. The attributes are those that OpenTelemetry has for
+    HTTP clients, without the URL: it may hold an external id.
+    """
+
+    def __init__(self, exchange: Exchange, telemetry: Telemetry) -> None:
+        self._exchange = exchange
+        self._telemetry = telemetry
+
+    async def __call__(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
+        """Give the response of the other exchange, or raise what it raises."""
+        attributes: dict[str, str | int] = {"http.request.method": method, "server.address": url.host or ""}
+        if url.port is not None:
+            attributes["server.port"] = url.port
+        with self._telemetry.span(_NAMES[method], attributes) as span:
+            all_headers = dict(headers)
+            _PROPAGATOR.inject(all_headers)
+            reply = await self._exchange(method, url, all_headers, body)
+            span.set_attribute("http.response.status_code", reply.status)
+            # That a record is not there yet is what a look-up before the first post is to find.
+            if reply.status >= _FIRST_ERROR and not (method == "GET" and reply.status == _NOT_FOUND):
+                span.set_attribute("error.type", str(reply.status))
+                span.set_status(StatusCode.ERROR)
+            return reply

@@ -1,0 +1,96 @@
+"""Sends this process's telemetry by OTLP: spans, metrics, and log lines with their fields.
+
+With Application Insights the Functions worker itself sets OpenTelemetry up, before it imports the app
+(PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY). For OTLP it only hands the trace context over
+(PYTHON_ENABLE_OPENTELEMETRY) and leaves the rest to the app: this is it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import _logs, metrics, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+SWITCH = "PYTHON_ENABLE_OPENTELEMETRY"
+"""The worker's own switch: without it spans would have no parents, and the host would send the log lines as well."""
+
+# What the worker takes for "on".
+_TRUE = {"1", "true", "t", "yes", "y"}
+# Where the exporters of each protocol are.
+_EXPORTERS = {
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc",
+}
+# The loggers whose lines are sent: the app's own.
+_LOGGERS = "shared"
+
+
+def export_telemetry(environ: Mapping[str, str]) -> bool:
+    """Set OpenTelemetry's SDK up where the settings ask for it and nobody else has; tell whether that was done.
+
+    The SDK reads the other settings of OpenTelemetry itself. Where a package is missing or a setting is wrong, one
+    warning says so, and the app goes on without. Takes 0.3 s where it is done: call it in a thread, once.
+    """
+    is_wanted = bool(environ.get(ENDPOINT)) and environ.get(SWITCH, "").strip().lower() in _TRUE
+    if not is_wanted or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return False
+    package = _EXPORTERS.get(environ.get(PROTOCOL) or "http/protobuf")
+    if package is None:
+        return _warn(f"{PROTOCOL} must be one of {', '.join(_EXPORTERS)}")
+    service = environ.get("OTEL_SERVICE_NAME") or environ.get("WEBSITE_SITE_NAME") or "business-relay"
+    try:
+        _set_up(package, service)
+    except ImportError as exc:
+        return _warn(f"{ENDPOINT} is set, but {exc.name} is not installed")
+    except (ValueError, OSError) as exc:
+        # Only the type: the text has the value, and a header may hold a key.
+        return _warn(f"a setting of OpenTelemetry is wrong: {type(exc).__name__}")
+    return True
+
+
+def _warn(reason: str) -> bool:
+    logger.warning("telemetry is not sent", extra={"reason": reason})
+    return False
+
+
+def _set_up(package: str, service: str) -> None:
+    """Make the three pipelines, and then make them the process's.
+
+    Raises:
+        ImportError: a package is missing.
+        ValueError, OSError: an exporter does not take its settings.
+    """
+    # Imported only where they are wanted: they are not among the app's requirements.
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    from shared.telemetry_logs import TelemetryHandler  # noqa: PLC0415
+
+    def exporter(module: str, kind: str) -> Any:  # noqa: ANN401, which package it comes from is a setting
+        return getattr(importlib.import_module(f"{package}.{module}"), kind)()
+
+    spans, points = exporter("trace_exporter", "OTLPSpanExporter"), exporter("metric_exporter", "OTLPMetricExporter")
+    lines = exporter("_log_exporter", "OTLPLogExporter")
+    resource = Resource.create({"service.name": service})
+    tracer_provider, logger_provider = TracerProvider(resource=resource), LoggerProvider(resource)
+    tracer_provider.add_span_processor(BatchSpanProcessor(spans))
+    logger_provider.add_log_record_processor(BatchLogRecordProcessor(lines))
+    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(points)], resource))
+    _logs.set_logger_provider(logger_provider)
+    logging.getLogger(_LOGGERS).addHandler(TelemetryHandler(logger_provider))
+    # Last, because who looks whether there is telemetry looks here.
+    trace.set_tracer_provider(tracer_provider)
