@@ -69,6 +69,13 @@ async def deep_health_route(req: func.HttpRequest) -> func.HttpResponse:  # noqa
     return _response(await routes.get_deep_health(container.check_token))
 
 
+@app.function_name("OpenApiRoute")
+@app.route(route="openapi.json", methods=["GET"])
+async def openapi_route(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001, a trigger has its parameter
+    """GET /api/openapi.json: the OpenAPI document of all this."""
+    return _response(routes.get_openapi())
+
+
 @app.function_name("UnknownRoute")
 @app.route(route="{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def unknown_route(req: func.HttpRequest) -> func.HttpResponse:

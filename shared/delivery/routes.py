@@ -133,6 +133,14 @@ async def get_deep_health(check_token: Callable[[], Awaitable[None]]) -> Reply:
     return _health(200)
 
 
+def get_openapi() -> Reply:
+    """Give the OpenAPI document of these routes."""
+    # Few ever ask for it: it is not part of a cold start.
+    from shared.delivery.openapi import document  # noqa: PLC0415
+
+    return Reply(200, document(), {"content-type": "application/json"})
+
+
 def unknown_route(method: str) -> Reply:
     """Say that there is no such route."""
     return problem(404, f"There is no such route for {method}; the routes are in GET /api/openapi.json.")
