@@ -376,3 +376,14 @@ def test_shows_a_history_that_people_can_read(host: HostProcess) -> None:
     assert all(event["ScheduledTime"] <= event["Timestamp"] for event in history[1:3])
     assert history[3]["OrchestrationStatus"] == "Completed"
     assert "Ada" not in json.dumps(host.status(instance_id, showHistory="true", showInput="false")["historyEvents"])
+
+
+def test_shows_a_history_as_the_orchestrator_is_given_it(host: HostProcess) -> None:
+    instance_id = host.start("chain", "Ada")
+    host.finished(instance_id)
+
+    history = host.http.get(f"/sandbox/histories/{instance_id}").json()
+    assert [event["EventType"] for event in history[:3]] == [12, 0, 4]
+    assert history[1]["Input"] == json.dumps(json.dumps("Ada"))
+    assert all(event.keys() >= {"EventId", "IsPlayed", "Timestamp"} for event in history)
+    assert host.http.get("/sandbox/histories/none").status_code == 404

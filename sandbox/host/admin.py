@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sandbox.host.durable.history import protocol_event
 from sandbox.host.durable.start_webhooks import json_text, message, origin_of
 from sandbox.host.errors import WorkerEndedError
 from sandbox.host.functions import HTTP, ORCHESTRATOR, TIMER
@@ -64,6 +65,7 @@ class Admin:
             Route("/admin/functions/{name}", self.show, methods=["GET"]),
             Route("/admin/functions/{name}", self.run, methods=["POST"]),
             Route("/sandbox/worker", self.worker, methods=["GET"]),
+            Route("/sandbox/histories/{instance_id}", self.history, methods=["GET"]),
         ]
 
     async def status(self, _request: Request) -> Response:
@@ -89,6 +91,13 @@ class Admin:
     async def worker(self, _request: Request) -> Response:
         """Name the worker process, so that a test can end it."""
         return JSONResponse({"pid": self._worker.pid, "restarts": self._worker.restarts})
+
+    async def history(self, request: Request) -> Response:
+        """Show an instance's history as its orchestrator is given it, so that a test can replay it."""
+        history = self._durable.hub.history(request.path_params["instance_id"])
+        if not history:
+            return Response(status_code=404)
+        return JSONResponse([protocol_event(event, is_played=True) for event in history])
 
     def _document(self, request: Request, function: Function) -> dict[str, Any]:
         href = f"{origin_of(request)}/admin/functions/{function.name}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sandbox.host.http_functions import HttpFunctions
 
 ADDRESS = "127.0.0.1"
-HOST_PREFIXES = ("/admin/", f"{WEBHOOKS}/", f"{RPC}/", "/sandbox/worker")
+HOST_PREFIXES = ("/admin/", f"{WEBHOOKS}/", f"{RPC}/", "/sandbox/worker", "/sandbox/histories/")
 BANNER = "<!DOCTYPE html><title>Function app</title><h1>The function app is up and running</h1>"
 BACKLOG = 2048
 SHUTDOWN_GRACE_SECONDS = 3
