@@ -20,6 +20,7 @@ from sandbox.host.messages import TypedData
 from sandbox.host.routes import RouteTable
 from sandbox.host.server import ADDRESS, Application, listen, make_server
 from sandbox.host.settings import app_settings, host_configuration
+from sandbox.host.spans import spans_from_settings, worker_settings
 from sandbox.host.timers import WallClock, timer_functions
 from sandbox.host.worker_process import WorkerProcess
 
@@ -76,7 +77,9 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     configuration = host_configuration(directory, settings)
     origin = f"http://{ADDRESS}:{listener.getsockname()[1]}"
     client = TypedData(string=client_payload(origin, configuration.hub_name))
-    environment = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **settings}
+    own = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **worker_settings(settings)}
+    environment = {**own, **settings}
+    spans = spans_from_settings(settings)
     worker = WorkerProcess(directory, environment, client, verbose=verbose)
     try:
         listing = await _started(worker, stop)
@@ -85,10 +88,10 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         functions = functions_from_metadata(listing, settings)
         routes = RouteTable(functions, configuration.route_prefix)
         timers = timer_functions(functions, worker, WallClock())
-        durable = DurableFunctions(functions, worker, configuration)
+        durable = DurableFunctions(functions, worker, configuration, spans)
         admin = Admin(functions, routes, durable, timers, worker, configuration)
         host_routes = [*admin.routes(), *Webhooks(durable, configuration).routes()]
-        server = make_server(Application(host_routes, HttpFunctions(routes, worker, configuration)))
+        server = make_server(Application(host_routes, HttpFunctions(routes, worker, configuration, spans)))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         running = [asyncio.create_task(each.run()) for each in timers]
         output.write(f"host: {origin}\n{functions_text(functions, routes)}\n")
@@ -109,6 +112,7 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
             await serving
     finally:
         await worker.stop()
+        await asyncio.to_thread(spans.close)
 
 
 async def run_host(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from opentelemetry.trace import SpanKind
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from sandbox.host.errors import BodyTooLargeError, WorkerEndedError
 from sandbox.host.http_invocation import request_data, response_from_data
-from sandbox.host.trace import new_trace_context, trace_context_of
+from sandbox.host.spans import Spans
+from sandbox.host.trace import trace_context_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 # A request that ends its worker process each time must not do so forever.
 MAX_RUNS = 3
+# A server's span has failed where the server has: a 4xx is the caller's.
+FIRST_FAILURE = 500
 
 
 def _problem(status: int, title: str, detail: str) -> Response:
@@ -38,8 +42,15 @@ def _problem(status: int, title: str, detail: str) -> Response:
 class HttpFunctions:
     """The HTTP functions of one app."""
 
-    def __init__(self, routes: RouteTable, worker: WorkerProcess, configuration: HostConfiguration) -> None:
+    def __init__(
+        self,
+        routes: RouteTable,
+        worker: WorkerProcess,
+        configuration: HostConfiguration,
+        spans: Spans | None = None,
+    ) -> None:
         self._routes = routes
+        self._spans = spans or Spans()
         self._worker = worker
         self._configuration = configuration
 
@@ -57,7 +68,16 @@ class HttpFunctions:
         except ClientDisconnect:
             # Nobody is there to read this.
             return Response(status_code=400)
-        trace = trace_context_of(request.headers) or new_trace_context()
+        # No URL and no query: they may hold a key.
+        attributes = {"http.request.method": request.method, "http.route": f"/{route.template}"}
+        name = f"{request.method} /{route.template}"
+        span = self._spans.begin(name, SpanKind.SERVER, trace_context_of(request.headers), attributes)
+        response = await self._run(request, function, value, span.context)
+        span.set("http.response.status_code", response.status_code)
+        span.end(failed=response.status_code >= FIRST_FAILURE)
+        return response
+
+    async def _run(self, request: Request, function: Function, value: TypedData, trace: TraceContext) -> Response:
         try:
             answer = await self._invoke(function, value, trace, is_safe=request.method in SAFE_METHODS)
         except WorkerEndedError as error:

@@ -17,10 +17,12 @@ from durabletask.internal import orchestrator_service_pb2 as pb
 from sandbox.host.durable.decisions import Decision, KnownFunctions, decide, failure, termination
 from sandbox.host.durable.history import orchestrator_context, text_or_none
 from sandbox.host.durable.orchestrator_state import OrchestratorFailedError, state_from_answer
+from sandbox.host.durable.spans import DurableSpans
 from sandbox.host.durable.task_hub import TaskHub
 from sandbox.host.errors import WorkerEndedError
 from sandbox.host.functions import ACTIVITY, ORCHESTRATOR
 from sandbox.host.messages import TypedData
+from sandbox.host.spans import Spans
 from sandbox.host.trace import new_trace_context
 
 if TYPE_CHECKING:
@@ -56,8 +58,15 @@ def activity_input(text: str | None) -> TypedData:
 class DurableFunctions:
     """The orchestrators and activities of one app, and the task hub that says when they run."""
 
-    def __init__(self, functions: Iterable[Function], worker: WorkerProcess, configuration: HostConfiguration) -> None:
+    def __init__(
+        self,
+        functions: Iterable[Function],
+        worker: WorkerProcess,
+        configuration: HostConfiguration,
+        spans: Spans | None = None,
+    ) -> None:
         self._worker = worker
+        self.spans = DurableSpans(spans or Spans())
         durable = {kind: {f.durable_name: f for f in functions if f.kind == kind} for kind in (ACTIVITY, ORCHESTRATOR)}
         self._activities, self._orchestrators = durable[ACTIVITY], durable[ORCHESTRATOR]
         self.known = KnownFunctions(
@@ -119,9 +128,14 @@ class DurableFunctions:
     async def _run_activity(self, item: pb.WorkItem) -> None:
         request = item.activityRequest
         function = self._activities[request.name]
-        trace = self.hub.trace_context(request.orchestrationInstance.instanceId)
+        instance_id = request.orchestrationInstance.instanceId
+        parent = self.spans.context_of(instance_id) or self.hub.trace_context(instance_id)
+        scheduled = self.spans.scheduled_activity(request.name, instance_id, parent)
         async with self._activity_slots:
-            answer = await self._invoke(function, activity_input(text_or_none(request.input)), trace)
+            span = self.spans.activity(request.name, instance_id, scheduled.context)
+            answer = await self._invoke(function, activity_input(text_or_none(request.input)), span.context)
+        for each in (span, scheduled):
+            each.end(failed=answer.exception is not None)
         exception = answer.exception
         if exception is None:
             result = answer.return_value.json if answer.return_value is not None else None
@@ -154,16 +168,18 @@ class DurableFunctions:
         if postponed and terminated is None:
             self.hub.postpone(request.instanceId, len(postponed))
         self.hub.complete_orchestrator(request.instanceId, item.completionToken, decision)
+        instance = self.hub.get(request.instanceId)
+        if instance is not None and instance.is_finished:
+            self.spans.end_orchestration(request.instanceId, instance.status)
 
     async def _decide(self, name: str, request: pb.OrchestratorRequest, due: Sequence[pb.HistoryEvent]) -> Decision:
         """Run the orchestrator function on its history, and say what follows from its answer."""
+        parent_id = self.hub.parent_id(request.instanceId)
         context = orchestrator_context(
-            request.pastEvents,
-            due,
-            instance_id=request.instanceId,
-            parent_instance_id=self.hub.parent_id(request.instanceId),
+            request.pastEvents, due, instance_id=request.instanceId, parent_instance_id=parent_id
         )
-        trace = self.hub.trace_context(request.instanceId)
+        parent = self.spans.context_of(parent_id) or self.hub.trace_context(request.instanceId)
+        trace = self.spans.orchestration(name, request.instanceId, parent)
         async with self._orchestrator_slots:
             answer = await self._invoke(self._orchestrators[name], TypedData(string=context), trace)
         try:

@@ -12,9 +12,10 @@ from sandbox.host.durable import webhook_queries as queries
 from sandbox.host.durable.client_binding import management_urls
 from sandbox.host.durable.instance_status import status_json
 from sandbox.host.durable.orchestrator_state import OrchestratorFailedError
+from sandbox.host.durable.spans import INSTANCE_ID
 from sandbox.host.errors import EngineError
 from sandbox.host.http_invocation import read_body
-from sandbox.host.trace import new_trace_context, trace_context_of
+from sandbox.host.trace import trace_context_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -75,11 +76,11 @@ class StartWebhooks:
         headers = {"Location": links["statusQueryGetUri"], "Retry-After": str(retry_after)}
         return JSONResponse(links, status_code=202, headers=headers)
 
-    def _trace_context(self, request: Request) -> TraceContext:
+    def _trace_context(self, request: Request) -> TraceContext | None:
         """Give the trace in which a caller starts an instance: its own, or that of the function that calls."""
         own = trace_context_of(request.headers)
         invocation_id = request.headers.get("x-azure-functions-invocationid", "")
-        return own or self._durable.trace_of_invocation(invocation_id) or new_trace_context()
+        return own or self._durable.trace_of_invocation(invocation_id)
 
     async def start(self, request: Request) -> Response:
         """Start an instance; with `timeout` in the query, wait that many seconds for its end."""
@@ -102,14 +103,17 @@ class StartWebhooks:
         return await self._start(request, wanted)
 
     async def _start(self, request: Request, wanted: _Start) -> Response:
-        trace = self._trace_context(request)
+        span = self._durable.spans.creation(wanted.name, self._trace_context(request))
         try:
             started = self._hub.start(
-                wanted.name, wanted.instance_id, wanted.payload, version=wanted.version, trace=trace
+                wanted.name, wanted.instance_id, wanted.payload, version=wanted.version, trace=span.context
             )
         except EngineError as error:
+            span.end(failed=True)
             # The engine refuses a start for no other reason than an unfinished instance with this id.
             return message(409, str(error))
+        span.set(INSTANCE_ID, started)
+        span.end()
         finished = await self._hub.ended(started, wanted.wait_seconds) if wanted.wait_seconds else None
         return self._links(request, started) if finished is None else self._outcome(finished)
 
