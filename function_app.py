@@ -27,7 +27,11 @@ app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 @app.function_name("PostBusinessRoute")
 @app.route(route="businesses", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def post_business_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def post_business_route(
+    req: func.HttpRequest,
+    client: df.DurableOrchestrationClient,
+    context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
+) -> func.HttpResponse:
     """POST /api/businesses: take a business and start its delivery."""
     return _response(await routes.post_business(_request(req), client, container.settings))
 
@@ -35,7 +39,11 @@ async def post_business_route(req: func.HttpRequest, client: df.DurableOrchestra
 @app.function_name("PostBatchRoute")
 @app.route(route="businesses/batch", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def post_batch_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def post_batch_route(
+    req: func.HttpRequest,
+    client: df.DurableOrchestrationClient,
+    context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
+) -> func.HttpResponse:
     """POST /api/businesses/batch: take a batch of businesses and start its delivery."""
     return _response(await routes.post_batch(_request(req), client, container.settings))
 
@@ -43,7 +51,11 @@ async def post_batch_route(req: func.HttpRequest, client: df.DurableOrchestratio
 @app.function_name("RedeliverBatchRoute")
 @app.route(route="batches/{id}/redeliver", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def redeliver_batch_route(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def redeliver_batch_route(
+    req: func.HttpRequest,
+    client: df.DurableOrchestrationClient,
+    context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
+) -> func.HttpResponse:
     """POST /api/batches/{id}/redeliver: start a batch with what a finished one has left undelivered."""
     return _response(await routes.redeliver_batch(_request(req), client, container.settings))
 

@@ -106,7 +106,7 @@ async def test_a_route_turns_the_hosts_request_into_a_reply_and_back(
     url, headers = "https://app.example/api/businesses", {"Content-Type": "text/plain"}
     request = func.HttpRequest("POST", url, headers=headers, route_params=params, body=b"{}")
 
-    response = await FUNCTIONS[name].get_user_function()(req=request, client=json.dumps(BINDING))
+    response = await FUNCTIONS[name].get_user_function()(req=request, client=json.dumps(BINDING), context=None)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert json.loads(response.get_body())["status"] == status
