@@ -141,12 +141,17 @@ async def _next_event(clock: Clock, tasks: dict[int, asyncio.Task[Any]], timers:
 
 def answer_to(run: Play, events: int | None = None, orchestrator: Callable[[Any], Any] | None = None) -> Answer:
     """Give the orchestrator's answer to the first so many events of the history (all of them where none is said)."""
-    history = run.history[:events]
+    context = context_of(run.history[:events], run.instance_id, json.dumps(run.input))
+    return answer_of(Orchestrator.create(orchestrator or run.orchestrator), context)
+
+
+def context_of(history: Sequence[dict[str, Any]], instance_id: str, input_: str) -> dict[str, Any]:
+    """Give the context of an orchestrator function; what comes before its last start is being replayed."""
     newest = max(index for index, event in enumerate(history) if event["EventType"] == ORCHESTRATOR_STARTED)
-    context = {
+    return {
         "history": [{**event, "IsPlayed": index < newest} for index, event in enumerate(history)],
-        "input": json.dumps(run.input),
-        "instanceId": run.instance_id,
+        "input": input_,
+        "instanceId": instance_id,
         "isReplaying": newest > 0,
         "parentInstanceId": None,
         "upperSchemaVersion": 1,
@@ -155,7 +160,10 @@ def answer_to(run: Play, events: int | None = None, orchestrator: Callable[[Any]
         "maximumShortTimerDuration": "6.00:00:00",
         "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
     }
-    handle = Orchestrator.create(orchestrator or run.orchestrator)
+
+
+def answer_of(handle: Callable[[str], str], context: dict[str, Any]) -> Answer:
+    """Give what an orchestrator function answers to a context, both in the protocol's JSON."""
     with warnings.catch_warnings():
         # The SDK says once a process that its loose typing may end one day.
         warnings.filterwarnings("ignore", message=".*df_loads was called without expected_type")
