@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from shared.api.reply import Reply
+from shared.api.response_body import whole_body
 from shared.api.transport_faults import BODY_CAUSES, CAUSES, body_fault, raise_fault
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
         except CAUSES as exc:
             raise_fault(exc)
         try:
-            content = await response.read()
+            content = await whole_body(response)
         except BODY_CAUSES as exc:
             raise body_fault(exc) from None
         # httpx's headers join what came more than once. That matters for errors alone, and takes 10 µs.
