@@ -51,9 +51,9 @@ def export_telemetry(environ: Mapping[str, str]) -> bool:
         _set_up(package, service)
     except ImportError as exc:
         return _warn(f"{ENDPOINT} is set, but {exc.name} is not installed")
-    except (ValueError, OSError) as exc:
-        # Only the type: the text has the value, and a header may hold a key.
-        return _warn(f"a setting of OpenTelemetry is wrong: {type(exc).__name__}")
+    except ValueError:
+        # Not its text: that has the value, and a URL or a header may hold a password.
+        return _warn("one of the settings OTEL_… has a value that the SDK does not take")
     return True
 
 
@@ -67,7 +67,7 @@ def _set_up(package: str, service: str) -> None:
 
     Raises:
         ImportError: a package is missing.
-        ValueError, OSError: an exporter does not take its settings.
+        ValueError: the SDK does not take one of its settings.
     """
     # Imported only where they are wanted: they are not among the app's requirements.
     from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415

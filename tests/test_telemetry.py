@@ -5,70 +5,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode
 
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenUnavailableError
 from shared.telemetry import CLIENT, Metric, Telemetry, process_telemetry
 from tests.fakes.numbered_grant import NumberedGrant
+from tests.fakes.recorder import Recorder
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opentelemetry.sdk.trace import ReadableSpan
-
 
 ROOT = Path(__file__).parents[1]
-
-
-class Recorder:
-    """An OpenTelemetry SDK of its own, and what it has recorded."""
-
-    def __init__(self) -> None:
-        self._reader = InMemoryMetricReader()
-        self._spans = InMemorySpanExporter()
-        self.meter_provider = MeterProvider([self._reader])
-        self.tracer_provider = TracerProvider()
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.telemetry = Telemetry(self.meter_provider, self.tracer_provider)
-
-    def document(self) -> dict[str, Any]:
-        data = self._reader.get_metrics_data()
-        assert data is not None
-        document: dict[str, Any] = json.loads(data.to_json())
-        return document
-
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        """Give the metrics by name."""
-        [resource] = self.document()["resource_metrics"]
-        [scope] = resource["scope_metrics"]
-        assert scope["scope"]["name"] == "business_relay"
-        return {metric["name"]: metric for metric in scope["metrics"]}
-
-    def points(self, name: str) -> dict[str, Any]:
-        """Give the data points of one metric by API client."""
-        return {point["attributes"][CLIENT]: point for point in self.metrics()[name]["data"]["data_points"]}
-
-    def counts(self, client: str) -> dict[str, int]:
-        names = ("hit", "joined", "requested", "failed", "renewed_after_refusal")
-        return {name: self.points(f"business_relay.token.{name}")[client]["value"] for name in names}
-
-    @property
-    def spans(self) -> tuple[ReadableSpan, ...]:
-        return self._spans.get_finished_spans()
-
-    def shut_down(self) -> None:
-        self.meter_provider.shutdown()
-        self.tracer_provider.shutdown()
 
 
 @pytest.fixture
@@ -158,6 +111,64 @@ async def test_each_token_request_is_one_span(recorder: Recorder) -> None:
         StatusCode.UNSET,
     )
     assert dict(span.attributes or {}) == {CLIENT: "BUSINESS_API"}
+
+
+@in_virtual_time
+async def test_a_token_request_belongs_to_the_call_that_waits_for_it(recorder: Recorder) -> None:
+    provider = provider_of(recorder, NumberedGrant(latency=1))
+
+    async def call(name: str) -> None:
+        with recorder.tracer.start_as_current_span(name):
+            await provider.get_token()
+
+    await asyncio.gather(call("first"), call("second"))
+    first, request = recorder.named("first"), recorder.named("request access token")
+    assert request.parent == first.context
+    assert request.links == ()
+
+
+@in_virtual_time
+async def test_a_token_request_ahead_of_the_end_is_a_trace_of_its_own_linked_to_the_call_that_saw_the_need(
+    recorder: Recorder,
+) -> None:
+    provider = provider_of(recorder, NumberedGrant(expires_in=100, latency=2))
+    await provider.get_token()
+    await asyncio.sleep(70)
+    with recorder.tracer.start_as_current_span("call"):
+        await provider.get_token()
+    await asyncio.sleep(3)
+    call, (_, ahead) = recorder.named("call"), [s for s in recorder.spans if s.name == "request access token"]
+    assert call.end_time is not None
+    assert ahead.end_time is not None
+    assert call.end_time <= ahead.end_time
+    assert ahead.parent is None
+    assert [link.context for link in ahead.links] == [call.context]
+    assert ahead.context.trace_id != call.context.trace_id
+
+
+@in_virtual_time
+async def test_a_token_request_ahead_of_the_end_has_no_link_where_there_is_no_trace(recorder: Recorder) -> None:
+    provider = provider_of(recorder, NumberedGrant(expires_in=100))
+    await provider.get_token()
+    await asyncio.sleep(70)
+    await provider.get_token()
+    await asyncio.sleep(1)
+    assert [span.links for span in recorder.spans] == [(), ()]
+
+
+def test_a_span_can_be_filled_while_it_lasts(recorder: Recorder) -> None:
+    with recorder.telemetry.span("one", {"a": "b"}, kind=SpanKind.INTERNAL) as span:
+        span.set_attribute("status", 201)
+    assert dict(recorder.named("one").attributes or {}) == {"a": "b", "status": 201}
+    assert recorder.named("one").kind is SpanKind.INTERNAL
+
+
+def test_nothing_is_made_of_a_span_that_nobody_takes() -> None:
+    telemetry = Telemetry()
+    assert not telemetry.has_listener
+    with telemetry.span("one") as span:
+        assert span is INVALID_SPAN
+        assert not span.is_recording()
 
 
 @in_virtual_time

@@ -37,9 +37,12 @@ class TracedExchange:
 
     async def __call__(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
         """Give the response of the other exchange, or raise what it raises."""
-        attributes: dict[str, str | int] = {"http.request.method": method, "server.address": url.host or ""}
-        if url.port is not None:
-            attributes["server.port"] = url.port
+        # Settings let no URL through without a host, and each scheme that they let through has a port.
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "server.address": url.host or "",
+            "server.port": url.port or 0,
+        }
         with self._telemetry.span(_NAMES[method], attributes) as span:
             all_headers = dict(headers)
             _PROPAGATOR.inject(all_headers)
