@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from typing import TYPE_CHECKING
 
 from shared.delivery.batch_activity import BatchRecords
@@ -37,8 +36,7 @@ class Container:
         self.batches = BatchRecords()
         self._environ = environ
         self._settings: dict[str, Settings] = {}
-        self._preparing = threading.Lock()
-        self._is_prepared = False
+        self._exports_telemetry: bool | None = None
         self._clients: dict[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Client]]] = {}
 
     def settings(self, name: str = DEFAULT_NAME) -> Settings:
@@ -49,6 +47,7 @@ class Container:
         """
         settings = self._settings.get(name)
         if settings is None:
+            self._export_telemetry()
             settings = self._settings[name] = _read_settings(self._environ, name)
         return settings
 
@@ -94,26 +93,28 @@ class Container:
     async def _create(self, name: str) -> Client:
         settings = self.settings(name)
         # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
-        build = await asyncio.to_thread(self._prepare)
+        build = await asyncio.to_thread(_prepare)
         return build(settings, lambda: _read_settings(self._environ, name), self._environ)
 
-    def _prepare(self) -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
-        """Do all of a client's making that needs no event loop; of the first one also what it tells of itself."""
-        with self._preparing:
-            if not self._is_prepared:
-                self._is_prepared = True
-                from shared.telemetry_export import export_telemetry  # noqa: PLC0415, not for a cold start
+    def _export_telemetry(self) -> None:
+        """Set telemetry up, once: every function of the app asks for settings before it has something to tell."""
+        if self._exports_telemetry is None:
+            from shared.telemetry_export import export_telemetry  # noqa: PLC0415, not for a cold start
 
-                export_telemetry(self._environ)
-        from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
-
-        return prepare()
+            self._exports_telemetry = export_telemetry(self._environ)
 
 
 def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: asyncio.Task[Client]) -> None:
     """Let the next call try again: what was wrong may have been mended."""
     if task.cancelled() or task.exception() is not None:
         clients.pop(name, None)
+
+
+def _prepare() -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
+    """Do all of a client's making that needs no event loop."""
+    from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
+
+    return prepare()
 
 
 def _read_settings(environ: Mapping[str, str], name: str) -> Settings:

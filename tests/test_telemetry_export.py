@@ -170,7 +170,23 @@ def test_grpc_needs_a_package_of_its_own(collector: OtlpCollector) -> None:
     assert any("opentelemetry.exporter.otlp.proto.grpc is not installed" in line for line in printed)
 
 
-def test_the_container_sets_it_up_with_its_first_client_and_once(collector: OtlpCollector) -> None:
+def test_the_container_sets_it_up_when_settings_are_first_asked_for_however_they_are(collector: OtlpCollector) -> None:
+    program = """
+from shared.container import Container
+from shared.errors import SettingsError
+container = Container(os.environ)
+for _ in range(2):
+    try:
+        container.settings()
+    except SettingsError:
+        print(len(logging.getLogger("shared").handlers))
+logging.getLogger("shared.delivery.routes").info("delivery accepted", extra={"instance_id": "i", "reason": "-"})
+"""
+    assert run(program, **on(collector))[:2] == ["1", "1"]
+    assert [(line.body, line.attributes["instance_id"]) for line in collector.lines] == [("delivery accepted", "i")]
+
+
+def test_the_container_sets_it_up_once_for_all_clients(collector: OtlpCollector) -> None:
     program = """
 import asyncio
 from opentelemetry import trace

@@ -67,7 +67,7 @@ async def make_attempt(
 ) -> Outcome:
     """Make one attempt, unless the gate holds it back, and log what came of it; all of it is one span."""
     try:
-        # First of all: the first call sets telemetry up.
+        # First of all: it reads the settings, and with them sets telemetry up.
         api = await business_api()
     except SettingsError as exc:
         return _logged(attempt, Outcome("deferred", _external_id(attempt), reason=str(exc)))
