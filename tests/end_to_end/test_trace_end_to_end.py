@@ -150,6 +150,9 @@ async def test_spans_and_log_lines_say_which_delivery_and_which_attempt(
     for line in lines:
         attributes = {f"business_relay.{name}": value for name, value in line.attributes.items() if name != "reason"}
         assert relay.one("delivery attempt", **{"business_relay.attempt": line.attributes["attempt"]}) == attributes
+    [accepted] = [line for line in relay.collector.lines if line.body == "delivery accepted"]
+    assert (accepted.trace_id, accepted.attributes["instance_id"]) == (TRACE, status["instanceId"])
+    assert accepted.span_id == relay.collector.named("POST /api/businesses")[0].span_id
     spans = {span.span_id: span.name for span in relay.collector.spans}
     assert [(line.trace_id, spans[line.span_id]) for line in lines] == [(TRACE, "delivery attempt")] * 2
     [failed] = [span for span in relay.collector.spans if span.has_failed]
