@@ -211,6 +211,9 @@ def test_a_custom_status_is_json_and_at_most_16_kb() -> None:
     assert decided(state(activity(), customStatus={"a": 1})).custom_status == '{"a": 1}'
     assert "larger than 16 KB" in output(decided(state(activity(), customStatus="x" * 8191)))
     assert decided(state(activity(), customStatus="x" * 8190)).custom_status == json.dumps("x" * 8190)
+    for letter, most in (("ü", 8190), ("\N{ROCKET}", 4095)):
+        assert decided(state(activity(), customStatus=letter * most)).custom_status == json.dumps(letter * most)
+        assert "larger than 16 KB" in output(decided(state(activity(), customStatus=letter * (most + 1))))
 
 
 def test_reads_the_state_of_an_orchestrator_that_raised() -> None:

@@ -154,7 +154,9 @@ def decide(
 ) -> Decision:
     """Compare what the orchestrator `name` answered with its history, and say what the engine shall do."""
     status = None if state.custom_status is None else json.dumps(state.custom_status)
-    if status is not None and len(status.encode("utf-16-le")) > CUSTOM_STATUS_LIMIT_BYTES:
+    # The extension's JSON writer escapes no letters.
+    written = json.dumps(state.custom_status, ensure_ascii=False)
+    if len(written.encode("utf-16-le", "surrogatepass")) > CUSTOM_STATUS_LIMIT_BYTES:
         return failure(name, OrchestratorFailedError("The custom status is larger than 16 KB of UTF-16 text"))
     try:
         actions, is_open = _schedule(state, history, known)
