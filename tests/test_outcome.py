@@ -3,10 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from httpx import Headers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.api.business import Business
+from shared.api.responses import read_response
 from shared.delivery.outcome import MAX_REASON, Outcome, OutcomeKind
+from shared.delivery.verdict import judge_post
 
 KINDS: list[OutcomeKind] = ["created", "exists", "rejected", "deferred"]
 
@@ -47,3 +51,17 @@ def test_a_reason_is_cut_off_once_however_often_it_crosses_a_boundary() -> None:
 
     assert Outcome.from_json(once).to_json() == once
     assert once["reason"].endswith("…")
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "\N{ROCKET}", '"', "\\", "\u2028", "\u0001"])
+@pytest.mark.parametrize("status", [408, 422, 503])
+def test_whatever_a_partner_says_fits_into_a_custom_status(letter: str, status: int) -> None:
+    words = dict.fromkeys(("title", "detail", *(f"{letter}{number}" for number in range(30))), letter * 5_000)
+    response = read_response(status, Headers(), json.dumps(words).encode())
+    business = Business.from_json({"externalId": "\N{ROCKET}" * 128, "name": "Ada"})
+    outcome = judge_post(business, response, 0.0)
+
+    # As orchestrators.py shows it.
+    shown = {**outcome.to_json(), "attempts": 10_000, "nextAttempt": "2026-01-31T23:59:59.999999+00:00"}
+    # https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-custom-orchestration-status
+    assert len(json.dumps(shown, ensure_ascii=False).encode("utf-16-le")) <= 16 * 1024
