@@ -6,6 +6,8 @@ UV_VERSION := 0.13.9
 PYTHON_VERSION := 3.13
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# Twice the processors: many tests wait for processes and sockets.
+WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
 # uv of the machine where there is one, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
@@ -23,7 +25,8 @@ setup: $(VENV)/.installed ## Make .venv with everything in it
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt | $(filter .tools/bin/uv,$(UV))
 	@echo "Making $(VENV) with Python $(PYTHON_VERSION)"
-	@$(UV) venv --quiet --allow-existing --python $(PYTHON_VERSION) $(VENV)
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON_VERSION) $(VENV) || { \
+		echo "Python $(PYTHON_VERSION) is neither on this machine nor to be had from uv's releases: install it first." >&2; exit 1; }
 	@$(UV) pip sync --quiet --python $(PYTHON) requirements-dev.txt
 	@touch $@
 
@@ -37,7 +40,7 @@ start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)
 
 test: setup ## Run all tests, with branch coverage of shared/
-	@$(PYTHON) -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wrong
 	@CHAOS_SECONDS=60 CHAOS_RECORDS=1000 CHAOS_KILLS=10 $(PYTHON) -m pytest -n 2 tests/end_to_end/test_chaos.py $(ARGS)
@@ -48,10 +51,11 @@ VERSIONS := 3.11 3.12 3.13 3.14
 test-all: $(filter .tools/bin/uv,$(UV)) ## Run the app's own tests on every Python of VERSIONS that is here
 	@scripts/test-all $(UV) $(VERSIONS)
 
-check: setup ## Lint, types and format: all that CI checks
+check: setup ## Lint, format, types and the direction of imports
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
+	@$(PYTHON) -m pytest --quiet tests/test_import_direction.py
 
 audit: setup ## Look for unsafe code, and in a database on the network for known vulnerabilities of the requirements
 	@$(PYTHON) -m bandit --quiet --recursive function_app.py shared

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sandbox.demo import demo
 from sandbox.host.__main__ import main as host
 from sandbox.partner.command import main as partner
+from sandbox.processes import end_with_stdin
 from sandbox.up import up
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("command", choices=COMMANDS, help="`<command> --help` lists its options")
     command: str = parser.parse_args(argv[:1]).command
+    end_with_stdin()
     run = {"demo": _demo, "up": _up, "host": host, "partner": partner}[command]
     return run(argv[1:])
 
@@ -57,12 +59,13 @@ def _up(argv: Sequence[str]) -> int:
 
 
 def _end_as_with_ctrl_c() -> None:
-    """Take SIGTERM for Ctrl-C: what was started is ended before we are."""
+    """Take SIGTERM, and the end of the terminal, for Ctrl-C: what was started is ended before we are."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,21 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Seconds; a cold machine imports for a while.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
+# Set for a process that ends when its stdin does.
+END_WITH_STDIN = "SANDBOX_END_WITH_STDIN"
+
+
+def end_with_stdin() -> None:
+    """End this process as SIGTERM does when its stdin ends, if it was started so: its parent is gone then."""
+    if not os.environ.pop(END_WITH_STDIN, None):
+        return
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class StartError(Exception):
@@ -30,7 +45,8 @@ class SandboxProcess:
     """`python -m sandbox <command>` as a process of its own; `url` is where it listens.
 
     What it writes goes to `log`, if there is one, and is kept: `output` is all of it so far. It leads a process group
-    of its own, so that Ctrl-C reaches it through us only, and in order.
+    of its own, so that Ctrl-C reaches it through us only, and in order; should we be killed, its stdin ends, and so
+    does it.
     """
 
     def __init__(
@@ -47,8 +63,8 @@ class SandboxProcess:
         self._process = subprocess.Popen(  # noqa: S603, it is ourselves
             [sys.executable, "-m", "sandbox", command, *options],
             cwd=PROJECT,
-            env={**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1", END_WITH_STDIN: "1"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -83,8 +99,9 @@ class SandboxProcess:
             self._process.kill()
             code = self._process.wait()
         self._reader.join(STOP_TIMEOUT)
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
         return code
 
     def _read(self) -> None:

@@ -278,3 +278,15 @@ def test_refuses_what_a_tool_cannot_run(host: HostProcess) -> None:
     assert host.http.post("/admin/functions/nobody", json={"input": ""}).status_code == 404
     for content in (b"{", b"[]", b'{"input": 1}'):
         assert host.http.post("/admin/functions/greet", content=content).status_code == 400
+
+
+@pytest.mark.parametrize("body", [b'\xef\xbb\xbf{"a": 1}', b"[" * 100_000, b"\xff", b"{"])
+def test_a_body_that_is_no_json_starts_nothing_and_raises_nothing(host: HostProcess, prefix: str, body: bytes) -> None:
+    waiting(host, prefix)
+
+    started = host.http.post(f"{WEBHOOKS}/orchestrators/events/{prefix}-x", content=body)
+    headers = {"content-type": "application/json"}
+    raised = host.http.post(f"{INSTANCES}/{prefix}/raiseEvent/go", content=body, headers=headers)
+
+    assert (started.status_code, raised.status_code) == (400, 400)
+    assert host.http.get(f"{INSTANCES}?instanceIdPrefix={prefix}-x").json() == []

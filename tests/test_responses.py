@@ -178,3 +178,24 @@ def test_what_is_kept_of_any_error_can_be_stored_as_json(value: Any) -> None:  #
         return
     problem = problem_of(body)
     assert len(msgspec.json.encode(problem.to_json())) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_readable"),
+    [
+        ("text/plain", True),
+        ("text/plain; charset=utf-8", True),
+        ("application/xml", True),
+        ("", False),
+        ("application/json", False),
+        ("application/problem+json", False),
+        ("text/html; charset=utf-8", False),
+        ("Application/XHTML+XML", False),
+    ],
+)
+def test_only_what_ought_to_be_json_or_is_a_page_makes_a_success_unreadable(
+    content_type: str, *, is_readable: bool
+) -> None:
+    response = read_response(201, httpx.Headers({"content-type": content_type}), b"OK")
+
+    assert (response.is_readable, response.content) == (is_readable, None)

@@ -42,8 +42,8 @@ class ApiResponse:
     """One response of the partner's API, whatever its status.
 
     `content` is the decoded JSON body of a success (None where there is none), `problem` what an error says of itself.
-    `is_readable` is false where a success has a body that is not JSON: it is then no proof of anything. `retry_after`
-    is in seconds from the response, None where the partner named none.
+    `is_readable` is false where a success has a body that ought to be JSON and is not: it is then no proof of anything.
+    `retry_after` is in seconds from the response, None where the partner named none.
     """
 
     status: int
@@ -74,9 +74,19 @@ def read_response(
         try:
             content = _decode(body) if body else None
         except _NOT_JSON:
-            return ApiResponse(status, headers, is_readable=False, retry_after=seconds)
+            is_readable = not _may_be_spoilt(headers.get("content-type", ""))
+            return ApiResponse(status, headers, is_readable=is_readable, retry_after=seconds)
         return ApiResponse(status, headers, content, retry_after=seconds)
     return ApiResponse(status, headers, problem=_problem(body, redact), retry_after=seconds)
+
+
+def _may_be_spoilt(content_type: str) -> bool:
+    """Whether a success whose body is no JSON may be broken, or not the partner's: only plain text and the like is not.
+
+    A page of HTML is what a proxy or a login in between answers with.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    return not media_type or "json" in media_type or "html" in media_type
 
 
 def _decode(body: bytes) -> Any:  # noqa: ANN401, it is any JSON

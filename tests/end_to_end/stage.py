@@ -87,9 +87,12 @@ async def finished(http: httpx.AsyncClient, url: str, patience: float = PATIENCE
 
 async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
     """Look again and again until there is something to see; give it."""
+    pause = 0.05
     async with asyncio.timeout(patience):
         while True:
             seen = await look()
             if seen:
                 return seen
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            # Hundreds may be looking: those who wait longest look least.
+            pause = min(1.5 * pause, 0.5)

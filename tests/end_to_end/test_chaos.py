@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tests.end_to_end.stage import Stage
 
 # `make test-chaos` rages for 60 s over 1,000 records; `make test` is quicker, with the same schedule.
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "10"))
-RECORDS = int(os.environ.get("CHAOS_RECORDS", "300"))
-KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "6"))
+RECORDS = int(os.environ.get("CHAOS_RECORDS", "200"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261123"))
 SETTINGS = {
     "DELIVERY_RETRY_FIRST": "0.2",
