@@ -12,9 +12,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from shared.errors import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_DEPTH = 32
 # The range in which every JSON library keeps an integer exact: signed or unsigned 64 bits.
@@ -92,7 +95,11 @@ _DECODER = json.JSONDecoder(
 
 def _is_deeper(value: object, levels: int) -> bool:
     if isinstance(value, dict):
-        return levels == 0 or any(_is_deeper(member, levels - 1) for member in value.values())
-    if isinstance(value, list):
-        return levels == 0 or any(_is_deeper(member, levels - 1) for member in value)
-    return False
+        members: Iterable[object] = value.values()
+    elif isinstance(value, list):
+        members = value
+    else:
+        return False
+    # Most members are no containers: they are left out before there is a call for each.
+    containers = [member for member in members if isinstance(member, (dict, list))]
+    return levels == 0 or any(_is_deeper(member, levels - 1) for member in containers)
