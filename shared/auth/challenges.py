@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a "token" of RFC 9110 section 5.6.2
-_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
+# Some servers leave the quotes out, also around a URL: a plain value is whatever does not separate.
+_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^" \t,;][^ \t,;]*))')
 # The lookaheads keep these two from ending in the middle of something else.
-_SCHEME = re.compile(rf"({_WORD})(?=[ \t,]|$)")
-_TOKEN68 = re.compile(r"[ \t]+([0-9A-Za-z._~+/-]+=*)(?=[ \t]*(?:,|$))")
+_SCHEME = re.compile(rf"({_WORD})(?=[ \t,;]|$)")
+_TOKEN68 = re.compile(r"[ \t]+([0-9A-Za-z._~+/-]+=*)(?=[ \t]*(?:[,;]|$))")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -29,13 +30,14 @@ class Challenge:
 def parse_challenges(value: str) -> list[Challenge]:
     """Give the challenges of one WWW-Authenticate value.
 
-    Commas separate challenges and parameters alike, so the list is read word by word; a missing comma is forgiven.
+    Commas separate challenges and parameters alike, so the list is read word by word; a missing comma is forgiven, a
+    semicolon in its place too.
     Where something follows no grammar, the rest is left out: what stands before it is still meant.
     """
     challenges: list[Challenge] = []
     position = 0
     while True:
-        while value[position : position + 1] in {" ", "\t", ","}:
+        while value[position : position + 1] in {" ", "\t", ",", ";"}:
             position += 1
         if challenges and (parameter := _PARAMETER.match(value, position)):
             name, quoted, plain = parameter.groups()
@@ -60,7 +62,7 @@ def may_concern_token(values: Iterable[str]) -> bool:
     """
     challenges = [challenge for value in values for challenge in parse_challenges(value)]
     errors = {
-        challenge.parameters["error"].lower()
+        challenge.parameters["error"].strip("'").lower()  # some quote it so
         for challenge in challenges
         if challenge.scheme == "bearer" and "error" in challenge.parameters
     }
