@@ -16,6 +16,22 @@ def test_a_step_is_at_least_half_of_itself_and_never_above_the_maximum(failures:
     assert full / 2 <= Backoff(jitter=lambda: jitter).step(failures) <= full <= 30
 
 
+@pytest.mark.parametrize(("jitter", "last"), [(0.0, 5.0), (0.5, 3.75), (1.0, 2.5)])
+def test_the_steps_of_a_refused_client_end_at_five_seconds_and_are_spread_as_well(jitter: float, last: float) -> None:
+    backoff = Backoff(jitter=lambda: jitter)
+    steps = [backoff.step(failures, is_rejected=True) for failures in (1, 2, 3, 4, 100)]
+    assert steps == [backoff.step(1), backoff.step(2), backoff.step(3), last, last]
+    assert Backoff(maximum=2.0, jitter=lambda: 0.0).step(100, is_rejected=True) == 2.0
+
+
+def test_a_refused_client_is_held_back_for_the_steps_of_one() -> None:
+    cache = NegativeCache(EVEN)
+    for _ in range(6):
+        cache.add(TokenRejectedError("invalid_client"), 0.0)
+    assert cache.answer(4.999) is not None
+    assert cache.answer(5.0) is None
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -68,13 +84,15 @@ def test_a_success_clears_it() -> None:
 @pytest.mark.parametrize(("retry_after", "until"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (20.0, 20.0), (1e12, 3600.0)])
 def test_a_retry_after_is_a_floor_up_to_an_hour(retry_after: float | None, until: float) -> None:
     cache = NegativeCache(EVEN)
-    cache.add(TokenUnavailableError("429", retry_after=retry_after), 0.0, latest=15.0)
+    cache.add(TokenUnavailableError("429", retry_after=retry_after), 0.0)
     assert cache.answer(until - 0.001) is not None
     assert cache.answer(until) is None
 
 
-def test_a_step_ends_at_the_latest_when_it_must() -> None:
+@pytest.mark.parametrize("retry_after", [None, 20.0])
+def test_a_failure_holds_back_no_longer_than_it_may(retry_after: float | None) -> None:
     cache = NegativeCache(EVEN)
     for _ in range(6):
-        cache.add(TokenUnavailableError("503"), 0.0, latest=0.25)
+        cache.add(TokenUnavailableError("503", retry_after=retry_after), 0.0, latest=0.25)
+    assert cache.answer(0.249) is not None
     assert cache.answer(0.25) is None

@@ -1,9 +1,22 @@
-"""The access token as a value, and the protocol of everything that can request one."""
+"""The access token: as a value, with its times, and the protocol of everything that can request one.
+
+Pure: times are seconds of whatever clock the caller reads.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Protocol
+
+# Nothing lives longer here, whatever the server says: a token for years is a slip, or a time of day for a duration.
+_LONGEST_LIFETIME = 30 * 86_400.0
+# A short life is not all leeway: at most this part of it. More than a third, so that a token server that is down for
+# the last third of a short life is not felt: the next token is there before.
+_LEEWAY_FRACTION = 0.4
+# Renewal comes earlier by up to this part of the leeway, never later: the processes of an app do not renew in step.
+_JITTER_FRACTION = 0.25
+# A wish to renew at once would be a token request per call: nothing makes a token old in this first part of its life.
+_FRESH_FRACTION = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,10 @@ class AccessToken:
         if not self.value or not all("!" <= character <= "~" for character in self.value):
             raise ValueError("an access token is one or more characters of visible ASCII")
 
+    def lifetime(self, default: float) -> float:
+        """Give the seconds that it lives from its request, `default` where the server named none; 30 days at most."""
+        return min(default if self.expires_in is None else self.expires_in, _LONGEST_LIFETIME)
+
 
 class TokenGrant(Protocol):
     """A way to request an access token: one token request per call."""
@@ -44,3 +61,31 @@ class TokenGrant(Protocol):
             TokenRejectedError: the server refuses the client.
             TokenUnavailableError: the server cannot be reached, is in trouble or talks nonsense.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class HeldToken:
+    """A token with its times: requested, old (to be renewed while it is served) and expired (never to be served)."""
+
+    token: AccessToken
+    requested_at: float
+    old_at: float
+    expires_at: float
+
+
+def hold(
+    token: AccessToken, requested_at: float, *, leeway: float, default_lifetime: float, jitter: float
+) -> HeldToken:
+    """Give the token with its times, counted from before its request was sent.
+
+    It is old `leeway` seconds before it expires, or 0.4 of its lifetime before if that is less, or `refresh_in` seconds
+    after the request if that is sooner; always earlier by up to a quarter of the leeway, by `jitter` in [0, 1), and
+    never in the first tenth of its lifetime. `default_lifetime` (s) counts where the server named none.
+    """
+    lifetime = token.lifetime(default_lifetime)
+    leeway = min(leeway, lifetime * _LEEWAY_FRACTION)
+    fresh_for = lifetime - leeway
+    if token.refresh_in is not None:
+        fresh_for = min(fresh_for, token.refresh_in)
+    fresh_for = max(fresh_for - leeway * _JITTER_FRACTION * jitter, lifetime * _FRESH_FRACTION)
+    return HeldToken(token, requested_at, requested_at + fresh_for, requested_at + lifetime)

@@ -8,18 +8,15 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from shared.auth.backoff import Backoff, NegativeCache
-from shared.auth.refused_tokens import RefusedTokens
-from shared.auth.token_flight import TokenFlight
-from shared.auth.token_request import TokenRequest
+from shared.auth.backoff import Backoff, NegativeCache, RefusedTokens
+from shared.auth.token_flight import TokenFlight, TokenRequest
 from shared.errors import RelayError, TokenUnavailableError
 from shared.telemetry import CLIENT, TOKEN_TIME_TO_EXPIRY, Telemetry, process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.auth.access_token import AccessToken, TokenGrant
-    from shared.auth.token_lifetime import HeldToken
+    from shared.auth.access_token import AccessToken, HeldToken, TokenGrant
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +52,7 @@ class TokenProvider:
         self._request = TokenRequest(grant, client, request_timeout, leeway, default_lifetime, jitter, telemetry)
         self._backoff = Backoff() if backoff is None else backoff
         self._negative_cache = NegativeCache(self._backoff)
-        self._refused = RefusedTokens(fresh_for=self._backoff.maximum)
+        self._refused = RefusedTokens(self._backoff)
         self._held: HeldToken | None = None
         self._flight: TokenFlight | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,16 +97,14 @@ class TokenProvider:
         """Note that the API has refused this token: it is not given out again for as long as it would have lived."""
         now, held = self._clock(), self._held
         if held is None or held.token.value != refused.value:
-            lifetime = self._request.default_lifetime if refused.expires_in is None else refused.expires_in
-            self._refused.add(refused, now, now + lifetime)
+            self._refused.add(refused, now, now + refused.lifetime(self._request.default_lifetime))
             if held is None:
                 self._refused.to_replace = refused
             return
         self._held = None
-        too_many = self._refused.add_held(held, now)
-        if too_many:
-            failure = TokenUnavailableError("the API refuses fresh access tokens as well")
-            self._negative_cache.hold(failure, now + self._backoff.step(too_many))
+        not_before = self._refused.add_held(held, now)
+        if now < not_before:
+            self._negative_cache.hold(TokenUnavailableError("the API refuses fresh access tokens as well"), not_before)
 
     async def aclose(self) -> None:
         """End the token request under way and begin no other; who waits gets TokenUnavailableError. Repeatable."""
@@ -176,7 +171,7 @@ class TokenProvider:
             self._counts.renewed_after_refusal += 1
             logger.info("access token renewed after a refusal", extra={"client": self._client})
         self._held = held
-        self._refused.to_replace = None
+        self._refused.replace(now)
         self._negative_cache.clear()
 
     def _fail(self, flight: TokenFlight, failure: RelayError, now: float) -> None:
@@ -185,7 +180,8 @@ class TokenProvider:
             self._negative_cache.add(failure, now)
             flight.failure = failure
         else:
-            # Nobody has been failed yet: who needs a token when the old one has expired gets a try of its own.
+            # Nobody has been failed yet: who needs a token when the old one has expired gets a try of its own,
+            # even before a Retry-After is over.
             self._negative_cache.add(failure, now, latest=flight.ahead_of.expires_at)
         if not self._closed:
             logger.warning("token request failed", extra={"client": self._client, "reason": str(failure)})

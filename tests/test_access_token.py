@@ -4,10 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.auth.access_token import AccessToken
-from shared.auth.token_lifetime import HeldToken, hold
+from shared.auth.access_token import AccessToken, HeldToken, hold
 
 seconds = st.floats(min_value=0.001, max_value=1e9)
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a\r\nb", "tökén", "a\x00", "a\x7f"])
+def test_a_value_that_cannot_stand_in_a_header_is_no_token_and_is_not_shown(value: str) -> None:
+    with pytest.raises(ValueError, match="visible ASCII") as caught:
+        AccessToken(value)
+    assert not value or value not in str(caught.value)
 
 
 def held(
@@ -31,6 +37,9 @@ def held(
         (3600.0, 7200.0, 60.0, 0.0, 3540.0, 3600.0),
         (3600.0, 0.0, 60.0, 0.0, 360.0, 3600.0),
         (3600.0, -5.0, 60.0, 1.0, 360.0, 3600.0),
+        # A time of day instead of a duration, and more than a clock can count: 30 days.
+        (1_795_476_117.0, None, 60.0, 0.0, 2_591_940.0, 2_592_000.0),
+        (1e300, None, 60.0, 0.0, 2_591_940.0, 2_592_000.0),
     ],
 )
 def test_a_token_is_old_a_leeway_before_it_expires(  # noqa: PLR0913, PLR0917 - the columns of the table
@@ -57,8 +66,9 @@ def test_every_token_is_fresh_first_then_old_and_then_expired(
     expires_in: float, refresh_in: float | None, leeway: float, jitter: float
 ) -> None:
     token = held(expires_in, refresh_in, leeway=leeway, jitter=jitter)
-    least_leeway = min(leeway, expires_in * 0.4)
+    lifetime = min(expires_in, 30 * 86_400)
+    least_leeway = min(leeway, lifetime * 0.4)
     assert token.requested_at <= token.old_at <= token.expires_at
-    assert token.old_at - token.requested_at >= expires_in * 0.1 - 1e-6
+    assert token.old_at - token.requested_at >= lifetime * 0.1 - 1e-6
     assert token.expires_at - token.old_at >= least_leeway - 1e-6
-    assert token.expires_at - token.requested_at == pytest.approx(expires_in, abs=1e-6)
+    assert token.expires_at - token.requested_at == pytest.approx(lifetime, abs=1e-6)
