@@ -37,8 +37,7 @@ class ProblemDetails:
         return {name: text for name, text in named.items() if text is not None} | dict(self.members)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiResponse:
+class ApiResponse(msgspec.Struct, frozen=True):
     """One response of the partner's API, whatever its status.
 
     `content` is the decoded JSON body of a success (None where there is none), `problem` what an error says of itself.
