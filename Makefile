@@ -11,7 +11,9 @@ WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo
 # uv of the machine where there is one, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help setup demo up test test-all test-chaos check audit format start package test-package pin clean
+PEERS := .venvs/bench
+
+.PHONY: help setup demo up test test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,15 @@ VERSIONS := 3.11 3.12 3.13 3.14
 test-all: $(filter .tools/bin/uv,$(UV)) ## Run the app's own tests on every Python of VERSIONS that is here
 	@scripts/test-all $(UV) $(VERSIONS)
 
+$(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed
+	@echo "Making $(PEERS) with the peers"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PEERS)
+	@$(UV) pip sync --quiet --compile-bytecode --python $(PEERS)/bin/python benchmarks/requirements.txt
+	@touch $@
+
+bench: $(PEERS)/.installed ## Measure the app beside its peers, and write docs/performance.md; QUICK=1 for a look
+	@$(PEERS)/bin/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
+
 check: setup ## Lint, format, types and the direction of imports
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
@@ -74,6 +85,9 @@ test-package: package ## Deliver a business from the package, in an environment 
 pin: setup ## Pin the development requirements again
 	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
 		--custom-compile-command "make pin" requirements-dev.in --output-file requirements-dev.txt
+	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
+		--constraints requirements-dev.txt --custom-compile-command "make pin" benchmarks/requirements.in \
+		--output-file benchmarks/requirements.txt
 
 clean: ## Remove everything that the other targets made
 	rm -rf .venv .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist

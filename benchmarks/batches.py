@@ -1,0 +1,170 @@
+"""Records a second through the sandbox's host: batches of growing number, beside one orchestration for each record."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+
+from benchmarks.partner import CLIENT, Partner
+from benchmarks.record import RECORD
+from sandbox.processes import SandboxProcess, app_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BATCH = 1_000
+AT_ONCE = 4
+SINGLES, SINGLES_IN_FLIGHT = 500, 32
+LOOK = 0.02  # seconds between looks at a status
+CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
+"""Records of a chunk, connections."""
+
+CHUNKS_LATENCY = 0.05  # seconds of a call: a partner that takes no time has no use for calls at once
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """So many records delivered: per second (median, least, most), and the worker's memory after it in MiB."""
+
+    records: int
+    rate: float
+    slowest: float
+    fastest: float
+    memory: float
+
+
+@dataclass
+class Results:
+    """Everything that was measured; `chunks` in records a second by chunk size and connections, slow and fast API."""
+
+    batches: list[Delivered]
+    at_once: Delivered
+    singles: Delivered
+    chunks: dict[tuple[int, int], tuple[float, float]]
+
+
+def measure(origin: str, *, quick: bool) -> Results:
+    """Measure all of it."""
+    return asyncio.run(_measure(origin, quick=quick))
+
+
+async def _measure(origin: str, *, quick: bool) -> Results:
+    sizes = (100, 1_000, 3_000) if quick else (100, 1_000, 10_000, 100_000)
+    with _running_app(Partner(origin, "batches")) as app:
+        await app.deliver(BATCH)  # the client, its connections and its token are there from now on
+        batches = [await _repeat(app, size, 1, rounds=3 if size <= BATCH else 1) for size in sizes]
+        at_once = await _repeat(app, 4_000 if quick else 40_000, AT_ONCE, rounds=1)
+        singles = await app.deliver_singly(SINGLES // 2 if quick else SINGLES)
+    chunks = {}
+    for size, connections in CHUNKS[1:3] if quick else CHUNKS:
+        environ = {"DELIVERY_CHUNK": str(size), "BUSINESS_API_MAX_CONNECTIONS": str(connections)}
+        partner = Partner(origin, f"chunks-{size}-{connections}")
+        with _running_app(partner, **environ) as app:
+            await app.deliver(BATCH)
+            fast = await _repeat(app, BATCH, 1, rounds=1 if quick else 3)
+            partner.set(latency=CHUNKS_LATENCY)
+            app.forget()
+            slow = await _repeat(app, BATCH, 1, rounds=1 if quick else 3)
+            chunks[size, connections] = slow.rate, fast.rate
+    return Results(batches, at_once, singles, chunks)
+
+
+async def _repeat(app: App, records: int, at_once: int, *, rounds: int) -> Delivered:
+    rates = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        await app.deliver(records, at_once)
+        rates.append(records / (time.perf_counter() - began))
+    return Delivered(records, statistics.median(rates), min(rates), max(rates), app.worker_memory())
+
+
+@contextmanager
+def _running_app(partner: Partner, **environ: str) -> Iterator[App]:
+    settings = app_settings(partner.url) | {
+        "BUSINESS_API_CLIENT_ID": CLIENT[0],
+        "BUSINESS_API_CLIENT_SECRET": CLIENT[1],
+    }
+    with SandboxProcess("host", ["--port", "0"], settings | environ) as host:
+        yield App(host, partner)
+
+
+class App:
+    """The app under the sandbox's host."""
+
+    def __init__(self, host: SandboxProcess, partner: Partner) -> None:
+        self._host = host
+        self._partner = partner
+        self._posted = 0
+
+    async def deliver(self, records: int, at_once: int = 1) -> None:
+        """Deliver so many records in batches, `at_once` of them at a time; fail unless the partner got each once."""
+        sizes = [min(BATCH, records - start) for start in range(0, records, BATCH)]
+        bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
+        await self._deliver("/api/businesses/batch", bodies, at_once, in_turn=True)
+
+    async def deliver_singly(self, records: int) -> Delivered:
+        """Deliver so many records with an orchestration each, some at a time."""
+        bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
+        began = time.perf_counter()
+        await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, in_turn=False)
+        rate = records / (time.perf_counter() - began)
+        return Delivered(records, rate, rate, rate, self.worker_memory())
+
+    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, *, in_turn: bool) -> None:
+        """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered."""
+        waiting = iter(bodies)
+        urls = []
+        async with httpx.AsyncClient(base_url=self._host.url, timeout=60) as http:
+
+            async def one_after_the_other() -> None:
+                for body in waiting:
+                    response = await http.post(path, content=body, headers={"content-type": "application/json"})
+                    if response.status_code != httpx.codes.ACCEPTED:
+                        raise RuntimeError(f"{path} answered {response.status_code}: {response.text[:500]}")
+                    # The input of a batch is almost a megabyte: handing it over is not what is measured.
+                    urls.append(response.headers["location"] + "&showInput=false")
+                    if in_turn:
+                        await _finished(http, urls[-1])
+
+            await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+            while self._partner.counts()["keys"] < self._posted:  # noqa: ASYNC110, the partner is another process
+                await asyncio.sleep(LOOK)
+            for url in urls:
+                await _finished(http, url)
+        counts = self._partner.counts()
+        if (counts["posts"], counts["keys"], counts["unauthorized"]) != (self._posted, self._posted, 0):
+            raise RuntimeError(f"{self._posted} records were handed in, the partner has {counts}")
+
+    def forget(self) -> None:
+        """Count from 0 again, as the partner does after a change."""
+        self._posted = 0
+
+    def worker_memory(self) -> float:
+        """Give the resident memory of the worker process in MiB (of Linux's /proc)."""
+        pid: int = httpx.get(f"{self._host.url}/sandbox/worker").json()["pid"]
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(kilobytes) / 1024
+
+    def _record(self) -> dict[str, Any]:
+        self._posted += 1
+        return RECORD | {"externalId": f"business-{self._posted}"}
+
+
+async def _finished(http: httpx.AsyncClient, url: str) -> None:
+    """Wait until an orchestration has completed."""
+    while True:
+        status = (await http.get(url)).json()
+        if status["runtimeStatus"] == "Completed":
+            return
+        if status["runtimeStatus"] not in {"Pending", "Running"}:
+            raise RuntimeError(f"a delivery ended otherwise: {status}")
+        await asyncio.sleep(LOOK)

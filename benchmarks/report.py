@@ -1,0 +1,160 @@
+"""The report: the same tables for the terminal and for docs/performance.md, and whether what was promised was kept."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.batches import CHUNKS_LATENCY
+from benchmarks.claims import claims
+from benchmarks.peers import AIOHTTP, HTTPX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from benchmarks.batches import Delivered, Results
+    from benchmarks.cold_start import Import
+    from benchmarks.throughput import Table
+    from benchmarks.tokens import Result
+
+WORDS = Path(__file__).with_name("performance.md.in")
+PACKAGES = (
+    "aiohttp",
+    "httpx",
+    "httpx-aiohttp",
+    "pyreqwest",
+    "authlib",
+    "httpx-auth",
+    "requests-oauth2client",
+    "msal",
+    "azure-identity",
+    "azure-functions",
+    "azure-functions-durable",
+    "azure-functions-runtime",
+    "msgspec",
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that was measured."""
+
+    fast: Table
+    slow: Table
+    tokens: dict[str, dict[str, Result]]
+    cold: tuple[dict[str, Import], list[tuple[str, float]]]
+    batches: Results
+
+
+def terminal(findings: Findings) -> str:
+    """Give the tables for people at a terminal."""
+    return "\n\n".join(f"{title}\n{_aligned(rows)}" for title, rows in _tables(findings).items())
+
+
+def page(findings: Findings) -> str:
+    """Give docs/performance.md."""
+    words = WORDS.read_text(encoding="utf-8")
+    for title, rows in _tables(findings).items():
+        words = words.replace(f"{{{title}}}", _markdown(rows))
+    return words.replace("{machine}", _machine())
+
+
+def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
+    results = findings.batches
+    return {
+        "Claims": [("claim", "at least / at most", "measured", ""), *claims(findings)],
+        "Throughput": _throughput(findings.fast),
+        "An API that takes 100 ms": _throughput(findings.slow),
+        "Tokens": _tokens(findings.tokens),
+        "Cold start": [
+            ("import", "ms (least–most)", "ratio", "ms of a processor", "MiB"),
+            *_imports(findings.cold[0]),
+        ],
+        "Longest imports": [
+            ("module", "ms with all that it imports"),
+            *((f"`{module}`", f"{took:.1f}") for module, took in findings.cold[1]),
+        ],
+        "Batches": [
+            ("records", "records/s (least–most)", "ms a record", "worker, MiB"),
+            *(_delivered(f"{each.records:,}", each) for each in results.batches),
+            _delivered(f"{results.at_once.records:,}, four batches at once", results.at_once),
+            _delivered(f"{results.singles.records:,}, one orchestration each", results.singles),
+        ],
+        "Chunks": [
+            ("records of a chunk", "connections", "records/s, 0 ms a call", f"{CHUNKS_LATENCY * 1e3:.0f} ms a call"),
+            *(
+                (str(size), str(connections), f"{fast:,.0f}", f"{slow:,.0f}")
+                for (size, connections), (slow, fast) in results.chunks.items()
+            ),
+        ],
+    }
+
+
+def _delivered(what: str, each: Delivered) -> Sequence[str]:
+    return what, _range(each.rate, each.slowest, each.fastest), f"{1e3 / each.rate:.2f}", f"{each.memory:.0f}"
+
+
+def _throughput(table: Table) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = [
+        ("peer", "in flight", "calls/s (least–most)", "× httpx", "× aiohttp", "p99, ms", "failed")
+    ]
+    for in_flight, row in table.items():
+        for peer, series in row.items():
+            rows.append(
+                (
+                    peer,
+                    str(in_flight),
+                    _range(series.rate, min(series.rates), max(series.rates)),
+                    f"{series.rate / row[HTTPX.name].rate:.2f}",
+                    f"{series.rate / row[AIOHTTP.name].rate:.2f}",
+                    f"{series.p99:.1f}",
+                    str(series.failed),
+                )
+            )
+    return rows
+
+
+def _tokens(scenarios: dict[str, dict[str, Result]]) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = [("peer", *scenarios)]
+    for peer in next(iter(scenarios.values())):
+        results = (results[peer] for results in scenarios.values())
+        rows.append((peer, *(f"{each.token_requests} / {each.felt.failed} / {each.felt.stalled}" for each in results)))
+    return rows
+
+
+def _imports(imports: dict[str, Import]) -> Iterable[Sequence[str]]:
+    first = next(iter(imports.values()))
+    for name, each in imports.items():
+        walls = _range(each.wall, each.fastest, each.slowest)
+        yield name, walls, f"{each.wall / first.wall:.3f}", f"{each.cpu:,.0f}", f"{each.memory:.1f}"
+
+
+def _range(middle: float, least: float, most: float) -> str:
+    return f"{middle:,.0f} ({least:,.0f}–{most:,.0f})"
+
+
+def _machine() -> str:
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    date = datetime.now(UTC).date().isoformat()
+    return (
+        f"{date}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
+        f"{os.cpu_count()} processors; {packages}."
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,65 @@
+"""Calls a second and 99th percentiles, all peers in one run with their rounds alternating."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.load import Series, closed_loop
+from benchmarks.partner import Partner
+from benchmarks.peers import AIOHTTP, HTTPX, OURS, OVER_AIOHTTP, OVER_REQWEST, PEERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.peers import Peer
+
+Table = dict[int, dict[str, Series]]
+"""By calls in flight, by peer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is measured with how many calls in flight, against an API that takes `latency` s, in rounds of `seconds`."""
+
+    peers: Sequence[Peer]
+    loads: Sequence[int]
+    latency: float
+    rounds: int
+    seconds: float
+
+
+SLOW = 0.1  # seconds that the slow API takes
+SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
+
+
+def fast_api(origin: str, *, quick: bool) -> Table:
+    """Measure all peers against an API that answers at once."""
+    plan = Plan(PEERS, (1, 16, 64), latency=0.0, rounds=3 if quick else 7, seconds=0.2 if quick else 1.0)
+    return asyncio.run(_measure(origin, plan))
+
+
+def slow_api(origin: str, *, quick: bool) -> Table:
+    """Measure those that manage their connections against an API that takes 100 ms."""
+    plan = Plan(SLOW_PEERS, (64, 200), latency=SLOW, rounds=2 if quick else 5, seconds=0.7 if quick else 2.0)
+    return asyncio.run(_measure(origin, plan))
+
+
+async def _measure(origin: str, plan: Plan) -> Table:
+    table: Table = {in_flight: {peer.name: Series() for peer in plan.peers} for in_flight in plan.loads}
+    async with AsyncExitStack() as stack:
+        calls = {}
+        for number, peer in enumerate(plan.peers):
+            partner = Partner(origin, f"{'slow' if plan.latency else 'fast'}-{number}")
+            partner.set(latency=plan.latency)
+            calls[peer.name] = await stack.enter_async_context(peer.open(partner))
+        for in_flight, row in table.items():
+            for call in calls.values():
+                # The connections and the token are there before the first round.
+                await closed_loop(call, in_flight, 3 * plan.latency or plan.seconds / 4, Series())
+            for _ in range(plan.rounds):
+                for name, call in calls.items():
+                    await closed_loop(call, in_flight, plan.seconds, row[name])
+    return table
