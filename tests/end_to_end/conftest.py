@@ -35,6 +35,21 @@ def start(processes: ExitStack) -> StartStage:
     return start_stage
 
 
+@pytest.fixture(scope="session")
+def shared_stage() -> Iterator[Stage]:
+    """One partner and one app for all the tests of a process that ask for nothing special."""
+    with ExitStack() as stack:
+        yield Stage(stack, [], {})
+
+
+@pytest.fixture
+async def stage(shared_stage: Stage, http: httpx.AsyncClient) -> Stage:
+    """A partner with nothing in its store and no faults, and the app, whose token it does not know any more."""
+    response = await http.post(f"{shared_stage.partner.url}/sandbox/reset")
+    assert response.status_code == 204
+    return shared_stage
+
+
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sandbox.processes import SandboxProcess, app_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import ExitStack
 
     import httpx
@@ -38,6 +38,18 @@ class Stage:
         response = await http.post(f"{self.host.url}/api/businesses", json=business, headers=headers)
         assert response.status_code == 202, response.text
         return str(response.json()["statusQueryGetUri"])
+
+    async def all_finished(self, http: httpx.AsyncClient, urls: Iterable[str]) -> list[dict[str, Any]]:
+        """Wait until the orchestrations of these status URLs have finished; give their statuses."""
+        ids = [url.partition("?")[0].rpartition("/")[2] for url in urls]
+
+        async def look() -> list[dict[str, Any]] | None:
+            listed = (await http.get(f"{self.host.url}/runtime/webhooks/durabletask/instances?top=100000")).json()
+            statuses = {status["instanceId"]: status for status in listed}
+            done = all(statuses[instance_id]["runtimeStatus"] in FINISHED for instance_id in ids)
+            return [statuses[instance_id] for instance_id in ids] if done else None
+
+        return await until(look)
 
     async def counters(self, http: httpx.AsyncClient) -> dict[str, Any]:
         counters: dict[str, Any] = (await http.get(f"{self.partner.url}/sandbox/counters")).json()

@@ -29,9 +29,8 @@ async def _post(stage: Stage, http: httpx.AsyncClient, records: object, **header
 
 
 async def test_delivers_a_full_batch_with_its_progress_and_each_payload_once_in_the_history(
-    start: StartStage, http: httpx.AsyncClient
+    stage: Stage, http: httpx.AsyncClient
 ) -> None:
-    stage = start()
     fault = {"fault": "status", "route": "post", "status": 503, "probability": 0.02}
     await stage.set_faults(http, fault)
     links = await _post(stage, http, _records(1_000))
@@ -56,8 +55,8 @@ async def test_delivers_a_full_batch_with_its_progress_and_each_payload_once_in_
     await stage.assert_no_secret(http)
 
 
-async def test_takes_ndjson_and_names_each_bad_record_by_its_index(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
+async def test_takes_ndjson_and_names_each_bad_record_by_its_index(stage: Stage, http: httpx.AsyncClient) -> None:
+    before = len((await http.get(f"{stage.host.url}{MANAGEMENT}?top=10000")).json())
     lines = "\n".join(json.dumps(record) for record in _records(3)) + "\n"
     url, ndjson = f"{stage.host.url}/api/businesses/batch", {"Content-Type": "application/x-ndjson"}
 
@@ -75,12 +74,11 @@ async def test_takes_ndjson_and_names_each_bad_record_by_its_index(start: StartS
         "#/4/externalId",
     ]
     assert (broken.status_code, broken.json()["errors"][0]["pointer"]) == (400, "#/3")
-    assert len((await http.get(f"{stage.host.url}{MANAGEMENT}")).json()) == 1
+    assert len((await http.get(f"{stage.host.url}{MANAGEMENT}?top=10000")).json()) == before + 1
     assert (await stage.counters(http))["records_stored"] == 3
 
 
-async def test_the_same_key_is_one_batch_also_after_it_has_finished(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
+async def test_the_same_key_is_one_batch_also_after_it_has_finished(stage: Stage, http: httpx.AsyncClient) -> None:
     url, key = f"{stage.host.url}/api/businesses/batch", {"Idempotency-Key": "night-1"}
 
     answers = await asyncio.gather(*(http.post(url, json=_records(20), headers=key) for _ in range(50)))
@@ -96,8 +94,7 @@ async def test_the_same_key_is_one_batch_also_after_it_has_finished(start: Start
     assert (await stage.counters(http))["posts"] == 20
 
 
-async def test_rejected_records_are_reported_and_can_be_redelivered(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
+async def test_rejected_records_are_reported_and_can_be_redelivered(stage: Stage, http: httpx.AsyncClient) -> None:
     fault = {"fault": "status", "route": "post", "external_id": "record-?", "status": 422, "body": {"title": "Closed"}}
     await stage.set_faults(http, fault)
     links = await _post(stage, http, _records(30))
@@ -172,14 +169,14 @@ async def test_a_suspended_batch_goes_on_where_it_stood(start: StartStage, http:
 
 async def test_a_partner_that_is_down_is_asked_by_few(start: StartStage, http: httpx.AsyncClient) -> None:
     stage = start(environ={"DELIVERY_RETRY_MAX": "1"})
-    await stage.set_faults(http, {"fault": "status", "route": "api", "status": 503, "times": 8})
+    await stage.set_faults(http, {"fault": "status", "route": "api", "status": 503, "times": 6})
 
     status = await finished(http, (await _post(stage, http, _records(500)))["statusQueryGetUri"])
 
     counters = await stage.counters(http)
     assert status["output"]["created"] == 500
-    # The first few find it down, then one probe at a time: 8 refusals, not 500.
-    assert counters["lookups"] - counters["lookup_outcomes"]["404"] == 8
+    # The first few find it down, then one probe at a time: 6 refusals, not 500.
+    assert counters["lookups"] - counters["lookup_outcomes"]["404"] == 6
     assert counters["posts"] == 500
 
 
@@ -188,7 +185,7 @@ async def test_old_finished_instances_are_purged_by_the_timers_function(
 ) -> None:
     stage = start(environ={"DELIVERY_HISTORY_DAYS": "0.00001"})
     urls = await asyncio.gather(*(stage.post(http, record) for record in _records(150)))
-    await asyncio.gather(*(finished(http, url) for url in urls))
+    await stage.all_finished(http, urls)
 
     async def are_gone() -> bool:
         await http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})

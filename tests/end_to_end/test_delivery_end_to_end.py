@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.end_to_end.conftest import StartStage
+    from tests.end_to_end.stage import Stage
 
 ALL = 200
 
@@ -25,7 +26,7 @@ async def test_delivers_200_concurrent_posts_once_each_with_one_token_request(
     stage = start()
 
     urls = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(ALL)))
-    statuses = await asyncio.gather(*(finished(http, url) for url in urls))
+    statuses = await stage.all_finished(http, urls)
 
     assert {status["runtimeStatus"] for status in statuses} == {"Completed"}
     assert {status["output"]["outcome"] for status in statuses} == {"created"}
@@ -65,7 +66,7 @@ async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(
     await until(partial(stage.are_stored, http, 20))
     revoked = (await http.post(f"{stage.partner.url}/sandbox/revoke")).json()
     second = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(ALL // 2, ALL)))
-    statuses = await asyncio.gather(*(finished(http, url) for url in (*first, *second)))
+    statuses = await stage.all_finished(http, (*first, *second))
 
     assert revoked == {"revoked": 1}
     assert {status["runtimeStatus"] for status in statuses} == {"Completed"}
@@ -83,7 +84,7 @@ async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(
 
     urls = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(20)))
     first = (await http.get(urls[0])).json()
-    statuses = await asyncio.gather(*(finished(http, url) for url in urls))
+    statuses = await stage.all_finished(http, urls)
 
     assert first["runtimeStatus"] in {"Pending", "Running"}
     assert {status["runtimeStatus"] for status in statuses} == {"Completed"}
@@ -101,9 +102,8 @@ async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(
 
 
 async def test_a_rejected_record_fails_its_instance_with_the_partners_words(
-    start: StartStage, http: httpx.AsyncClient
+    stage: Stage, http: httpx.AsyncClient
 ) -> None:
-    stage = start()
     problem = {"type": "https://partner.example/full", "title": "Quota used up", "detail": "No more than 3 a day."}
     await stage.set_faults(http, {"fault": "status", "route": "post", "status": 422, "body": problem})
 
@@ -116,8 +116,7 @@ async def test_a_rejected_record_fails_its_instance_with_the_partners_words(
     assert (await stage.counters(http))["posts"] == 1
 
 
-async def test_waits_as_long_as_retry_after_asks(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
+async def test_waits_as_long_as_retry_after_asks(stage: Stage, http: httpx.AsyncClient) -> None:
     fault = {"fault": "status", "route": "post", "status": 429, "retry_after": 3, "times": 1}
     await stage.set_faults(http, fault)
     started = time.monotonic()
@@ -129,9 +128,7 @@ async def test_waits_as_long_as_retry_after_asks(start: StartStage, http: httpx.
     assert time.monotonic() - started >= 3
 
 
-async def test_the_same_idempotency_key_starts_one_delivery(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
-
+async def test_the_same_idempotency_key_starts_one_delivery(stage: Stage, http: httpx.AsyncClient) -> None:
     urls = await asyncio.gather(*(stage.post(http, _business(1), key="order-1") for _ in range(50)))
     await finished(http, urls[0])
     again = await stage.post(http, _business(1), key="order-1")
@@ -145,8 +142,7 @@ async def test_the_same_idempotency_key_starts_one_delivery(start: StartStage, h
     assert (await stage.counters(http))["posts"] == 1
 
 
-async def test_shows_the_partners_record_and_problems(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
+async def test_shows_the_partners_record_and_problems(stage: Stage, http: httpx.AsyncClient) -> None:
     odd = {"externalId": "a/b ?#%ä", "name": "Odd"}
     await finished(http, await stage.post(http, odd))
 
@@ -159,9 +155,7 @@ async def test_shows_the_partners_record_and_problems(start: StartStage, http: h
     assert (bad.status_code, bad.json()["errors"]) == (422, [{"pointer": "#/name", "detail": "is missing"}])
 
 
-async def test_waits_for_the_result_where_the_caller_prefers_it(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start()
-
+async def test_waits_for_the_result_where_the_caller_prefers_it(stage: Stage, http: httpx.AsyncClient) -> None:
     response = await http.post(
         f"{stage.host.url}/api/businesses", json=_business(1), headers={"Prefer": "respond-async, wait=30"}
     )
@@ -188,7 +182,7 @@ async def test_admin_routes_and_health_answer_while_tokens_are_in_use(
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
     assert deep.status_code == 200
     assert purge.status_code == 202
-    assert {(await finished(http, url))["runtimeStatus"] for url in urls} == {"Completed"}
+    assert {status["runtimeStatus"] for status in await stage.all_finished(http, urls)} == {"Completed"}
 
 
 async def test_says_which_settings_are_wrong_and_takes_nothing(start: StartStage, http: httpx.AsyncClient) -> None:
