@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.auth.access_token import AccessToken
-from shared.auth.shared_token import SharedToken
 from shared.auth.stored_grant import StoredGrant
-from shared.auth.token_cipher import TokenCipher
+from shared.auth.token_store import StoredToken, TokenCipher
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.memory_store import MemoryStore
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 CIPHER = TokenCipher("k" * 32)
+
+NAME = hashlib.sha256(b"endpoint of relay").hexdigest()
 
 
 class Clock:
@@ -57,14 +64,31 @@ class App:
         self.grant = NumberedGrant()
         self.store = MemoryStore()
 
-    def process(self, cipher: TokenCipher = CIPHER, *, patience: float = 30.0) -> StoredGrant:
-        shared = SharedToken(self.store, cipher, self.grant.cache_key, clock=self.monotonic)
-        return StoredGrant(self.grant, shared, patience=patience, interval=0.001, clock=self.clock)
+        self.processes: list[StoredGrant] = []
+
+    def process(self, cipher: TokenCipher = CIPHER, *, request_timeout: float = 30.0) -> StoredGrant:
+        process = StoredGrant(
+            self.grant,
+            self.store,
+            cipher,
+            request_timeout=request_timeout,
+            clock=self.clock,
+            monotonic=lambda: time.monotonic() + self.monotonic.now,
+        )
+        self.processes.append(process)
+        return process
+
+    async def settle(self) -> None:
+        """Wait until all processes have done what they do in the background."""
+        for process in self.processes:
+            await process.aclose()
 
 
 @pytest.fixture
-async def app() -> App:
-    return App()
+async def app() -> AsyncIterator[App]:
+    running = App()
+    yield running
+    await running.settle()
 
 
 def test_it_is_the_request_that_its_grant_is() -> None:
@@ -78,6 +102,7 @@ async def test_a_second_process_takes_the_stored_token_with_what_is_left_of_its_
     app.clock.now += 600
     assert await app.process().request_token() == AccessToken("token-1", 3000.0, 1200.0)
     assert app.grant.requests == 1
+    await app.settle()
     assert app.store.leases == {}
 
 
@@ -115,9 +140,11 @@ async def test_a_refused_token_is_renewed_once_for_all(app: App) -> None:
 
 async def test_a_token_that_comes_again_though_it_was_refused_is_not_stored(app: App) -> None:
     refused = await app.process().request_token()
+    await app.settle()
     app.store.values.clear()
     app.grant.requests = 0  # the endpoint gives the same again
     assert await app.process().request_token(refused) == refused
+    await app.settle()
     assert app.store.values == {}
 
 
@@ -125,6 +152,7 @@ async def test_another_request_has_another_token(app: App) -> None:
     await app.process().request_token()
     app.grant.cache_key = "endpoint of another"
     assert (await app.process().request_token()).value == "token-2"
+    await app.settle()
     assert len(app.store.values) == 2
     assert not any("relay" in name for name in app.store.values)
 
@@ -146,6 +174,7 @@ async def test_a_token_is_stored_for_its_lifetime_or_the_default_one(app: App) -
     app.grant.expires_in = None
     app.grant.cache_key = "another"
     await app.process().request_token()
+    await app.settle()
     assert app.store.lifetimes == [3600.0, 300.0]
 
 
@@ -164,7 +193,7 @@ async def test_a_process_that_waited_in_vain_asks_for_itself(app: App) -> None:
     first = asyncio.create_task(app.process().request_token())
     await app.grant.asked.wait()
     app.grant.asked.clear()
-    impatient = asyncio.create_task(app.process(patience=0.01).request_token())
+    impatient = asyncio.create_task(app.process(request_timeout=0.04).request_token())
     await app.grant.asked.wait()
     app.grant.gate.set()
     assert {token.value for token in await asyncio.gather(first, impatient)} == {"token-1", "token-2"}
@@ -190,6 +219,7 @@ async def test_a_cancelled_request_gives_its_lease_back(app: App) -> None:
     flight.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flight
+    await app.settle()
     assert app.store.leases == {}
 
 
@@ -198,16 +228,163 @@ async def test_the_grants_errors_come_through_and_nothing_is_stored(app: App, fa
     app.grant.failure = failure
     with pytest.raises(type(failure)):
         await app.process().request_token()
+    await app.settle()
     assert app.store.values == {}
     assert app.store.leases == {}
 
 
-async def test_rubbish_costs_a_warning_and_is_replaced(app: App, caplog: pytest.LogCaptureFixture) -> None:
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_rubbish_costs_one_warning_and_is_replaced(app: App, caplog: pytest.LogCaptureFixture) -> None:
     await app.process(TokenCipher("another key " * 3)).request_token()
+    await app.settle()
     assert (await app.process().request_token()).value == "token-2"
+    await app.settle()
     assert (await app.process().request_token()).value == "token-2"
-    warnings = {record.getMessage() for record in caplog.records if record.levelno == logging.WARNING}
-    assert warnings == {"token store holds rubbish"}
+    assert warnings_in(caplog) == ["token store holds rubbish"]
+
+
+async def test_rubbish_costs_one_warning_however_often_it_is_looked_at(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.store.values[NAME] = b"rubbish"
+    app.store.leases[NAME] = "a process that died"
+    await app.process(request_timeout=2.0).request_token()
+    assert app.store.calls.count("read") > 2
+    assert warnings_in(caplog) == ["token store holds rubbish"]
+
+
+async def test_a_dead_process_leaves_the_token_request_most_of_its_time(app: App) -> None:
+    app.store.leases[NAME] = "a process that died"
+    begun = time.monotonic()
+    assert (await app.process(request_timeout=2.0).request_token()).value == "token-1"
+    assert 0.4 < time.monotonic() - begun < 1.0  # a quarter, and not a look more
+    await app.settle()
+    assert (await app.process().request_token()).value == "token-1"  # stored, though it never had the lease
+    assert app.store.leases == {NAME: "a process that died"}
+
+
+async def test_a_lease_whose_answer_was_lost_is_given_back(app: App) -> None:
+    app.store.loses = {"acquire"}
+    await app.process().request_token()
+    await app.settle()
+    assert app.store.calls == ["read", "acquire", "release"]
+    assert app.store.leases == {}
+
+
+async def test_a_lease_that_was_asked_for_when_the_request_was_cancelled_is_given_back(app: App) -> None:
+    class Slow(MemoryStore):
+        async def acquire(self, name: str, owner: str, seconds: float) -> bool:
+            await super().acquire(name, owner, seconds)
+            asking.set()
+            await asyncio.Event().wait()
+            return True
+
+    asking = asyncio.Event()
+    app.store = Slow()
+    flight = asyncio.create_task(app.process().request_token())
+    await asking.wait()
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+    await app.settle()
+    assert app.store.leases == {}
+
+
+async def test_a_lease_that_another_process_has_is_not_given_back(app: App) -> None:
+    app.store.leases[NAME] = "another"
+    await app.process(request_timeout=0.1).request_token()
+    await app.settle()
+    assert "release" not in app.store.calls
+
+
+async def test_a_store_that_hangs_takes_half_a_second_of_a_request_and_is_left_alone(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.store.hangs = True
+    process = app.process()
+    begun = time.monotonic()
+    assert (await process.request_token()).value == "token-1"
+    assert 0.4 < time.monotonic() - begun < 1.5
+    assert (await process.request_token()).value == "token-2"
+    await app.settle()
+    assert app.store.calls == ["read"]
+    assert warnings_in(caplog) == ["token store unavailable"]
+
+
+async def test_a_store_that_answers_slowly_takes_no_more_time_than_one_that_hangs(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(MemoryStore):
+        async def _called(self, method: str) -> None:
+            await super()._called(method)
+            await asyncio.sleep(0.2)
+
+    app.store = Slow()
+    app.store.leases[NAME] = "another"
+    begun = time.monotonic()
+    assert (await app.process().request_token()).value == "token-1"
+    assert time.monotonic() - begun < 1.5
+    assert warnings_in(caplog) == ["token store unavailable"]
+    assert app.store.calls == ["read", "acquire", "read"]
+
+
+async def test_nobody_waits_for_the_token_to_be_stored(app: App) -> None:
+    process = app.process()
+    app.grant.gate.clear()
+    flight = asyncio.create_task(process.request_token())
+    await app.grant.asked.wait()
+    app.store.hangs = True
+    begun = time.monotonic()
+    app.grant.gate.set()
+    assert (await flight).value == "token-1"
+    assert time.monotonic() - begun < 0.4
+
+
+async def test_closing_finishes_what_goes_on_in_the_background_and_closes_the_store(app: App) -> None:
+    process = app.process()
+    await process.request_token()
+    await process.aclose()
+    assert app.store.calls[-2:] == ["write", "release"]
+    assert app.store.is_closed
+
+
+async def test_closing_waits_a_second_at_most_for_a_store_that_hangs(app: App) -> None:
+    process = app.process()
+    app.grant.gate.clear()
+    flight = asyncio.create_task(process.request_token())
+    await app.grant.asked.wait()
+    app.store.hangs = True
+    app.grant.gate.set()
+    await flight
+    begun = time.monotonic()
+    await process.aclose()
+    assert time.monotonic() - begun < 2
+
+
+async def test_a_token_issued_by_a_clock_that_is_far_ahead_is_left_alone(app: App) -> None:
+    app.clock.now += 3600
+    await app.process().request_token()
+    await app.settle()
+    app.clock.now -= 3600
+    assert (await app.process().request_token()).value == "token-2"
+
+
+async def test_a_token_issued_by_a_clock_that_is_a_little_ahead_lives_no_longer_than_a_new_one(app: App) -> None:
+    app.grant.refresh_in = 1800.0
+    app.clock.now += 4
+    await app.process().request_token()
+    await app.settle()
+    app.clock.now -= 4
+    assert await app.process().request_token() == AccessToken("token-1", 3600.0, 1800.0)
+
+
+async def test_a_stored_token_without_a_life_is_left_alone(app: App) -> None:
+    now = app.clock.now
+    app.store.values[NAME] = CIPHER.encrypt(NAME, StoredToken("at", now, now - 1))
+    assert (await app.process().request_token()).value == "token-1"
 
 
 async def test_a_store_that_is_down_costs_one_warning_and_one_try_for_as_long_as_the_pause(
@@ -217,8 +394,9 @@ async def test_a_store_that_is_down_costs_one_warning_and_one_try_for_as_long_as
     process = app.process()
     values = [(await process.request_token()).value for _ in range(3)]
     assert values == ["token-1", "token-2", "token-3"]
+    await app.settle()
     assert app.store.calls == ["read"]
-    assert [record.getMessage() for record in caplog.records] == ["token store unavailable"]
+    assert warnings_in(caplog) == ["token store unavailable"]
 
 
 async def test_a_store_that_has_recovered_is_used_again_after_the_pause(app: App) -> None:
@@ -226,11 +404,13 @@ async def test_a_store_that_has_recovered_is_used_again_after_the_pause(app: App
     process = app.process()
     await process.request_token()
     app.store.down = False
-    app.monotonic.now += 29.9
+    app.monotonic.now += 29
     await process.request_token()
+    await app.settle()
     assert app.store.values == {}
-    app.monotonic.now += 0.1
+    app.monotonic.now += 1
     await process.request_token()
+    await app.settle()
     assert (await app.process().request_token()).value == "token-3"
 
 
@@ -250,6 +430,7 @@ async def test_no_warning_shows_a_token(app: App, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.DEBUG):
         process = app.process()
         await process.request_token()
+        await app.settle()
         app.store.down = True
         await process.request_token()
     assert "token-" not in caplog.text

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.auth.access_token import AccessToken
-from shared.auth.token_cipher import StoredToken, TokenCipher
+from shared.auth.token_store import StoredToken, TokenCipher
 from shared.errors import SettingsError
 
 KEY = "k" * 32

@@ -21,8 +21,9 @@ needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="r
 class RedisServer:
     """A Redis that can be stopped, started again, and frozen."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -45,13 +46,17 @@ class RedisServer:
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         self._process = subprocess.Popen(  # noqa: S603 - a constant program
-            [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "--save", "", "--appendonly", "no", *self._options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
         with self.client() as client:
             while True:
                 try:
                     client.ping()
+                except (redis.AuthenticationError, redis.ResponseError):  # it answers, if not to this client
+                    return
                 except redis.ConnectionError:
                     if self._process.poll() is not None or time.monotonic() > deadline:
                         raise
