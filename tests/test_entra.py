@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import ssl
 import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import jwt
 import pytest
-import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.auth.access_token import AccessToken
-from shared.auth.client_certificate import client_certificate_from_pem
 from shared.auth.entra import (
     EntraCredential,
     EntraGrant,
@@ -22,6 +22,7 @@ from shared.auth.entra import (
     federated_credential,
     secret_credential,
 )
+from shared.auth.private_key_jwt import client_certificate_from_pem
 from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
 from tests.fakes.tls import tls_server
@@ -35,6 +36,7 @@ TENANT = "11111111-2222-3333-4444-555555555555"
 DOCUMENT = f"/{TENANT}/v2.0/.well-known/openid-configuration"
 TOKEN = f"/{TENANT}/oauth2/v2.0/token"
 SECRET = secret_credential(lambda: "s3cr3t")
+CLIENT = httpx.AsyncClient()  # sends nothing
 
 
 class Entra:
@@ -42,8 +44,7 @@ class Entra:
 
     def __init__(self, server: TokenServer, trusted: Path) -> None:
         self.server = server
-        self.trusted = trusted
-        self.threads: list[threading.Thread] = []
+        self.client = httpx.AsyncClient(verify=ssl.create_default_context(cafile=trusted), trust_env=False)
         server.respond = self._respond
 
     @property
@@ -57,18 +58,15 @@ class Entra:
         endpoints = dict.fromkeys(("token_endpoint", "authorization_endpoint"), self.server.origin + TOKEN)
         return json_answer({"issuer": issuer} | endpoints)
 
-    def session(self) -> requests.Session:
-        self.threads.append(threading.current_thread())
-        session = requests.Session()
-        session.trust_env = False
-        session.verify = str(self.trusted)
-        return session
-
     def grant(self, credential: EntraCredential = SECRET, **options: Any) -> EntraGrant:  # noqa: ANN401 - whatever EntraGrant takes
         asked: dict[str, Any] = {"resource": "https://api.example"} | options
-        return EntraGrant(
-            TENANT, "relay", credential, authority=self.server.origin, create_session=self.session, **asked
-        )
+        return EntraGrant(self.client, TENANT, "relay", credential, authority=self.server.origin, **asked)
+
+
+async def end_of_all_threads() -> None:
+    """Wait for the loop's worker threads, which can take no more work then."""
+    async with asyncio.timeout(5):
+        await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,9 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 async def entra(tls: tuple[Any, Path]) -> AsyncIterator[Entra]:
     context, trusted = tls
     async with TokenServer(tls=context) as server:
-        yield Entra(server, trusted)
+        running = Entra(server, trusted)
+        async with running.client:
+            yield running
 
 
 async def test_a_secret_is_sent_in_the_form(entra: Entra) -> None:
@@ -328,7 +328,7 @@ async def test_metadata_that_would_leak_the_secret_is_refused(entra: Entra, endp
 
 async def test_a_closed_port_is_unavailable(entra: Entra) -> None:
     await entra.server.__aexit__()
-    with pytest.raises(TokenUnavailableError, match="cannot be reached: ConnectionError"):
+    with pytest.raises(TokenUnavailableError, match="Microsoft Entra cannot be reached: "):
         await entra.grant().request_token()
 
 
@@ -343,27 +343,68 @@ async def test_a_hung_server_is_given_up_and_blocks_nobody(entra: Entra) -> None
     released.set()
 
 
-async def test_a_server_that_drips_is_given_up_by_its_thread_too(entra: Entra) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nX-Drip: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"],
+    ids=["header", "body"],
+)
+async def test_a_server_that_drips_is_given_up_and_leaves_no_thread_behind(entra: Entra, head: bytes) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    grant = entra.grant(timeout=0.5)
     await grant_metadata(entra)
-    entra.server.queue.append(
-        Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b" " * 99_999, drips=True)
-    )
-    with pytest.raises(TokenUnavailableError):
-        await entra.grant(timeout=1.5).request_token()
+    for _ in range(3):
+        entra.server.queue.append(Answer(raw=head + b"x" * 99_999, drips=True))
+        with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.5 s"):
+            await grant.request_token()
+    await end_of_all_threads()
 
 
-async def test_msal_runs_in_a_worker_thread(entra: Entra) -> None:
-    await entra.grant().request_token()
-    assert entra.threads
-    assert threading.main_thread() not in entra.threads
+async def test_metadata_and_token_have_one_deadline_together(entra: Entra) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    slow = asyncio.Event()
+    metadata = entra._respond(Request("GET", DOCUMENT, {}, b""))  # noqa: SLF001 - the same fake
+    assert metadata
+    entra.server.queue.extend([dataclasses.replace(metadata, after=slow), Answer(after=asyncio.Event())])
+    begun = time.monotonic()
+    asyncio.get_running_loop().call_later(0.6, slow.set)
+    with pytest.raises(TokenUnavailableError, match="did not answer within 1 s"):
+        await entra.grant(timeout=1.0).request_token()
+    assert time.monotonic() - begun < 1.5
+
+
+async def test_a_request_that_nobody_waits_for_any_more_sends_no_token_request(entra: Entra) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    entra.server.came.clear()
+    released = asyncio.Event()
+    metadata = entra._respond(Request("GET", DOCUMENT, {}, b""))  # noqa: SLF001 - the same fake
+    assert metadata
+    entra.server.queue.append(dataclasses.replace(metadata, after=released))
+    flight = asyncio.create_task(entra.grant().request_token())
+    await entra.server.came.wait()
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+    released.set()
+    await end_of_all_threads()
+    assert len(entra.token_requests) == 1
+
+
+async def test_the_event_loop_goes_on_while_msal_works(entra: Entra) -> None:
+    flight = asyncio.create_task(entra.grant().request_token())
+    steps = 0
+    while not flight.done():
+        await asyncio.sleep(0)
+        steps += 1
+    assert (await flight).value == "token-1"
+    assert steps > 10
 
 
 def test_msal_is_not_imported_before_it_is_used() -> None:
     check = (
         "import sys, shared.auth.entra, shared.auth.managed_identity\n"
-        "shared.auth.entra.EntraGrant('t', 'c', shared.auth.entra.secret_credential(str), resource='r')\n"
-        "shared.auth.managed_identity.ManagedIdentityGrant(resource='r')\n"
-        "sys.exit(bool({'msal', 'requests'} & set(sys.modules)))"
+        "shared.auth.entra.EntraGrant(None, 't', 'c', shared.auth.entra.secret_credential(str), resource='r')\n"
+        "shared.auth.managed_identity.ManagedIdentityGrant(None, resource='r')\n"
+        "sys.exit(bool({'msal', 'requests', 'cryptography'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)  # noqa: S603 - this interpreter, constant code
 
@@ -393,13 +434,13 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log
 
 def test_the_cache_key_names_every_part_of_the_request_and_no_secret(tmp_path: Path) -> None:
     grants = [
-        EntraGrant("tenant-a", "relay", SECRET, resource="r"),
-        EntraGrant("tenant-b", "relay", SECRET, resource="r"),
-        EntraGrant("tenant-a", "other", SECRET, resource="r"),
-        EntraGrant("tenant-a", "relay", SECRET, resource="s"),
-        EntraGrant("tenant-a", "relay", SECRET, scope="s"),
-        EntraGrant("tenant-a", "relay", SECRET, resource="r", authority="https://login.example"),
-        EntraGrant("tenant-a", "relay", federated_credential(tmp_path), resource="r"),
+        EntraGrant(CLIENT, "tenant-a", "relay", SECRET, resource="r"),
+        EntraGrant(CLIENT, "tenant-b", "relay", SECRET, resource="r"),
+        EntraGrant(CLIENT, "tenant-a", "other", SECRET, resource="r"),
+        EntraGrant(CLIENT, "tenant-a", "relay", SECRET, resource="s"),
+        EntraGrant(CLIENT, "tenant-a", "relay", SECRET, scope="s"),
+        EntraGrant(CLIENT, "tenant-a", "relay", SECRET, resource="r", authority="https://login.example"),
+        EntraGrant(CLIENT, "tenant-a", "relay", federated_credential(tmp_path), resource="r"),
     ]
     keys = {grant.cache_key for grant in grants}
     assert len(keys) == len(grants)
@@ -409,9 +450,9 @@ def test_the_cache_key_names_every_part_of_the_request_and_no_secret(tmp_path: P
 @pytest.mark.parametrize("tenant", ["", "a/b", "a?b", "-", "a b"])
 def test_an_unusable_tenant_is_a_settings_error(tenant: str) -> None:
     with pytest.raises(SettingsError, match="tenant id"):
-        EntraGrant(tenant, "relay", SECRET, resource="r")
+        EntraGrant(CLIENT, tenant, "relay", SECRET, resource="r")
 
 
 def test_nothing_to_ask_a_token_for_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="scope, a resource or an audience"):
-        EntraGrant("tenant", "relay", SECRET)
+        EntraGrant(CLIENT, "tenant", "relay", SECRET)

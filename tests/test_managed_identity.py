@@ -4,18 +4,15 @@ import asyncio
 import json
 import os
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
-import requests
-from requests.adapters import HTTPAdapter
 
 from shared.auth.access_token import AccessToken
 from shared.auth.managed_identity import ManagedIdentityGrant
-from shared.auth.msal_http import local_session
 from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
@@ -23,20 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 MACHINE = "http://169.254.169.254"
+CLIENT = httpx.AsyncClient()  # sends nothing
 
 
-class _Detour(HTTPAdapter):
+class _Detour(httpx.AsyncHTTPTransport):
     """Sends what is meant for the machine's endpoint to a server on loopback."""
 
     def __init__(self, server: TokenServer) -> None:
         super().__init__()
         self._server = server
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:  # noqa: ANN401 - as HTTPAdapter has it
-        assert request.url is not None
-        parts = urlsplit(request.url)
-        request.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._server.port}"))
-        return super().send(request, *args, **options)
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        assert str(request.url).startswith(MACHINE)
+        request.url = request.url.copy_with(host="127.0.0.1", port=self._server.port)
+        return await super().handle_async_request(request)
 
 
 class Machine:
@@ -44,25 +41,20 @@ class Machine:
 
     def __init__(self, server: TokenServer) -> None:
         self.server = server
-        self.threads: list[threading.Thread] = []
+        self.client = httpx.AsyncClient(transport=_Detour(server))
         server.expires_in = "86399"
-
-    def session(self) -> requests.Session:
-        self.threads.append(threading.current_thread())
-        session = requests.Session()
-        session.trust_env = False
-        session.mount(MACHINE, _Detour(self.server))
-        return session
 
     def grant(self, client_id: str | None = None, **options: Any) -> ManagedIdentityGrant:  # noqa: ANN401 - whatever the grant takes
         asked: dict[str, Any] = {"resource": "https://api.example"} | options
-        return ManagedIdentityGrant(client_id, create_session=self.session, **asked)
+        return ManagedIdentityGrant(self.client, client_id, **asked)
 
 
 @pytest.fixture
 async def machine() -> AsyncIterator[Machine]:
     async with TokenServer() as server:
-        yield Machine(server)
+        running = Machine(server)
+        async with running.client:
+            yield running
 
 
 async def test_the_system_assigned_identity_of_a_machine_is_asked_by_resource(machine: Machine) -> None:
@@ -99,12 +91,6 @@ async def test_no_cache_of_msal_answers_for_the_endpoint(machine: Machine) -> No
     second = await grant.request_token(refused=first)
     assert (first.value, second.value) == ("token-1", "token-2")
     assert len(machine.server.requests) == 2
-
-
-async def test_msal_runs_in_a_worker_thread(machine: Machine) -> None:
-    await machine.grant().request_token()
-    assert machine.threads
-    assert threading.main_thread() not in machine.threads
 
 
 async def test_an_unknown_identity_is_a_rejection_that_is_not_replayed(machine: Machine) -> None:
@@ -161,7 +147,7 @@ async def test_a_missing_lifetime_is_none(machine: Machine) -> None:
 
 async def test_a_closed_port_is_unavailable(machine: Machine) -> None:
     await machine.server.__aexit__()
-    with pytest.raises(TokenUnavailableError, match="cannot be reached: ConnectionError"):
+    with pytest.raises(TokenUnavailableError, match="the identity endpoint cannot be reached: "):
         await machine.grant().request_token()
 
 
@@ -177,15 +163,18 @@ async def test_a_hung_endpoint_is_given_up(machine: Machine) -> None:
 
 
 ASK = """
-import asyncio, json, sys
+import asyncio, json, ssl, sys
+from shared.api.transport import create_client
 from shared.auth.managed_identity import ManagedIdentityGrant
 from shared.errors import TokenError
 
 async def ask():
-    grant = ManagedIdentityGrant(sys.argv[1] or None, resource="https://api.example")
+    client = create_client(timeout=10, max_connections=10, tls=ssl.create_default_context())
+    grant = ManagedIdentityGrant(client, sys.argv[1] or None, resource="https://api.example")
     try:
-        token = await grant.request_token()
-        second = await grant.request_token(refused=token)
+        async with client:
+            token = await grant.request_token()
+            second = await grant.request_token(refused=token)
     except TokenError as exc:
         return [type(exc).__name__, str(exc)]
     return [token.value, second.value, token.expires_in > 3000]
@@ -248,21 +237,28 @@ async def test_the_endpoint_of_a_machine_is_reached_past_any_proxy() -> None:
     assert proxy.requests == []
 
 
-def test_the_default_session_takes_no_proxy_and_no_password_from_the_environment() -> None:
-    with local_session() as session:
-        assert session.trust_env is False
+def test_the_cache_key_of_a_user_assigned_identity_names_every_part_of_the_request() -> None:
+    named = [("client-7", "r"), ("client-7", "s"), ("client-8", "r")]
+    keys = [ManagedIdentityGrant(CLIENT, client_id, resource=resource).cache_key for client_id, resource in named * 2]
+    assert keys[:3] == keys[3:]
+    assert len(set(keys)) == 3
 
 
-def test_the_cache_key_names_every_part_of_the_request() -> None:
-    grants = [
-        ManagedIdentityGrant(resource="r"),
-        ManagedIdentityGrant(resource="s"),
-        ManagedIdentityGrant("client-7", resource="r"),
-    ]
-    assert len({grant.cache_key for grant in grants}) == 3
+def test_no_two_system_assigned_identities_have_the_same_cache_key() -> None:
+    keys = {ManagedIdentityGrant(CLIENT, resource="r").cache_key for _ in range(2)}
+    assert len(keys) == 2
+
+
+async def test_the_platforms_proof_is_redacted_where_the_endpoint_echoes_it() -> None:
+    async with TokenServer() as server:
+        server.queue.append(json_answer({"statusCode": 400, "message": "not pr00f"}, 400))
+        environment = {"IDENTITY_ENDPOINT": f"{server.origin}/msi/token", "IDENTITY_HEADER": "pr00f"}
+        _, text = await ask_with(environment)
+    assert "pr00f" not in text
+    assert "[redacted]" in text
 
 
 @pytest.mark.parametrize("asked", [{}, {"scope": "a b"}, {"scope": "/.default"}])
 def test_nothing_or_too_much_to_ask_a_token_for_is_a_settings_error(asked: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="one resource, audience or scope"):
-        ManagedIdentityGrant(**asked)
+        ManagedIdentityGrant(CLIENT, **asked)

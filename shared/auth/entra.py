@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from shared.auth.client_assertion import federated_assertion
-from shared.auth.client_authentication import CredentialError, read_credential
-from shared.auth.client_certificate import client_certificate_from_pem
+from shared.auth.client_authentication import CredentialError, federated_assertion, read_credential
+from shared.auth.msal_http import MsalHttp
 from shared.auth.token_response import access_token_from_response
-from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
+from shared.errors import SettingsError, TokenRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import requests
+    import httpx
 
     from shared.auth.access_token import AccessToken
     from shared.auth.msal_http import MsalResponse
 
+AUTHORITY = "https://login.microsoftonline.com"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # a GUID or a domain name
 
 
@@ -48,6 +47,8 @@ def certificate_credential(path: Path) -> EntraCredential:
     """Give the credential that is a PEM file with an RSA key and its certificate, read for every token request."""
 
     def read() -> dict[str, str]:
+        from shared.auth.private_key_jwt import client_certificate_from_pem  # noqa: PLC0415 - 50 ms, in a worker thread
+
         own = client_certificate_from_pem(path.read_bytes())
         if own.certificate is None or own.algorithm not in {"RS256", "PS256"}:
             raise CredentialError("Microsoft Entra needs an RSA key together with its certificate")
@@ -65,13 +66,13 @@ class EntraGrant:
     """Requests access tokens from Microsoft Entra with the client credentials grant; a TokenGrant.
 
     Each request has an MSAL client of its own, in a worker thread: MSAL's caches, of tokens as of refusals, can so
-    never answer for the server. The scope is `scope` or, without it, `<resource or audience>/.default`. `timeout` is
-    seconds for one token request. `create_session` makes the HTTP session of one token request, where the default
-    one will not do.
+    never answer for the server. The scope is `scope` or, without it, `<resource or audience>/.default`. `client` stays
+    the caller's to close. `timeout` is seconds for one token request, from the tenant's metadata to the last byte.
     """
 
     def __init__(  # noqa: PLR0913 - the members of a token request, each by its own name
         self,
+        client: httpx.AsyncClient,
         tenant_id: str,
         client_id: str,
         credential: EntraCredential,
@@ -79,9 +80,8 @@ class EntraGrant:
         scope: str | None = None,
         audience: str | None = None,
         resource: str | None = None,
-        authority: str = "https://login.microsoftonline.com",
+        authority: str = AUTHORITY,
         timeout: float = 10.0,
-        create_session: Callable[[], requests.Session] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         target = resource or audience
@@ -92,12 +92,12 @@ class EntraGrant:
             problems.append("Microsoft Entra needs a scope, a resource or an audience")
         if problems:
             raise SettingsError(problems)
+        self._client = client
         self._authority = f"{authority.removesuffix('/')}/{tenant_id}"
         self._client_id = client_id
         self._credential = credential
         self._scopes = scope.split() if scope else [f"{target}/.default"]
         self._timeout = timeout
-        self._create_session = create_session
         self._now = now
         self._metadata: dict[str, MsalResponse] = {}
 
@@ -126,22 +126,10 @@ class EntraGrant:
         return await self._ask(rotated)
 
     async def _ask(self, credential: str | dict[str, str]) -> AccessToken:
-        try:
-            async with asyncio.timeout(self._timeout):  # the thread ends by its own timeouts, soon after
-                return await asyncio.to_thread(self._ask_msal, credential)
-        except TimeoutError as exc:
-            raise TokenUnavailableError(f"Microsoft Entra did not answer within {self._timeout:g} s") from exc
+        def ask(http: MsalHttp) -> None:
+            # It takes 130 ms to import, which only who uses it should pay, and not on the event loop.
+            import msal  # type: ignore[import-untyped]  # noqa: PLC0415 - see above; MSAL has no type hints
 
-    def _ask_msal(self, credential: str | dict[str, str]) -> AccessToken:
-        # It takes 130 ms to import, which only who uses it should pay, and not on the event loop.
-        import msal  # type: ignore[import-untyped]  # noqa: PLC0415 - see above; MSAL has no type hints
-        import requests  # noqa: PLC0415 - see above
-
-        from shared.auth.msal_http import MsalHttp, failure_error  # noqa: PLC0415 - see above
-
-        session = (self._create_session or requests.Session)()
-        http = MsalHttp(session, timeout=self._timeout, metadata=self._metadata)
-        try:
             app = msal.ConfidentialClientApplication(
                 self._client_id,
                 client_credential=_for_msal(credential),
@@ -150,10 +138,9 @@ class EntraGrant:
                 http_client=http,
             )
             app.acquire_token_for_client(self._scopes)
-        except Exception as exc:  # noqa: BLE001 - MSAL has no error type for most of what goes wrong in it
-            raise failure_error(http, exc, self._now()) from None  # its text may hold what was sent or came
-        finally:
-            http.close()
+
+        http = MsalHttp(self._client, "Microsoft Entra", timeout=self._timeout, metadata=self._metadata)
+        await http.run(ask, self._now)
         return access_token_from_response(*http.last, now=self._now(), secrets=http.secrets)
 
 

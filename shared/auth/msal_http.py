@@ -1,29 +1,31 @@
-"""What MSAL sends its requests with, and what its failures mean.
+"""MSAL's requests: it runs in a worker thread, what it sends goes through the event loop, within one deadline.
 
-Importing this takes about 130 ms, most of it MSAL and requests: it is imported where it is used, and not before.
+MSAL has no way to end a request that is under way. Sent from the event loop, it ends with the task that sends it: no
+thread waits for a socket, and nothing is sent any more once the caller has gone.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
-import requests
+import httpx
 
-from shared.auth.endpoint import endpoint_problem
-from shared.auth.exchange import MAX_BODY, Answer
+from shared.auth.token_endpoint import Answer, endpoint_problem, exchange
 from shared.auth.token_response import OK, json_object, token_error
-from shared.errors import TokenUnavailableError
+from shared.errors import TokenError, TokenUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
     from datetime import datetime
 
-    from shared.errors import TokenRejectedError
+_T = TypeVar("_T")
 
-_CONNECT_TIMEOUT = 5.0  # seconds
 _CONFIGURATION = "/.well-known/openid-configuration"
+_SECRET_FIELDS = ("client_secret", "client_assertion")
+_SECRET_HEADERS = ("X-IDENTITY-HEADER",)  # what App Service wants to see before it gives out tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,41 +38,88 @@ class MsalResponse:
 
 
 class MsalHttp:
-    """An HTTP client for one token request of MSAL: no redirects, bounded in time and size; `answer` has the last one.
+    """The HTTP client that MSAL is given for one token request; `answer` has the last answer, None where there is none.
 
-    `timeout` is seconds for each exchange. `metadata` keeps the configuration documents of authorities, by URL, from
-    one token request to the next.
+    `timeout` is seconds for all that is sent, `what` names the server in errors. `metadata` keeps the configuration
+    documents of authorities, by URL, from one token request to the next. `get` and `post` are for a worker thread, all
+    else is for the event loop.
     """
 
     def __init__(
-        self, session: requests.Session, *, timeout: float, metadata: MutableMapping[str, MsalResponse] | None = None
+        self,
+        client: httpx.AsyncClient,
+        what: str,
+        *,
+        timeout: float,
+        metadata: MutableMapping[str, MsalResponse] | None = None,
     ) -> None:
         self.answer: Answer | None = None
-        self.secrets: tuple[str, ...] = ()
-        self._session = session
+        self.secrets: list[str] = []
+        self._client = client
+        self._what = what
         self._timeout = timeout
         self._metadata = {} if metadata is None else metadata
+        self._loop = asyncio.get_running_loop()
+        self._sending: asyncio.Task[Any] | None = None
+        self._ended = False
 
-    def get(self, url: str, **request: Any) -> MsalResponse:  # noqa: ANN401 - the keyword arguments of requests
+    async def run(self, ask: Callable[[MsalHttp], _T], now: Callable[[], datetime]) -> _T:
+        """Give what `ask` makes of MSAL, which it gives this client; it runs in a worker thread.
+
+        Raises:
+            TokenRejectedError: the server refuses the client.
+            TokenUnavailableError: there is no whole answer in time, or it makes no sense to MSAL.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                result = await asyncio.to_thread(self._result, ask, now)
+        except TimeoutError:
+            result = TokenUnavailableError(f"{self._what} did not answer within {self._timeout:g} s")
+        finally:
+            self._end()
+        if isinstance(result, TokenError):
+            raise result
+        return result
+
+    def _result(self, ask: Callable[[MsalHttp], _T], now: Callable[[], datetime]) -> _T | TokenError:
+        """Give the error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
+        try:
+            return ask(self)
+        except TokenError as exc:
+            return exc
+        except Exception as exc:  # noqa: BLE001 - MSAL has no error type for most of what goes wrong in it
+            answer = self.answer
+            if answer is None:
+                return TokenUnavailableError(f"MSAL failed with {type(exc).__name__}")
+            trouble = f"MSAL cannot read its answer, {type(exc).__name__}" if answer.status == OK else None
+            document = json_object(answer.body)
+            return token_error(
+                answer.status, answer.headers, document, now=now(), secrets=self.secrets, trouble=trouble
+            )
+
+    def get(self, url: str, *, params: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401 - as MSAL calls it
         """Send a GET request, unless it is for metadata that is there."""
         if url in self._metadata:
             return self._metadata[url]
-        response = self._exchange("GET", url, request)
+        response = self._exchange("GET", url, params, headers)
         if response.status_code == OK:
             document = self._checked()
             if url.endswith(_CONFIGURATION):
                 if endpoint_problem(str(document.get("token_endpoint"))) or "authorization_endpoint" not in document:
-                    raise requests.exceptions.InvalidJSONError
+                    raise ValueError("it names no usable endpoint")
                 self._metadata[url] = response
         return response
 
-    def post(self, url: str, **request: Any) -> MsalResponse:  # noqa: ANN401 - the keyword arguments of requests
-        """Send a POST request; its response is a JSON object, or this raises."""
-        form = request.get("data") or {}
-        self.secrets = tuple(form[name] for name in ("client_secret", "client_assertion") if name in form)
-        response = self._exchange("POST", url, request)
+    def post(self, url: str, *, params: Any = None, data: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401 - as MSAL calls it
+        """Send a POST request with a form; its response is a JSON object, or this raises."""
+        form = {name: value for name, value in (data or {}).items() if value is not None}
+        self.secrets += [form[name] for name in _SECRET_FIELDS if name in form]
+        response = self._exchange("POST", url, params, headers, urlencode(form).encode("ascii"))
         self._checked()
         return response
+
+    def close(self) -> None:
+        """Do nothing: the connections are the caller's."""
 
     @property
     def last(self) -> tuple[int, Mapping[str, str], bytes]:
@@ -78,50 +127,35 @@ class MsalHttp:
         answer = self.answer or Answer(0, {}, b"")
         return answer.status, answer.headers, answer.body
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._session.close()
-
-    def _exchange(self, method: str, url: str, request: dict[str, Any]) -> MsalResponse:
+    def _exchange(self, method: str, url: str, params: Any, headers: Any, content: bytes | None = None) -> MsalResponse:  # noqa: ANN401 - as MSAL calls it
         self.answer = None
-        deadline = time.monotonic() + self._timeout
-        timeouts = (min(_CONNECT_TIMEOUT, self._timeout), self._timeout)
-        options = request | {"timeout": timeouts, "allow_redirects": False, "stream": True}
-        with self._session.request(method, url, **options) as response:
-            body = bytearray()
-            for chunk in response.iter_content(4096):
-                body += chunk
-                if time.monotonic() > deadline:  # requests bounds each read, not their sum
-                    raise requests.ReadTimeout
-                if len(body) > MAX_BODY:
-                    body.clear()
-                    break
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            self.answer = Answer(response.status_code, headers, bytes(body))
-        return MsalResponse(response.status_code, body.decode("utf-8", "replace"), headers)
+        whole = httpx.URL(url).copy_merge_params(params) if params else httpx.URL(url)
+        all_headers = dict(headers or {})
+        self.secrets += [all_headers[name] for name in _SECRET_HEADERS if name in all_headers]
+        if content is not None:
+            all_headers["Content-Type"] = "application/x-www-form-urlencoded"
+        sending = self._send(method, whole, all_headers, content)
+        self.answer = answer = asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+        text = answer.body.decode("utf-8", "replace")
+        return MsalResponse(answer.status, text, {name.lower(): value for name, value in answer.headers.items()})
+
+    async def _send(self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None) -> Answer:
+        if self._ended:
+            raise TokenUnavailableError("nobody waits for this token any more")
+        self._sending = asyncio.current_task()
+        return await exchange(
+            self._client, method, url, what=self._what, headers=headers, content=content, timeout=self._timeout
+        )
+
+    def _end(self) -> None:
+        """End what is under way, and send nothing more; the worker thread ends with it."""
+        self._ended = True
+        if self._sending is not None:
+            self._sending.cancel()
 
     def _checked(self) -> dict[str, Any]:
         """Give the JSON object in the last answer; anything else is kept from MSAL, which would write it to its log."""
         document = json_object(self.last[2])
         if not document:
-            raise requests.exceptions.InvalidJSONError
+            raise ValueError("it is no JSON object")
         return document
-
-
-def failure_error(http: MsalHttp, failure: Exception, now: datetime) -> TokenRejectedError | TokenUnavailableError:
-    """Give the error that a failure of MSAL is, going by the answer that it followed where there was one."""
-    answer = http.answer
-    if answer is None:
-        problem = "does not answer in time" if isinstance(failure, requests.Timeout) else "cannot be reached"
-        return TokenUnavailableError(f"the token endpoint {problem}: {type(failure).__name__}")
-    trouble = f"MSAL cannot read its answer, {type(failure).__name__}" if answer.status == OK else None
-    return token_error(
-        answer.status, answer.headers, json_object(answer.body), now=now, secrets=http.secrets, trouble=trouble
-    )
-
-
-def local_session() -> requests.Session:
-    """Give a session for an endpoint on this machine, which no proxy of the environment reaches."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
