@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from shared.auth.endpoint import endpoint_problem
+from shared.auth.token_endpoint import endpoint_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

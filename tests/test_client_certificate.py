@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.auth.client_authentication import CredentialError
-from shared.auth.client_certificate import client_certificate_from_pem
+from shared.auth.private_key_jwt import client_certificate_from_pem
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
 
 if TYPE_CHECKING:

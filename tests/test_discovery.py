@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from shared.auth.client_authentication import ClientSecret
-from shared.auth.client_credentials import ClientCredentialsGrant
-from shared.auth.discovery import Discovery, configuration_url
+from shared.auth.client_credentials import ClientCredentialsGrant, Discovery, configuration_url
 from shared.errors import SettingsError, TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 

@@ -23,7 +23,7 @@ LEAVES = {
     "shared.proxy",
     "shared.auth.access_token",
     "shared.auth.challenges",
-    "shared.auth.endpoint",
+    "shared.auth.token_endpoint",
     "shared.delivery.exchange",
     "shared.delivery.outcome",
     "shared.delivery.retry",

@@ -1,4 +1,4 @@
-"""How a client proves to the token endpoint who it is (RFC 6749 section 2.3), and the two ways that use a secret."""
+"""How a client proves to the token endpoint who it is (RFC 6749 section 2.3): by a secret, or by an assertion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from shared.errors import TokenUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 _T = TypeVar("_T")
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
 
 
 class CredentialError(ValueError):
@@ -88,6 +90,63 @@ class ClientSecret:
         )
 
 
+class FederatedToken:
+    """Client authentication by an assertion that someone else signs and keeps fresh in a file (workload identity).
+
+    The file is read for every token request: whoever writes it replaces it long before its content expires.
+    """
+
+    method = "federated_token"
+
+    def __init__(self, client_id: str, path: Path) -> None:
+        self.client_id = client_id
+        self._path = path
+
+    async def proof(self, token_endpoint: str) -> ClientProof:  # noqa: ARG002 - its issuer has named the audience
+        """Take the assertion out of the file.
+
+        Raises:
+            TokenUnavailableError: the file cannot be read, or is empty.
+        """
+        assertion = await read_credential(lambda: federated_assertion(self._path), "the federated token file")
+        return assertion_proof(assertion, self.client_id, assertion)
+
+
+def assertion_proof(credential: str | bytes, client_id: str, assertion: str) -> ClientProof:
+    """Give the proof that an assertion is, made from `credential` (RFC 7523 section 2.2)."""
+    form = {"client_id": client_id, "client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
+    return ClientProof(credential, form=form, secrets=(assertion,))
+
+
+def federated_assertion(path: Path) -> str:
+    """Read the assertion in a federated token file.
+
+    Raises:
+        OSError: the file cannot be read.
+        CredentialError: it holds no token.
+    """
+    assertion = path.read_text("ascii", errors="replace").strip()
+    if not assertion or not assertion.isascii() or any(c.isspace() for c in assertion):
+        raise CredentialError("it does not hold one token")
+    return assertion
+
+
+def secret_in_file(path: Path) -> str:
+    """Read the client secret in a file, without the white space around it.
+
+    Raises:
+        OSError: the file cannot be read.
+        CredentialError: it is empty, or no text.
+    """
+    try:
+        secret = path.read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret:
+        raise CredentialError("its file holds no text")
+    return secret
+
+
 async def read_credential(read: Callable[[], _T], name: str) -> _T:
     """Give what `read` gives, read in a worker thread.
 
@@ -98,8 +157,9 @@ async def read_credential(read: Callable[[], _T], name: str) -> _T:
     try:
         return await asyncio.to_thread(read)
     except OSError as exc:
-        raise TokenUnavailableError(f"{name} cannot be read: {exc.strerror or type(exc).__name__}") from exc
+        problem = f"cannot be read: {exc.strerror or type(exc).__name__}"
     except CredentialError as exc:
-        raise TokenUnavailableError(f"{name} is not usable: {exc}") from exc
+        problem = f"is not usable: {exc}"
     except (LookupError, ValueError) as exc:  # their text may hold the value, so it goes no further
-        raise TokenUnavailableError(f"{name} is not usable: {type(exc).__name__}") from None
+        problem = f"is not usable: {type(exc).__name__}"
+    raise TokenUnavailableError(f"{name} {problem}")  # out here, where it has no context to show

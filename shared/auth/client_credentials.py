@@ -1,16 +1,16 @@
-"""The client credentials grant (RFC 6749 section 4.4) for any token endpoint, over httpx."""
+"""The client credentials grant (RFC 6749 section 4.4) for any token endpoint, named or discovered, over httpx."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from shared.auth.endpoint import endpoint_problem
-from shared.auth.exchange import exchange
-from shared.auth.token_response import access_token_from_response
-from shared.errors import SettingsError, TokenRejectedError
+from shared.auth.token_endpoint import endpoint_problem, exchange
+from shared.auth.token_response import OK, access_token_from_response, json_object, safe_words
+from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
+from shared.retry_after import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,21 +19,10 @@ if TYPE_CHECKING:
 
     from shared.auth.access_token import AccessToken
     from shared.auth.client_authentication import ClientAuthentication, ClientProof
+    from shared.auth.token_endpoint import Answer
 
-
-class DiscoveredEndpoint(Protocol):
-    """A token endpoint that is found at first use."""
-
-    @property
-    def issuer(self) -> str:
-        """The issuer whose token endpoint it is."""
-
-    async def token_endpoint(self) -> str:
-        """Give the address of the token endpoint.
-
-        Raises:
-            TokenUnavailableError: it cannot be found now.
-        """
+# No answer at all, or one that says that the endpoint is not there (any more): its issuer may name another by now.
+_GONE = frozenset({None, 404, 405, 410})
 
 
 class ClientCredentialsGrant:
@@ -46,7 +35,7 @@ class ClientCredentialsGrant:
     def __init__(  # noqa: PLR0913 - the members of a token request, each by its own name
         self,
         client: httpx.AsyncClient,
-        token_endpoint: str | DiscoveredEndpoint,
+        token_endpoint: str | Discovery,
         authentication: ClientAuthentication,
         *,
         scope: str | None = None,
@@ -91,14 +80,84 @@ class ClientCredentialsGrant:
         return await self._exchange(endpoint, rotated)
 
     async def _exchange(self, endpoint: str, proof: ClientProof) -> AccessToken:
-        answer = await exchange(
-            self._client,
-            "POST",
-            endpoint,
-            headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
-            content=urlencode(self._form | dict(proof.form)).encode("ascii"),
-            timeout=self._timeout,
-        )
-        return access_token_from_response(
-            answer.status, answer.headers, answer.body, now=self._now(), secrets=proof.secrets
+        try:
+            answer = await exchange(
+                self._client,
+                "POST",
+                endpoint,
+                headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
+                content=urlencode(self._form | dict(proof.form)).encode("ascii"),
+                timeout=self._timeout,
+            )
+            return access_token_from_response(
+                answer.status, answer.headers, answer.body, now=self._now(), secrets=proof.secrets
+            )
+        except TokenUnavailableError as exc:
+            if isinstance(self._endpoint, Discovery) and exc.status in _GONE:
+                self._endpoint.forget()
+            raise
+
+
+def configuration_url(issuer: str) -> str:
+    """Give the address of an issuer's configuration document (OpenID Connect Discovery 1.0 section 4)."""
+    return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+
+
+class Discovery:
+    """Finds an issuer's token endpoint at first use and keeps it; a failure is not kept.
+
+    `issuer` may end in a slash or not, whatever the server calls itself. `timeout` is seconds for the whole request.
+    Concurrent first calls may each send one: the token provider's single flight leaves one.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        issuer: str,
+        *,
+        timeout: float = 10.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        problem = endpoint_problem(issuer) or ("it has a query" if "?" in issuer else None)
+        if problem:
+            raise SettingsError([f"the issuer is not usable: {problem}"])
+        self.issuer = issuer
+        self._client = client
+        self._timeout = timeout
+        self._now = now
+        self._found: str | None = None
+
+    async def token_endpoint(self) -> str:
+        """Give the address of the token endpoint.
+
+        Raises:
+            TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
+        """
+        if self._found is None:
+            answer = await exchange(
+                self._client, "GET", configuration_url(self.issuer), what="the issuer", timeout=self._timeout
+            )
+            self._found = self._read(answer)
+        return self._found
+
+    def forget(self) -> None:
+        """Look for the endpoint again at its next use."""
+        self._found = None
+
+    def _read(self, answer: Answer) -> str:
+        document = json_object(answer.body) if answer.status == OK else {}
+        named, endpoint = document.get("issuer"), document.get("token_endpoint")
+        if answer.status != OK:
+            problem = f"it answered {answer.status}"
+        elif not isinstance(named, str) or not isinstance(endpoint, str):
+            problem = "its configuration has no issuer or no token_endpoint"
+        elif named.removesuffix("/") != self.issuer.removesuffix("/"):
+            problem = f"its configuration is that of another one, {safe_words(named)}"
+        elif wrong := endpoint_problem(endpoint):
+            problem = f"its token_endpoint is not usable: {wrong}"
+        else:
+            return endpoint
+        wait = retry_after(answer.headers.get("retry-after"), self._now())
+        raise TokenUnavailableError(
+            f"the issuer {self.issuer} is in trouble: {problem}", status=answer.status, retry_after=wait
         )

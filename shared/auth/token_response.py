@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 from shared.auth.access_token import AccessToken
 from shared.errors import TokenRejectedError, TokenUnavailableError
@@ -60,6 +62,11 @@ def token_error(  # noqa: PLR0913 - the parts of a response, each by its own nam
     trouble: str | None = None,
 ) -> TokenRejectedError | TokenUnavailableError:
     """Give the error that a token response without a usable token is; `trouble` says what is wrong with a 200."""
+    # An answer that is not taken may hold a token all the same, and its own words may repeat it.
+    secrets = [
+        *secrets,
+        *(value for name, value in document.items() if name.endswith("_token") and isinstance(value, str)),
+    ]
     code = document.get("error")
     error = safe_words(code, secrets) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
     description = safe_words(document.get("error_description"), secrets)
@@ -104,21 +111,26 @@ def json_object(body: bytes) -> dict[str, Any]:
 def safe_words(words: object, secrets: Iterable[str] = ()) -> str | None:
     """Give a server's words fit for an error text, None where there are none.
 
-    Every one of `secrets` in them is redacted, control characters become spaces, and they end after 300 characters.
+    Every one of `secrets` in them is redacted, also where it is escaped (for a URL, a form, JSON, HTML, as Python shows
+    it); control characters become spaces, and they end after 300 characters.
     """
     if not isinstance(words, str):
         return None
-    known = sorted(filter(None, secrets), key=len, reverse=True)  # the longest first: one may hold another
-    safe = _redacted(words, known)
+    forms = sorted({form for secret in secrets if secret for form in _forms(secret)}, key=len, reverse=True)
+    # The longest first: one may hold another. Without case, because percent escapes have either.
+    known = re.compile("|".join(map(re.escape, forms)) or "(?!)", re.IGNORECASE)
+    safe = known.sub("[redacted]", words)
     safe = " ".join("".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in safe).split())
-    safe = _redacted(safe, known)
+    safe = known.sub("[redacted]", safe)
     return (safe if len(safe) <= _MAX_WORDS else safe[: _MAX_WORDS - 1] + "…") or None
 
 
-def _redacted(words: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        words = words.replace(secret, "[redacted]")
-    return words
+def _forms(secret: str) -> set[str]:
+    """Give a secret in every form in which a server may have it in its words."""
+    octets = secret.encode("utf-8", "surrogatepass")
+    quoted = {quote(octets, safe=""), quote(octets, safe="/"), quote_plus(octets)}
+    escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    return {secret, secret.rstrip("=") or secret, html.escape(secret)} | quoted | escaped
 
 
 def _seconds(value: object) -> float | None:

@@ -1,18 +1,20 @@
-"""One request to an authorization server, bounded in time and size."""
+"""A token endpoint: where secrets may be sent, and one request to it, bounded in time and size."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import aiohttp
-import httpx
+from urllib.parse import urlsplit
 
 from shared.errors import TokenUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import httpx
 
 MAX_BODY = 64 * 1024
 """Bytes: more than any token response or discovery document needs."""
@@ -24,6 +26,38 @@ _HEADERS = {
     # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
     "Connection": "close",
 }
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+
+
+def endpoint_problem(url: str) -> str | None:
+    """Say what keeps `url` from being sent a secret, None where nothing does.
+
+    It must be https (RFC 6749 section 3.2), plain http only to a loopback address, with no user name, password or
+    fragment in it. The words never repeat the URL, which may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port  # reading the port checks it
+    except ValueError:
+        return "it is not a URL"
+    if not host or any(c.isspace() or not c.isprintable() for c in url):
+        return "it is not an absolute URL"
+    if parts.username is not None or parts.password is not None:
+        return "it has a user name or a password in it"
+    if "#" in url:
+        return "it has a fragment"
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return None
+    return "it must be https, or plain http to a loopback address"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +72,7 @@ class Answer:
 async def exchange(  # noqa: PLR0913 - the members of an HTTP request, each by its own name
     client: httpx.AsyncClient,
     method: str,
-    url: str,
+    url: str | httpx.URL,
     *,
     what: str = "the token endpoint",
     headers: Mapping[str, str] | None = None,
@@ -52,6 +86,10 @@ async def exchange(  # noqa: PLR0913 - the members of an HTTP request, each by i
     Raises:
         TokenUnavailableError: there is no whole answer.
     """
+    # Settings need this module, and neither of these; who has a client has imported both.
+    import aiohttp  # noqa: PLC0415 - see above
+    import httpx  # noqa: PLC0415 - see above
+
     try:
         async with (
             asyncio.timeout(timeout),  # httpx bounds each read, not their sum
@@ -66,13 +104,15 @@ async def exchange(  # noqa: PLR0913 - the members of an HTTP request, each by i
             ) as response,
         ):
             return Answer(response.status_code, response.headers, await _bounded_body(response))
-    except TimeoutError as exc:
-        raise TokenUnavailableError(f"{what} did not answer within {timeout:g} s") from exc
+    except TimeoutError:
+        problem = f"did not answer within {timeout:g} s"
     except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-        raise TokenUnavailableError(f"{what} cannot be reached: {exc or type(exc).__name__}") from exc
+        problem = f"cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:
         # The text of these may repeat what was sent or came. httpx-aiohttp lets aiohttp's errors through.
-        raise TokenUnavailableError(f"{what} does not answer: {type(exc).__name__}") from exc
+        problem = f"does not answer: {type(exc).__name__}"
+    # Raised out here, it has no context: a traceback would show the text that was left out above.
+    raise TokenUnavailableError(f"{what} {problem}")
 
 
 async def _bounded_body(response: httpx.Response) -> bytes:

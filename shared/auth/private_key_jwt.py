@@ -1,11 +1,15 @@
-"""A private key, and its certificate, out of a PEM file."""
+"""Client authentication `private_key_jwt`: the client's own key out of a PEM file, and what it signs (RFC 7523)."""
 
 from __future__ import annotations
 
 import base64
 import re
+import time
+import uuid
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,13 +17,62 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-from shared.auth.client_authentication import CredentialError
+from shared.auth.client_authentication import ClientProof, CredentialError, assertion_proof, read_credential
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}  # RFC 7518 section 3.4
 _MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
+_LIFETIME = 60  # seconds: the most that the strictest profile (FAPI 2.0) lets a server accept, clocks apart
+
+
+class PrivateKeyJwt:
+    """Client authentication `private_key_jwt`: an assertion signed with the client's own key, a fresh one each time.
+
+    `path` is a PEM file with the private key and, if there is one, its certificate. It is read for every token
+    request, so that a rotated key is picked up. `key_id` becomes the assertion's `kid` where the server needs one;
+    `now` gives POSIX seconds.
+    """
+
+    method = "private_key_jwt"
+
+    def __init__(
+        self, client_id: str, path: Path, *, key_id: str | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self.client_id = client_id
+        self._path = path
+        self._key_id = key_id
+        self._now = now
+
+    async def proof(self, token_endpoint: str) -> ClientProof:
+        """Sign an assertion for one request to `token_endpoint`.
+
+        Raises:
+            TokenUnavailableError: the file cannot be read, or holds no usable key.
+        """
+        return await read_credential(lambda: self._signed(token_endpoint), "the client certificate file")
+
+    def _signed(self, token_endpoint: str) -> ClientProof:
+        pem = self._path.read_bytes()
+        own = client_certificate_from_pem(pem)
+        issued_at = int(self._now())
+        claims = {
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "aud": token_endpoint,
+            "jti": str(uuid.uuid4()),
+            "iat": issued_at,
+            "exp": issued_at + _LIFETIME,
+        }
+        named = {"kid": self._key_id, "x5t#S256": own.thumbprint}
+        headers = {name: value for name, value in named.items() if value}
+        assertion = jwt.encode(claims, own.key, algorithm=own.algorithm, headers=headers)
+        return assertion_proof(pem, self.client_id, assertion)
 
 
 @dataclass(frozen=True, slots=True)

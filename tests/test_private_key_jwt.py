@@ -8,10 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.auth.client_assertion import FederatedToken, PrivateKeyJwt
-from shared.auth.client_certificate import client_certificate_from_pem
-from shared.auth.client_credentials import ClientCredentialsGrant
-from shared.auth.discovery import Discovery
+from shared.auth.client_authentication import FederatedToken
+from shared.auth.client_credentials import ClientCredentialsGrant, Discovery
+from shared.auth.private_key_jwt import PrivateKeyJwt, client_certificate_from_pem
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
 from tests.fakes.token_server import Answer, Request, TokenServer, json_answer, refusal

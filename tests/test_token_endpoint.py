@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.auth.endpoint import endpoint_problem
+from shared.auth.token_endpoint import endpoint_problem
 
 
 @pytest.mark.parametrize(
