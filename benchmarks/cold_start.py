@@ -14,7 +14,10 @@ APP = "import azure.functions, azure.durable_functions, function_app"
 CLIENT = (
     APP
     + """
-from shared.client import prepare; prepare()"""
+from shared.client import build_client
+from shared.settings import Settings
+names = ("URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET")
+build_client(Settings.from_environ({f"BUSINESS_API_{name}": "https://partner.invalid" for name in names}), {})"""
 )
 _PROBE = """
 import json, time

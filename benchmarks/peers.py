@@ -18,7 +18,7 @@ from benchmarks import token_peers
 from benchmarks.partner import CLIENT, Partner
 from benchmarks.record import BODY, HEADERS, RECORD
 from shared.api.business import Business
-from shared.client import prepare
+from shared.client import build_client
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def business_api(partner: Partner) -> AsyncIterator[Call]:
         "BUSINESS_API_MAX_CONNECTIONS": str(MOST_IN_FLIGHT),
     }
     settings = Settings.from_environ(environ)
-    client = prepare()(settings, lambda: settings, {})
+    client = build_client(settings, {})
     numbers = itertools.count()
 
     async def post() -> int:

@@ -19,7 +19,7 @@ from shared.delivery.batch_activity import BatchRecords
 from shared.delivery.partner_gate import PartnerGate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from shared.api.business_api import BusinessApi
     from shared.client import Client
@@ -93,8 +93,7 @@ class Container:
     async def _create(self, name: str) -> Client:
         settings = self.settings(name)
         # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
-        build = await asyncio.to_thread(_prepare)
-        return build(settings, lambda: _read_settings(self._environ, name), self._environ)
+        return await asyncio.to_thread(_build_client, settings, self._environ)
 
     def _export_telemetry(self) -> None:
         """Set telemetry up, once: every function of the app asks for settings before it has something to tell."""
@@ -110,11 +109,10 @@ def _forget_failure(clients: dict[str, asyncio.Task[Client]], name: str, task: a
         clients.pop(name, None)
 
 
-def _prepare() -> Callable[[Settings, Callable[[], Settings], Mapping[str, str]], Client]:
-    """Do all of a client's making that needs no event loop."""
-    from shared.client import prepare  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
+def _build_client(settings: Settings, environ: Mapping[str, str]) -> Client:
+    from shared.client import build_client  # noqa: PLC0415, httpx and all behind it are imported when they are first needed
 
-    return prepare()
+    return build_client(settings, environ)
 
 
 def _read_settings(environ: Mapping[str, str], name: str) -> Settings:

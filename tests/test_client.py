@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.api.business import Business
-from shared.client import Client, prepare
+from shared.client import Client, build_client
 from shared.errors import ApiConnectError, SettingsError, TokenRejectedError, TokenUnavailableError
 from shared.settings import Settings
 from tests.fakes.raw_server import RawServer, answering, response
@@ -16,6 +16,7 @@ from tests.fakes.token_server import DROPPED, Answer, TokenServer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
     from tests.fakes.raw_server import Connection
 
@@ -46,7 +47,7 @@ def environ_of(tokens: TokenServer, api: RawServer, **changes: str) -> dict[str,
 
 @asynccontextmanager
 async def built(environ: Mapping[str, str]) -> AsyncIterator[Client]:
-    client = prepare()(Settings.from_environ(environ), lambda: Settings.from_environ(environ), environ)
+    client = await asyncio.to_thread(build_client, Settings.from_environ(environ), environ)
     try:
         yield client
     finally:
@@ -74,10 +75,14 @@ async def test_a_token_without_a_lifetime_has_that_of_the_settings(tokens: Token
             await client.api.get_business("a")
 
 
-async def test_a_rotated_secret_is_used_without_a_restart(tokens: TokenServer, api: RawServer) -> None:
-    environ = environ_of(tokens, api, CLIENT_AUTH="client_secret_post")
+async def test_a_secret_rotated_in_its_file_is_used_without_a_restart(
+    tokens: TokenServer, api: RawServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("first")
+    environ = environ_of(tokens, api, CLIENT_AUTH="client_secret_post", CLIENT_SECRET="", CLIENT_SECRET_FILE=str(file))
     async with built(environ) as client:
-        environ["BUSINESS_API_CLIENT_SECRET"] = "second"
+        file.write_text("second")
         await client.api.get_business("a")
     assert [request.form["client_secret"] for request in tokens.requests] == ["second"]
 
@@ -142,6 +147,15 @@ async def test_a_token_store_that_is_not_there_stops_nothing(tokens: TokenServer
     async with built(environ_of(tokens, api) | store) as client:
         assert (await client.api.get_business("a")).status == 201
     assert tokens.issued == 1
+
+
+async def test_the_tokens_of_a_system_assigned_identity_are_not_shared(api: RawServer) -> None:
+    store = {"TOKEN_STORE_URL": "unix:///nowhere/redis.sock", "TOKEN_STORE_KEY": secrets.token_urlsafe(32)}
+    identity = {"BUSINESS_API_URL": api.url, "BUSINESS_API_SCOPE": "api://x"} | store
+    async with built(identity | {"BUSINESS_API_MANAGED_IDENTITY": "system"}) as client:
+        assert client.stored_grant is None
+    async with built(identity | {"BUSINESS_API_MANAGED_IDENTITY": "client-7"}) as client:
+        assert client.stored_grant is not None
 
 
 async def test_a_wrong_proxy_is_a_problem_of_the_settings(tokens: TokenServer, api: RawServer) -> None:

@@ -3,12 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import httpx
+import jwt
 import pytest
 
 from shared.auth.entra import EntraGrant
 from shared.auth.managed_identity import ManagedIdentityGrant
 from shared.errors import TokenUnavailableError
-from shared.grants import create_grant
+from shared.grants import create_grant, token_server
 from shared.settings import Settings
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
 from tests.fakes.token_server import TokenServer, json_answer
@@ -36,7 +37,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def _grant(client: httpx.AsyncClient, environ: dict[str, str]) -> TokenGrant:
-    return create_grant(Settings.from_environ(environ), client, lambda: Settings.from_environ(environ))
+    return create_grant(Settings.from_environ(environ).token, client)
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
@@ -69,20 +70,61 @@ async def test_a_token_url_and_a_secret_are_the_client_credentials_grant(
         assert request.headers["authorization"].startswith("Basic ")
 
 
-async def test_a_rotated_secret_is_read_from_the_settings_again(server: TokenServer, client: httpx.AsyncClient) -> None:
+async def test_a_secret_in_a_file_is_read_again_for_every_request(
+    server: TokenServer, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
     environ = {
         **CLIENT,
         "BUSINESS_API_TOKEN_URL": server.url,
-        "BUSINESS_API_CLIENT_SECRET": "first",
+        "BUSINESS_API_CLIENT_SECRET_FILE": str(file),
         "BUSINESS_API_CLIENT_AUTH": "client_secret_post",
     }
     grant = _grant(client, environ)
-    await grant.request_token()
-    environ["BUSINESS_API_CLIENT_SECRET"] = "second"
+    for secret in ("first\n", " sécond "):
+        file.write_text(secret, encoding="utf-8")
+        await grant.request_token()
 
-    await grant.request_token()
+    assert [request.form["client_secret"] for request in server.requests] == ["first", "sécond"]
 
-    assert [request.form["client_secret"] for request in server.requests] == ["first", "second"]
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read: No such file"),
+        (b" \n", "not usable: its file holds no text"),
+        (b"\xff\xfes3cr3t", "not usable: its file holds no text"),
+    ],
+)
+async def test_a_file_without_a_secret_is_told_at_the_token_request(
+    server: TokenServer, client: httpx.AsyncClient, tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    environ = {**CLIENT, "BUSINESS_API_TOKEN_URL": server.url, "BUSINESS_API_CLIENT_SECRET_FILE": str(file)}
+
+    with pytest.raises(TokenUnavailableError, match=f"the client secret .*{problem}"):
+        await _grant(client, environ).request_token()
+
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("source", "server"),
+    [
+        ({"TOKEN_URL": "https://login.example/token"}, "https://login.example/token"),
+        ({"ISSUER": "https://login.example"}, "https://login.example"),
+        ({"TENANT_ID": "contoso"}, "https://login.microsoftonline.com"),
+    ],
+)
+def test_the_server_of_the_tokens_is_the_one_that_the_grant_asks(source: dict[str, str], server: str) -> None:
+    environ = CLIENT | {"BUSINESS_API_CLIENT_SECRET": "s"} | {f"BUSINESS_API_{k}": v for k, v in source.items()}
+    assert token_server(Settings.from_environ(environ).token) == server
+
+
+def test_the_server_of_a_managed_identity_is_on_this_machine() -> None:
+    assert token_server(Settings.from_environ({**COMMON, "BUSINESS_API_MANAGED_IDENTITY": "system"}).token) is None
 
 
 async def test_an_issuer_is_discovered(server: TokenServer, client: httpx.AsyncClient) -> None:
@@ -105,11 +147,12 @@ async def test_private_key_jwt_signs_with_the_certificates_key(
         "BUSINESS_API_TOKEN_URL": server.url,
         "BUSINESS_API_CLIENT_AUTH": "private_key_jwt",
         "BUSINESS_API_CLIENT_CERTIFICATE": str(pem),
+        "BUSINESS_API_CLIENT_KEY_ID": "key-7",
     }
 
     await _grant(client, environ).request_token()
 
-    assert server.requests[0].form["client_assertion"].count(".") == 2
+    assert jwt.get_unverified_header(server.requests[0].form["client_assertion"])["kid"] == "key-7"
 
 
 async def test_private_key_jwt_sends_a_federated_token_as_it_is(
@@ -133,6 +176,7 @@ async def test_private_key_jwt_sends_a_federated_token_as_it_is(
     ("setting", "method"),
     [
         ("BUSINESS_API_CLIENT_SECRET", "secret"),
+        ("BUSINESS_API_CLIENT_SECRET_FILE", "secret"),
         ("BUSINESS_API_CLIENT_CERTIFICATE", "certificate"),
         ("BUSINESS_API_FEDERATED_TOKEN_FILE", "federated_token"),
     ],
@@ -148,7 +192,7 @@ async def test_a_tenant_is_asked_through_msal_with_its_credential(
     assert "records" in grant.cache_key
 
 
-@pytest.mark.parametrize(("identity", "named"), [("system", False), ("a-client-id", True)])
+@pytest.mark.parametrize(("identity", "named"), [("system", False), ("System", False), ("a-client-id", True)])
 async def test_a_managed_identity_is_the_systems_or_a_named_one(
     client: httpx.AsyncClient, identity: str, *, named: bool
 ) -> None:

@@ -28,6 +28,8 @@ IDENTITY = {
     "BUSINESS_API_MANAGED_IDENTITY": "system",
     "BUSINESS_API_RESOURCE": "api://x",
 }
+SECRETS = "BUSINESS_API_CLIENT_SECRET, BUSINESS_API_CLIENT_SECRET_FILE"
+KEYS = "BUSINESS_API_CLIENT_CERTIFICATE, BUSINESS_API_FEDERATED_TOKEN_FILE"
 SOURCES = "BUSINESS_API_TOKEN_URL, BUSINESS_API_ISSUER, BUSINESS_API_TENANT_ID, BUSINESS_API_MANAGED_IDENTITY"
 
 
@@ -68,8 +70,6 @@ def value(settings: Settings, path: str) -> object:
         ("RESOURCE", "token.resource", None, "api://x", "api://x"),
         ("TOKEN_LEEWAY", "token.leeway", 60, "0", 0),
         ("TOKEN_DEFAULT_LIFETIME", "token.default_lifetime", 300, "60", 60),
-        ("CLIENT_CERTIFICATE", "token.client_certificate", None, "/keys/a.pem", "/keys/a.pem"),
-        ("FEDERATED_TOKEN_FILE", "token.federated_token_file", None, "/keys/token", "/keys/token"),
         ("DELIVERY_DEADLINE", "delivery.retry.deadline", 86_400, "60", 60),
         ("DELIVERY_RETRY_FIRST", "delivery.retry.first", 1, "0.5", 0.5),
         ("DELIVERY_RETRY_MAX", "delivery.retry.max", 300, "600", 600),
@@ -187,40 +187,72 @@ def test_a_client_of_a_token_endpoint_has_an_id_and_a_secret(source: str) -> Non
     bare = {"BUSINESS_API_URL": "https://api.example", f"BUSINESS_API_{source}": "https://login.example"}
     assert problems(bare) == [
         "BUSINESS_API_CLIENT_ID is missing: the token endpoint asks for it",
-        "BUSINESS_API_CLIENT_SECRET is missing: BUSINESS_API_CLIENT_AUTH=client_secret_basic sends it",
+        f"BUSINESS_API_CLIENT_AUTH=client_secret_basic needs exactly one of {SECRETS}",
     ]
     assert problems(given(bare, CLIENT_ID="relay", CLIENT_AUTH="client_secret_post")) == [
-        "BUSINESS_API_CLIENT_SECRET is missing: BUSINESS_API_CLIENT_AUTH=client_secret_post sends it"
+        f"BUSINESS_API_CLIENT_AUTH=client_secret_post needs exactly one of {SECRETS}"
     ]
 
 
 @pytest.mark.parametrize("credential", ["CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE"])
 def test_a_client_that_signs_has_one_key(credential: str) -> None:
     base = given(PLAIN, CLIENT_SECRET=None, CLIENT_AUTH="private_key_jwt")
-    settings = Settings.from_environ(given(base, **{credential: "/keys/a"}))
+    settings = Settings.from_environ(given(base, **{credential: " /keys/a "}))
     assert settings.token.client_auth == "private_key_jwt"
-    needed = (
-        "BUSINESS_API_CLIENT_AUTH=private_key_jwt needs exactly one of BUSINESS_API_CLIENT_CERTIFICATE "
-        "and BUSINESS_API_FEDERATED_TOKEN_FILE"
-    )
+    assert value(settings, f"token.{credential.lower()}") == "/keys/a"
+    needed = f"BUSINESS_API_CLIENT_AUTH=private_key_jwt needs exactly one of {KEYS}"
     assert problems(base) == [needed]
-    assert problems(given(base, CLIENT_CERTIFICATE="/keys/a", FEDERATED_TOKEN_FILE="/keys/b")) == [needed]
+    both = given(base, CLIENT_CERTIFICATE="/keys/a", FEDERATED_TOKEN_FILE="/keys/b")
+    assert problems(both) == [f"{needed}, not 2"]
     assert problems(given(base, CLIENT_ID=None, **{credential: "/keys/a"})) == [
         "BUSINESS_API_CLIENT_ID is missing: the token endpoint asks for it"
     ]
 
 
-@pytest.mark.parametrize("credential", ["CLIENT_SECRET", "CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE"])
+def test_a_secret_is_in_a_setting_or_in_a_file() -> None:
+    file = Settings.from_environ(given(PLAIN, CLIENT_SECRET=None, CLIENT_SECRET_FILE=" /run/secret ")).token
+    assert (file.client_secret, file.client_secret_file) == (None, "/run/secret")
+    assert problems(given(PLAIN, CLIENT_SECRET_FILE="/run/secret")) == [
+        f"BUSINESS_API_CLIENT_AUTH=client_secret_basic needs exactly one of {SECRETS}, not 2"
+    ]
+
+
+def test_a_key_has_an_id_where_the_server_needs_one() -> None:
+    base = given(PLAIN, CLIENT_SECRET=None, CLIENT_AUTH="private_key_jwt", CLIENT_KEY_ID="key-7")
+    assert Settings.from_environ(given(base, CLIENT_CERTIFICATE="/keys/a")).token.client_key_id == "key-7"
+    assert problems(given(base, FEDERATED_TOKEN_FILE="/keys/token")) == [
+        "BUSINESS_API_CLIENT_KEY_ID is of no use: whoever signs the federated token names its key"
+    ]
+
+
+@pytest.mark.parametrize("unused", ["CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE", "CLIENT_KEY_ID"])
+def test_a_key_that_the_method_does_not_use_is_a_problem(unused: str) -> None:
+    (problem,) = problems(given(PLAIN, **{unused: "/keys/a"}))
+    method = "BUSINESS_API_CLIENT_AUTH=client_secret_basic"
+    assert problem == f"BUSINESS_API_{unused} is set, which {method} does not use: private_key_jwt does"
+
+
+def test_a_secret_that_the_method_does_not_use_is_none() -> None:
+    base = given(PLAIN, CLIENT_AUTH="private_key_jwt", CLIENT_CERTIFICATE="/keys/a")
+    assert Settings.from_environ(base).token.client_auth == "private_key_jwt"
+
+
+CREDENTIALS = ["CLIENT_SECRET", "CLIENT_SECRET_FILE", "CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE"]
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS)
 def test_a_client_of_entra_has_one_credential(credential: str) -> None:
     base = given(ENTRA, CLIENT_SECRET=None)
     assert Settings.from_environ(given(base, **{credential: "x"})).token.tenant_id == "tenant"
-    needed = (
-        "BUSINESS_API_TENANT_ID is set, so exactly one of BUSINESS_API_CLIENT_SECRET, "
-        "BUSINESS_API_CLIENT_CERTIFICATE, BUSINESS_API_FEDERATED_TOKEN_FILE is needed"
-    )
+    needed = f"BUSINESS_API_TENANT_ID is set, which needs exactly one of {SECRETS}, {KEYS}"
     assert problems(base) == [needed]
     another = "CLIENT_SECRET" if credential != "CLIENT_SECRET" else "CLIENT_CERTIFICATE"
-    assert problems(given(base, **{credential: "x", another: "y"})) == [needed]
+    assert problems(given(base, **{credential: "x", another: "y"})) == [f"{needed}, not 2"]
+
+
+@pytest.mark.parametrize("tenant", ["a/b", "-", "a b", "a?b"])
+def test_a_tenant_is_a_guid_or_a_domain_name(tenant: str) -> None:
+    assert problems(given(ENTRA, TENANT_ID=tenant)) == ["BUSINESS_API_TENANT_ID must be a GUID or a domain name"]
 
 
 def test_a_client_of_entra_has_an_id() -> None:
@@ -243,6 +275,26 @@ def test_a_managed_identity_needs_no_client() -> None:
     assert (token.managed_identity, token.client_id, token.client_secret) == ("system", None, None)
 
 
+@pytest.mark.parametrize("identity", ["system", "System", "SYSTEM"])
+def test_the_identity_of_the_system_has_no_case(identity: str) -> None:
+    token = Settings.from_environ(given(IDENTITY, MANAGED_IDENTITY=identity)).token
+    assert (token.managed_identity, token.is_system_identity) == ("system", True)
+    assert not Settings.from_environ(given(IDENTITY, MANAGED_IDENTITY="Systems")).token.is_system_identity
+
+
+def test_a_client_id_beside_a_managed_identity_is_a_problem() -> None:
+    (problem,) = problems(given(IDENTITY, CLIENT_ID="00000000-0000-0000-0000-000000000001"))
+    assert problem.startswith("BUSINESS_API_CLIENT_ID is set, which a managed identity does not use: ")
+    assert problem.endswith("BUSINESS_API_MANAGED_IDENTITY is the client id of a user-assigned one")
+
+
+def test_a_managed_identity_is_asked_for_one_resource() -> None:
+    assert problems(given(IDENTITY, RESOURCE=None, SCOPE="a b")) == [
+        "BUSINESS_API_SCOPE must be one scope: a managed identity asks for one resource"
+    ]
+    assert Settings.from_environ(given(IDENTITY, SCOPE="a b")).token.resource == "api://x"
+
+
 # Where tokens are shared
 
 
@@ -256,6 +308,13 @@ def test_a_token_store_has_a_url_and_a_key(url: str) -> None:
 def test_a_key_of_a_token_store_is_long() -> None:
     found = problems(given(PLAIN, TOKEN_STORE_URL="redis://a", TOKEN_STORE_KEY="k" * 31))
     assert found == ["TOKEN_STORE_KEY must be a random text of at least 32 characters"]
+
+
+@pytest.mark.parametrize("port", ["port", "65536", "0"])
+def test_the_port_of_a_token_store_is_one(port: str) -> None:
+    assert problems(given(PLAIN, TOKEN_STORE_URL=f"redis://:{SECRET}@a:{port}/0", TOKEN_STORE_KEY="k" * 32)) == [
+        "TOKEN_STORE_URL must have a port from 1 to 65535, or none"
+    ]
 
 
 def test_there_is_no_token_store_without_its_url() -> None:
