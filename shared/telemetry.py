@@ -5,13 +5,15 @@ Spans, the outer one first; docs/telemetry.md has their attributes:
 delivery attempt                            one attempt to deliver a record
 POST /business/                             one call to the partner; its trace context goes along
 GET /business/by-external/{externalId}      the same
-request access token                        one token request
+request access token                        one token request; where another process's token did instead of one, it
+                                            is called "take shared access token"
 
 Token metrics all carry the attribute `business_relay.client`, the name of the API client ("BUSINESS_API"):
 
 business_relay.token.hit                    counter, calls answered with a token that was there
 business_relay.token.joined                 counter, calls that waited for a token request of another call
-business_relay.token.requested              counter, token requests begun
+business_relay.token.requested              counter, token requests that have ended
+business_relay.token.shared                 counter, tokens taken from the token store instead of a request
 business_relay.token.failed                 counter, token requests that brought no usable token
 business_relay.token.renewed_after_refusal  counter, tokens that replaced one the API had refused
 business_relay.token.request.duration       histogram, seconds one token request took
@@ -55,7 +57,10 @@ TOKEN_TIME_TO_EXPIRY = Metric(
 _TOKEN_COUNTERS = {
     "hit": Metric("business_relay.token.hit", "{call}", "Calls answered with a token that was there"),
     "joined": Metric("business_relay.token.joined", "{call}", "Calls that waited for a token request of another call"),
-    "requested": Metric("business_relay.token.requested", "{request}", "Token requests begun"),
+    "requested": Metric("business_relay.token.requested", "{request}", "Token requests that have ended"),
+    "shared": Metric(
+        "business_relay.token.shared", "{token}", "Tokens taken from the token store instead of a request"
+    ),
     "failed": Metric("business_relay.token.failed", "{request}", "Token requests that brought no usable token"),
     "renewed_after_refusal": Metric(
         "business_relay.token.renewed_after_refusal", "{token}", "Tokens that replaced one the API had refused"
@@ -70,8 +75,22 @@ class TokenCounts:
     hit: int = 0
     joined: int = 0
     requested: int = 0
+    shared: int = 0
     failed: int = 0
     renewed_after_refusal: int = 0
+
+
+@dataclass(slots=True)
+class TokenRequestSpan:
+    """A token request under way, which may turn out to be none."""
+
+    span: trace.Span
+    is_shared: bool = False
+
+    def take_shared(self) -> None:
+        """Note that another process's token did: nothing was requested."""
+        self.is_shared = True
+        self.span.update_name("take shared access token")
 
 
 class Telemetry:
@@ -115,19 +134,21 @@ class Telemetry:
         return self._has_own_tracer or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
     @contextmanager
-    def token_request(self, client: str, *, is_ahead: bool = False) -> Iterator[None]:
-        """Make the block one token request: a span and its duration.
+    def token_request(self, client: str, *, is_ahead: bool = False) -> Iterator[TokenRequestSpan]:
+        """Make the block one token request: a span and, unless it takes a shared token, its duration.
 
         One that runs ahead of the old token's end is nobody's: it begins a trace, with a link to the span that saw that
         it was time.
         """
         attributes = {CLIENT: client}
         began_at = time.perf_counter()
+        request = TokenRequestSpan(trace.INVALID_SPAN)
         try:
-            with self.span("request access token", attributes, is_detached=is_ahead):
-                yield
+            with self.span("request access token", attributes, is_detached=is_ahead) as request.span:
+                yield request
         finally:
-            self.record(TOKEN_REQUEST_DURATION, time.perf_counter() - began_at, attributes)
+            if not request.is_shared:
+                self.record(TOKEN_REQUEST_DURATION, time.perf_counter() - began_at, attributes)
 
     def span(
         self,

@@ -106,6 +106,11 @@ async def test_a_second_process_takes_the_stored_token_with_what_is_left_of_its_
     assert app.store.leases == {}
 
 
+async def test_a_token_says_whether_it_cost_a_token_request(app: App) -> None:
+    assert not (await app.process().request_token()).is_shared
+    assert (await app.process().request_token()).is_shared
+
+
 async def test_many_cold_processes_send_one_request(app: App) -> None:
     app.grant.gate.clear()
     flights = [asyncio.create_task(app.process().request_token()) for _ in range(20)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode
 
+from shared.auth.access_token import AccessToken
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenUnavailableError
 from shared.telemetry import CLIENT, Metric, Telemetry, process_telemetry
@@ -45,6 +46,7 @@ async def test_counts_what_happens_to_tokens(recorder: Recorder) -> None:
         "hit": 0,
         "joined": 9,
         "requested": 1,
+        "shared": 0,
         "failed": 0,
         "renewed_after_refusal": 0,
     }
@@ -58,6 +60,7 @@ async def test_counts_what_happens_to_tokens(recorder: Recorder) -> None:
         "hit": 6,
         "joined": 9,
         "requested": 3,
+        "shared": 0,
         "failed": 1,
         "renewed_after_refusal": 1,
     }
@@ -111,6 +114,19 @@ async def test_each_token_request_is_one_span(recorder: Recorder) -> None:
         StatusCode.UNSET,
     )
     assert dict(span.attributes or {}) == {CLIENT: "BUSINESS_API"}
+
+
+@in_virtual_time
+async def test_a_token_of_another_process_is_no_token_request(recorder: Recorder) -> None:
+    grant = NumberedGrant()
+    grant.again = AccessToken("of-another-process", 3600.0, is_shared=True)
+    await provider_of(recorder, grant).get_token()
+
+    counts = recorder.counts("BUSINESS_API")
+    assert (counts["requested"], counts["shared"]) == (0, 1)
+    [span] = recorder.spans
+    assert span.name == "take shared access token"
+    assert "business_relay.token.request.duration" not in recorder.metrics()
 
 
 @in_virtual_time
@@ -209,7 +225,7 @@ def test_every_metric_has_a_documented_name_a_unit_and_a_description(recorder: R
     asyncio.run(use())
     metrics = recorder.metrics()
     documentation = shared.telemetry.__doc__ or ""
-    assert len(metrics) == 7
+    assert len(metrics) == 8
     for name, metric in metrics.items():
         assert f"\n{name} " in documentation
         assert metric["unit"]

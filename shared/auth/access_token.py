@@ -24,7 +24,8 @@ class AccessToken:
     """An access token as the token endpoint issued it (RFC 6749 section 5.1).
 
     `expires_in` is its lifetime in seconds from the request, None where the server named none; `refresh_in` the seconds
-    after which the server wishes it renewed (Microsoft Entra names it), None where it has no such wish.
+    after which the server wishes it renewed (Microsoft Entra names it), None where it has no such wish. `is_shared`
+    says that another process requested it: taking it cost no token request.
 
     Raises:
         ValueError: the value cannot stand in a header: it is empty or has more than visible ASCII (RFC 6750 section
@@ -34,6 +35,7 @@ class AccessToken:
     value: str = field(repr=False)
     expires_in: float | None = None
     refresh_in: float | None = None
+    is_shared: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.value or not all("!" <= character <= "~" for character in self.value):

@@ -36,12 +36,14 @@ class TokenRequest:
         Raises:
             TokenUnavailableError: no answer within the timeout; and all that the grant raises.
         """
-        with self.telemetry.token_request(self.client, is_ahead=is_ahead):
+        with self.telemetry.token_request(self.client, is_ahead=is_ahead) as request:
             try:
                 async with asyncio.timeout(self.timeout):
                     token = await self.grant.request_token(refused)
             except TimeoutError as exc:
                 raise TokenUnavailableError(f"the token endpoint did not answer within {self.timeout:g} s") from exc
+            if token.is_shared:
+                request.take_shared()
         return hold(token, now, leeway=self.leeway, default_lifetime=self.default_lifetime, jitter=self.jitter())
 
 

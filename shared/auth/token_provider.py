@@ -138,7 +138,6 @@ class TokenProvider:
 
     def _begin(self, now: float) -> TokenFlight:
         self._check_loop()
-        self._counts.requested += 1
         held = self._held
         ahead_of = held if held is not None and now < held.expires_at else None
         self._flight = TokenFlight(
@@ -152,6 +151,10 @@ class TokenProvider:
     def _land(self, flight: TokenFlight, outcome: HeldToken | RelayError) -> None:
         self._flight = None
         now = self._clock()
+        if not isinstance(outcome, RelayError) and outcome.token.is_shared:
+            self._counts.shared += 1
+        else:
+            self._counts.requested += 1
         if isinstance(outcome, RelayError):
             self._fail(flight, outcome, now)
         elif not now < outcome.expires_at:

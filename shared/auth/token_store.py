@@ -142,7 +142,7 @@ class StoredToken:
         """Give the access token as if it had been issued now; it lives no longer than it was issued for."""
         age = max(0.0, now - self.issued_at)  # a clock that is behind makes no token younger than new
         refresh_in = None if self.refresh_at is None else max(0.0, self.refresh_at - self.issued_at - age)
-        return AccessToken(self.value, self.expires_at - self.issued_at - age, refresh_in)
+        return AccessToken(self.value, self.expires_at - self.issued_at - age, refresh_in, is_shared=True)
 
 
 class TokenCipher:

@@ -47,7 +47,7 @@ class Recorder:
         return {point["attributes"][CLIENT]: point for point in self.metrics()[name]["data"]["data_points"]}
 
     def counts(self, client: str) -> dict[str, int]:
-        names = ("hit", "joined", "requested", "failed", "renewed_after_refusal")
+        names = ("hit", "joined", "requested", "shared", "failed", "renewed_after_refusal")
         return {name: self.points(f"business_relay.token.{name}")[client]["value"] for name in names}
 
     @property
