@@ -158,6 +158,16 @@ async def test_the_tokens_of_a_system_assigned_identity_are_not_shared(api: RawS
         assert client.stored_grant is not None
 
 
+async def test_all_clients_of_a_process_have_one_tls_context(tokens: TokenServer, api: RawServer) -> None:
+    environ = environ_of(tokens, api)
+    settings = Settings.from_environ(environ)
+    clients = await asyncio.gather(*(asyncio.to_thread(build_client, settings, environ) for _ in range(4)))
+    contexts = {id(client.token_client._transport._tls) for client in clients}  # type: ignore[attr-defined]  # noqa: SLF001 - it is seen nowhere else
+    assert len(contexts) == 1
+    for client in clients:
+        await client.aclose()
+
+
 async def test_a_wrong_proxy_is_a_problem_of_the_settings(tokens: TokenServer, api: RawServer) -> None:
     environ = environ_of(tokens, api) | {"BUSINESS_API_URL": "https://api.invalid", "HTTPS_PROXY": "socks5://p:1"}
     with pytest.raises(SettingsError, match="HTTPS_PROXY"):

@@ -340,6 +340,40 @@ async def test_the_secret_is_read_at_first_use_and_off_the_event_loop(
     assert threads[0] is not threading.main_thread()
 
 
+@pytest.mark.parametrize(
+    "echo",
+    [
+        b"HTTP/1.1 200 OK\r\nX-Echo\x01: %s\r\n\r\n",
+        b"GARBAGE %s\r\n\r\n",
+        b"HTTP/1.1 abc %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\nxx",
+    ],
+    ids=["header", "no-http", "status-line", "content-length", "chunk"],
+)
+async def test_no_error_and_none_of_its_causes_repeats_what_a_broken_server_echoes(
+    client: httpx.AsyncClient, server: TokenServer, echo: bytes
+) -> None:
+    server.respond = lambda request: Answer(raw=echo % request.headers["authorization"].encode())
+    with pytest.raises(TokenUnavailableError) as caught:
+        await grant(client, server).request_token()
+    sent = server.requests[0].headers["authorization"].removeprefix("Basic ")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert sent not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+async def test_the_password_of_a_proxy_is_in_no_error(server: TokenServer) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("no way through http://user:p4ssw0rd@proxy:1", request=request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        with pytest.raises(TokenUnavailableError, match="no way through http://proxy:1") as caught:
+            await grant(client, server).request_token()
+    assert caught.value.__context__ is None
+
+
 async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
     client: httpx.AsyncClient, server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:

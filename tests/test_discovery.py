@@ -158,3 +158,30 @@ async def test_the_grants_cache_key_names_the_issuer(client: httpx.AsyncClient) 
         for issuer in ("https://one.example", "https://two.example")
     ] + [ClientCredentialsGrant(client, "https://one.example", secret).cache_key]
     assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    "trouble", [Answer(404), Answer(405), Answer(410), DROPPED], ids=["not-found", "not-allowed", "gone", "dropped"]
+)
+async def test_an_endpoint_that_has_moved_is_looked_for_again(
+    client: httpx.AsyncClient, server: TokenServer, trouble: Answer
+) -> None:
+    grant = ClientCredentialsGrant(client, Discovery(client, server.origin), ClientSecret("relay", lambda: "s3cr3t"))
+    old, new = (configuration(server, token_endpoint=server.origin + path) for path in ("/old", "/new"))
+    server.queue.extend([old, trouble, new])
+    with pytest.raises(TokenUnavailableError):
+        await grant.request_token()
+
+    assert (await grant.request_token()).value == "token-1"
+
+    assert [request.target for request in server.requests] == [DOCUMENT, "/old", DOCUMENT, "/new"]
+
+
+@pytest.mark.parametrize("trouble", [Answer(500), Answer(429), Answer(body=b"{}")], ids=["500", "429", "nonsense"])
+async def test_an_endpoint_in_trouble_is_kept(client: httpx.AsyncClient, server: TokenServer, trouble: Answer) -> None:
+    grant = ClientCredentialsGrant(client, Discovery(client, server.origin), ClientSecret("relay", lambda: "s3cr3t"))
+    server.queue.extend([configuration(server), trouble])
+    with pytest.raises(TokenUnavailableError):
+        await grant.request_token()
+    await grant.request_token()
+    assert [request.target for request in server.requests] == [DOCUMENT, "/token", "/token"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import html
 import json
 from datetime import UTC, datetime
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -180,6 +182,42 @@ def test_an_error_code_that_echoes_a_secret_is_redacted() -> None:
         read({"error": "unknown s3cret"}, 401, ("s3cret",))
     assert caught.value.error == "unknown [redacted]"
     assert "s3cret" not in str(caught.value)
+
+
+AWKWARD = "s3cr3t/+ <&>'\"é\\x="
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        AWKWARD,
+        AWKWARD.rstrip("="),
+        quote(AWKWARD, safe=""),
+        quote(AWKWARD),
+        quote_plus(AWKWARD),
+        quote_plus(AWKWARD).lower(),
+        quote_plus(AWKWARD).replace("%2F", "%2f"),
+        repr(AWKWARD),
+        json.dumps(AWKWARD),
+        json.dumps(AWKWARD, ensure_ascii=False),
+        html.escape(AWKWARD),
+    ],
+)
+def test_a_secret_is_redacted_in_whatever_form_it_is_echoed(echo: str) -> None:
+    words = safe_words(f"not {echo}!", (AWKWARD,))
+    assert words is not None
+    assert "[redacted]" in words
+    assert "s3cr3t" not in words
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_words_never_repeat_a_token_that_came_with_them(status: int) -> None:
+    document = {"access_token": "at-77", "id_token": "it-88", "token_type": "mac", "error": "at-77"}
+    with pytest.raises(TokenError) as caught:
+        read(document | {"error_description": "at-77, it-88"}, status)
+    assert "at-77" not in str(caught.value)
+    assert "it-88" not in str(caught.value)
+    assert "[redacted], [redacted]" in str(caught.value)
 
 
 @pytest.mark.parametrize(
