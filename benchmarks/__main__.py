@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from benchmarks import batches, cold_start, throughput, tokens
 from benchmarks.chart import chart
 from benchmarks.partner import running_server
-from benchmarks.report import Findings, page, terminal
+from benchmarks.report import Findings, page, terminal, this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def main() -> int:
     print(terminal(findings))
     print(f"\n{time.monotonic() - began:.0f} s")
     if not quick:
-        (DOCS / "performance.md").write_text(page(findings), encoding="utf-8")
+        (DOCS / "performance.md").write_text(page(findings, this_machine()), encoding="utf-8")
         (DOCS / "performance.svg").write_text(chart(findings.fast), encoding="utf-8")
     return 0
 

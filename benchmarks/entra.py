@@ -55,7 +55,7 @@ def entra_transport(token_url: str) -> AioHttpTransport:
     """Give azure-identity a transport that requests its tokens of the partner."""
     from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415, a peer's library
 
-    class Transport(AioHttpTransport):
+    class Transport(AioHttpTransport):  # type: ignore[misc]  # the library has no types
         async def send(self, request: Any, **config: Any) -> Any:  # noqa: ANN401, as the library has it
             request.url = token_url
             return await super().send(request, **config)

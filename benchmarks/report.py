@@ -56,12 +56,12 @@ def terminal(findings: Findings) -> str:
     return "\n\n".join(f"{title}\n{_aligned(rows)}" for title, rows in _tables(findings).items())
 
 
-def page(findings: Findings) -> str:
-    """Give docs/performance.md."""
+def page(findings: Findings, machine: str) -> str:
+    """Give docs/performance.md; `machine` says when, where and with what was measured."""
     words = WORDS.read_text(encoding="utf-8")
     for title, rows in _tables(findings).items():
         words = words.replace(f"{{{title}}}", _markdown(rows))
-    return words.replace("{machine}", _machine())
+    return words.replace("{machine}", machine)
 
 
 def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
@@ -138,7 +138,8 @@ def _range(middle: float, least: float, most: float) -> str:
     return f"{middle:,.0f} ({least:,.0f}–{most:,.0f})"
 
 
-def _machine() -> str:
+def this_machine() -> str:
+    """Say what day it is, what machine this is, and which versions are installed."""
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     date = datetime.now(UTC).date().isoformat()
     return (

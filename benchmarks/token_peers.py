@@ -108,7 +108,7 @@ async def requests_oauth2client(partner: Partner) -> AsyncIterator[Call]:
 @asynccontextmanager
 async def msal_per_call(partner: Partner) -> AsyncIterator[Call]:
     """Ask MSAL in every call, over httpx: it is synchronous, so in a thread."""
-    import msal  # noqa: PLC0415, a peer's library
+    import msal  # type: ignore[import-untyped]  # noqa: PLC0415 - it has no types, and is a peer
 
     from benchmarks.entra import EntraAnswers  # noqa: PLC0415, only with it
 

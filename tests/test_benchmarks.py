@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from benchmarks.batches import Delivered, Results
+from benchmarks.chart import chart
+from benchmarks.cold_start import Import
+from benchmarks.load import Felt, Series, burst, closed_loop, open_loop
+from benchmarks.partner import Partner, running_server
+from benchmarks.peers import PEERS, Peer
+from benchmarks.report import Findings, page, terminal
+from benchmarks.throughput import SLOW_PEERS
+from benchmarks.tokens import SCENARIOS, Result
+
+BY_NAME = {peer.name: peer for peer in PEERS}
+# Those whose libraries are the app's own.
+HERE = [BY_NAME[name] for name in ("BusinessApi", "bare httpx", "bare aiohttp", "token per call", "MSAL per call")]
+
+
+def findings(*, rate: float = 100.0) -> Findings:
+    """Findings in which BusinessApi makes `rate` calls a second, and everybody else ten."""
+
+    def row(peers: tuple[Peer, ...]) -> dict[str, Series]:
+        return {peer.name: Series([rate if peer.name == "BusinessApi" else 10.0], [1.0]) for peer in peers}
+
+    scenarios = ["herd", *(scenario.name for scenario in SCENARIOS)]
+    delivered = Delivered(1_000, 100.0, 90.0, 110.0, 64.0)
+    return Findings(
+        fast={in_flight: row(PEERS) for in_flight in (1, 16, 64)},
+        slow={in_flight: row(SLOW_PEERS) for in_flight in (64, 200)},
+        tokens={name: {peer.name: Result(Felt(), 1) for peer in PEERS if peer.gets_tokens} for name in scenarios},
+        cold=({name: Import(1.0, 1.0, 1.0, 1.0, 40.0) for name in ("libraries", "app", "client")}, [("shared", 1.0)]),
+        batches=Results([delivered], delivered, Delivered(500, 5.0, 5.0, 5.0, 64.0), {(50, 100): (1.0, 2.0)}),
+    )
+
+
+def test_the_page_has_every_table_and_says_on_what_machine() -> None:
+    text = page(findings(), "a machine")
+    assert "Measured on a machine" in text
+    assert not re.search(r"\{[A-Z][^}]*\}|\{machine\}", text)
+    assert text.count("| BusinessApi |") == 3 + 2 + 1
+
+
+@pytest.mark.parametrize(("rate", "said"), [(100.0, "10.00 kept"), (60.0, "6.00 kept"), (59.0, "5.90 MISSED")])
+def test_a_claim_is_said_to_be_kept_or_missed(rate: float, said: str) -> None:
+    claim = next(line for line in terminal(findings(rate=rate)).splitlines() if "bare httpx  " in line)
+    assert " ".join(claim.split()).endswith(said)
+
+
+def test_the_chart_has_a_bar_for_each_peer() -> None:
+    root = ET.fromstring(chart(findings().fast))  # noqa: S314, it is our own
+    bars = root.findall(".//{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == len(PEERS) + 1  # and the background
+
+
+@pytest.mark.parametrize("peer", HERE, ids=lambda peer: peer.name)
+async def test_a_peer_posts_with_a_token_that_the_partner_has_issued(peer: Peer) -> None:
+    series = Series()
+    with running_server() as origin:
+        partner = Partner(origin, "room")
+        async with peer.open(partner) as call:
+            await closed_loop(call, in_flight=4, seconds=0.1, series=series)
+        counts = partner.counts()
+    assert series.failed == counts["unauthorized"] == 0
+    assert counts["posts"] > 0
+    assert counts["token_requests"] == (counts["posts"] if peer.name == "token per call" else counts["token_requests"])
+    assert counts["token_requests"] >= 1
+
+
+async def test_the_partner_refuses_what_it_has_not_issued_or_has_revoked() -> None:
+    with running_server() as origin:
+        partner = Partner(origin, "room")
+        async with BY_NAME["bare httpx"].open(partner) as call:
+            assert await call() == 201
+            partner.set(revoke_at=0.0)
+            assert await call() == 401
+        assert partner.counts()["unauthorized"] == 1
+
+
+async def test_a_call_that_raises_has_failed() -> None:
+    async def call() -> int:
+        raise ValueError
+
+    felt = await burst(call, 3)
+    assert (felt.calls, felt.failed) == (3, 3)
+    felt = await open_loop(call, rate=1_000, seconds=0.01)
+    assert (felt.calls, felt.failed) == (10, 10)
