@@ -336,6 +336,13 @@ async def test_a_store_that_answers_slowly_takes_no_more_time_than_one_that_hang
     assert app.store.calls == ["read", "acquire", "read"]
 
 
+async def test_a_store_that_hangs_takes_no_more_than_a_quarter_of_a_short_request(app: App) -> None:
+    app.store.hangs = True
+    begun = time.monotonic()
+    assert (await app.process(request_timeout=0.8).request_token()).value == "token-1"
+    assert 0.15 < time.monotonic() - begun < 0.45
+
+
 async def test_nobody_waits_for_the_token_to_be_stored(app: App) -> None:
     process = app.process()
     app.grant.gate.clear()

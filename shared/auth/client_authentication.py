@@ -138,13 +138,11 @@ def secret_in_file(path: Path) -> str:
         OSError: the file cannot be read.
         CredentialError: it is empty, or no text.
     """
-    try:
-        secret = path.read_text("utf-8").strip()
-    except UnicodeDecodeError:
-        secret = ""
-    if not secret:
+    # What is no UTF-8 becomes a character that no secret has.
+    text = path.read_text("utf-8", errors="replace").strip()
+    if not text or "\N{REPLACEMENT CHARACTER}" in text:
         raise CredentialError("its file holds no text")
-    return secret
+    return text
 
 
 async def read_credential(read: Callable[[], _T], name: str) -> _T:

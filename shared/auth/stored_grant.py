@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
 # Who waits for another process leaves most of its own time to the token endpoint.
-_PATIENCE = 0.25  # of the request timeout
+_PATIENCE = 0.25  # of the request timeout, and no more of it for a store that is slow
 _LEASE_MARGIN = 1.0  # seconds that a lease outlives the request timeout
 _BUDGET = 0.5  # seconds of all commands to the store for one token request, and again for what comes after it
 _INTERVAL = 0.05  # seconds between two looks while another process has the lease; it grows to
@@ -36,7 +36,7 @@ _MARGIN_FRACTION = 0.1
 class _Visit:
     """What one token request has with the store: its seconds of commands that are left, and perhaps the lease."""
 
-    budget: float = _BUDGET
+    budget: float
     owner: str = field(default_factory=lambda: str(uuid.uuid4()))
     has_lease: bool = False
     may_have_lease: bool = False
@@ -47,8 +47,8 @@ class StoredGrant:
 
     One process requests a token while the others wait for it, up to a quarter of `request_timeout`; then they ask for
     themselves, as they do at once where the store fails. `request_timeout` (s) is what the caller gives the whole
-    request, `default_lifetime` (s) counts where the server names none. A store that fails, or takes more than 0.5 s for
-    one request, costs a warning and is left alone for `pause` seconds. `clock` gives POSIX seconds, `monotonic` others.
+    request, `default_lifetime` (s) counts where the server names none. A store that fails, or takes more than 0.5 s or
+    that quarter for one request, costs a warning and is left alone for `pause` seconds. `clock` gives POSIX seconds, `monotonic` others.
 
     It gives no token twice: who asks again wants another one. The store is its own to close.
     """
@@ -71,6 +71,7 @@ class StoredGrant:
         # A digest: the store need not know the names of clients and APIs.
         self._name = hashlib.sha256(grant.cache_key.encode()).hexdigest()
         self._request_timeout = request_timeout
+        self._budget = min(_BUDGET, request_timeout * _PATIENCE)
         self._default_lifetime = default_lifetime
         self._pause = pause
         self._clock = clock
@@ -92,7 +93,7 @@ class StoredGrant:
             TokenRejectedError: the server refuses the client.
             TokenUnavailableError: the server cannot be reached, is in trouble or talks nonsense.
         """
-        visit, stored = _Visit(), None
+        visit, stored = _Visit(self._budget), None
         try:
             token = await self._await_stored(visit, {self._given, refused.value if refused else None})
             if token is None:
@@ -155,7 +156,7 @@ class StoredGrant:
 
     async def _leave(self, visit: _Visit, stored: StoredToken | None) -> None:
         """Store the token and give the lease back."""
-        visit.budget = _BUDGET
+        visit.budget = self._budget
         if stored is not None and self._is_available:
             sealed = self._cipher.encrypt(self._name, stored)
             lifetime = stored.expires_at - stored.issued_at
@@ -170,7 +171,7 @@ class StoredGrant:
             async with asyncio.timeout(visit.budget):
                 return await command
         except TimeoutError:
-            reason = f"it takes more than {_BUDGET:g} s of a token request"
+            reason = f"it takes more than {self._budget:g} s of a token request"
         except TokenStoreError as exc:
             reason = str(exc)
         finally:
