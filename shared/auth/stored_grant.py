@@ -47,8 +47,9 @@ class StoredGrant:
 
     One process requests a token while the others wait for it, up to a quarter of `request_timeout`; then they ask for
     themselves, as they do at once where the store fails. `request_timeout` (s) is what the caller gives the whole
-    request, `default_lifetime` (s) counts where the server names none. A store that fails, or takes more than 0.5 s or
-    that quarter for one request, costs a warning and is left alone for `pause` seconds. `clock` gives POSIX seconds, `monotonic` others.
+    request, `default_lifetime` (s) counts where the server names none. A store that fails, or takes more than 0.5 s (or
+    that quarter) for one request, costs a warning and is left alone for `pause` seconds. `clock` gives POSIX seconds,
+    `monotonic` others.
 
     It gives no token twice: who asks again wants another one. The store is its own to close.
     """
