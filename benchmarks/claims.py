@@ -23,13 +23,13 @@ def claims(findings: Findings) -> Iterator[Sequence[str]]:
         {in_flight: row[peer.name] for in_flight, row in [*fast.items(), *((-load, row) for load, row in slow.items())]}
         for peer in (OURS, HTTPX, AIOHTTP)
     )
-    yield _at_least("throughput at 64 in flight, × bare httpx", 6.0, ours[64].rate / httpx[64].rate)
-    yield _at_least("throughput at 1 in flight, × bare httpx", 1.5, ours[1].rate / httpx[1].rate)
+    yield _at_least("throughput at 64 in flight, × bare httpx", 6.0, ours[64].times(httpx[64]))
+    yield _at_least("throughput at 1 in flight, × bare httpx", 1.5, ours[1].times(httpx[1]))
     yield _at_most("p99 at 64 in flight, of bare httpx's", 0.2, ours[64].p99 / httpx[64].p99)
-    yield _at_least("100 ms API, 64 in flight, of bare aiohttp", 0.95, ours[-64].rate / aiohttp[-64].rate)
-    yield _at_least("100 ms API, 200 in flight, of bare aiohttp", 0.75, ours[-200].rate / aiohttp[-200].rate)
+    yield _at_least("100 ms API, 64 in flight, of bare aiohttp", 0.95, ours[-64].times(aiohttp[-64]))
+    yield _at_least("100 ms API, 200 in flight, of bare aiohttp", 0.75, ours[-200].times(aiohttp[-200]))
     for in_flight in fast:
-        share = ours[in_flight].rate / aiohttp[in_flight].rate
+        share = ours[in_flight].times(aiohttp[in_flight])
         yield _at_least(f"throughput at {in_flight} in flight, of bare aiohttp", 0.9, share)
     for scenario, most in {"herd": 1, "expiry": 1, "revocation": 1, "outage": BACKOFF_STEPS}.items():
         result = findings.tokens[scenario][OURS.name]

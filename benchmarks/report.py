@@ -110,8 +110,8 @@ def _throughput(table: Table) -> list[Sequence[str]]:
                     peer,
                     str(in_flight),
                     _range(series.rate, min(series.rates), max(series.rates)),
-                    f"{series.rate / row[HTTPX.name].rate:.2f}",
-                    f"{series.rate / row[AIOHTTP.name].rate:.2f}",
+                    f"{series.times(row[HTTPX.name]):.2f}",
+                    f"{series.times(row[AIOHTTP.name]):.2f}",
                     f"{series.p99:.1f}",
                     str(series.failed),
                 )
