@@ -78,7 +78,7 @@ def _delivery_settings(read: SettingReader) -> DeliverySettings:
         )
     return DeliverySettings(
         retry=retry,
-        chunk=read.whole_number("DELIVERY_CHUNK", 100, at_least=1, at_most=1_000),
+        chunk=read.whole_number("DELIVERY_CHUNK", 50, at_least=1, at_most=1_000),
         history_days=read.seconds("DELIVERY_HISTORY_DAYS", 30, at_most=36_500),
         look_up=cast("LookUp", read.choice("DELIVERY_LOOK_UP", ("always", "uncertain"), "always")),
     )

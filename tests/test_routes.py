@@ -283,8 +283,8 @@ async def test_a_batch_is_accepted_and_starts_with_its_records_and_terms(body: o
     assert given == {
         "businesses": [RECORD, RECORD | {"externalId": "b-2"}],
         **TERMS,
-        "chunk": 100,
-        "parallel": 1,
+        "chunk": 50,
+        "parallel": 2,
     }
 
 

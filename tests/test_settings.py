@@ -73,7 +73,7 @@ def value(settings: Settings, path: str) -> object:
         ("DELIVERY_DEADLINE", "delivery.retry.deadline", 86_400, "60", 60),
         ("DELIVERY_RETRY_FIRST", "delivery.retry.first", 1, "0.5", 0.5),
         ("DELIVERY_RETRY_MAX", "delivery.retry.max", 300, "600", 600),
-        ("DELIVERY_CHUNK", "delivery.chunk", 100, "1", 1),
+        ("DELIVERY_CHUNK", "delivery.chunk", 50, "1", 1),
         ("DELIVERY_HISTORY_DAYS", "delivery.history_days", 30, "0.5", 0.5),
         ("DELIVERY_LOOK_UP", "delivery.look_up", "always", "uncertain", "uncertain"),
     ],
