@@ -17,7 +17,7 @@ WIDTH, LABEL, BAR, STEP, TOP = 860, 190, 470, 30, 64  # pixels
 def chart(table: Table) -> str:
     """Give the chart as an SVG document."""
     row = sorted(table[IN_FLIGHT].items(), key=lambda each: each[1].rate, reverse=True)
-    most, httpx = row[0][1].rate, table[IN_FLIGHT][HTTPX.name].rate
+    most, httpx = row[0][1].rate, table[IN_FLIGHT][HTTPX.name]
     height = TOP + STEP * len(row) + 16
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">',
@@ -31,7 +31,7 @@ def chart(table: Table) -> str:
         top = TOP + STEP * number
         length = max(1, round(BAR * series.rate / most))
         colour = "#0969da" if peer == OURS.name else "#afb8c1"
-        value = f"{series.rate:,.0f} ({series.rate / httpx:.1f} ×)"
+        value = f"{series.rate:,.0f} ({series.times(httpx):.1f} ×)"
         lines += [
             f'<text x="{LABEL - 10}" y="{top + 16}" text-anchor="end" fill="#1b1f24">{escape(peer)}</text>',
             f'<rect x="{LABEL}" y="{top}" width="{length}" height="{STEP - 8}" fill="{colour}"/>',
