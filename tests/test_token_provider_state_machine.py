@@ -64,16 +64,20 @@ class TokenProviderMachine(RuleBasedStateMachine):
         self.loop = VirtualTimeLoop()
         self.promises = TokenPromises()
         self.grant = WatchedGrant(self.promises)
-        self.provider = TokenProvider(
-            self.grant,
-            request_timeout=TIMEOUT,
-            backoff=Backoff(jitter=lambda: 0.0),
-            clock=self.loop.time,
-            jitter=lambda: 0.0,
-        )
+        self.provider = self.provider_with(first_step=1.0)
         self.callers: list[asyncio.Task[None]] = []
         # The tokens that were given out, the last one last; the first is another provider's.
         self.given = [AccessToken("foreign", 100.0)]
+
+    def provider_with(self, first_step: float) -> TokenProvider:
+        self.promises.first_step = first_step
+        return TokenProvider(
+            self.grant,
+            request_timeout=TIMEOUT,
+            backoff=Backoff(first=first_step, jitter=lambda: 0.0),
+            clock=self.loop.time,
+            jitter=lambda: 0.0,
+        )
 
     async def call(self, wanted: Coroutine[None, None, AccessToken]) -> None:
         try:
@@ -116,8 +120,9 @@ class TokenProviderMachine(RuleBasedStateMachine):
             self.promises.refuse(token, self.loop.time())
             self.provider.refuse(token)
 
-    @initialize(lifetime=lifetimes, wish=wishes, latency=latencies)
-    def begin(self, lifetime: float | None, wish: float | None, latency: float) -> None:
+    @initialize(lifetime=lifetimes, wish=wishes, latency=latencies, first_step=st.sampled_from([1.0, 16.0]))
+    def begin(self, lifetime: float | None, wish: float | None, latency: float, first_step: float) -> None:
+        self.provider = self.provider_with(first_step)
         self.serve(lifetime, wish, latency)
 
     @rule(lifetime=lifetimes, wish=wishes, latency=latencies)
@@ -198,6 +203,26 @@ class TokenProviderMachine(RuleBasedStateMachine):
         """Go to the expiry of the token, or to shortly before it."""
         assert self.promises.held is not None
         self.pass_time(max(0.0, self.promises.held.end - before - self.loop.time()))
+
+    @precondition(lambda self: self.promises.held)
+    @rule(
+        failure=failures,
+        before=st.sampled_from([0.1, 5.0, 15.0]),
+        refused=st.booleans(),
+        after=st.sampled_from([0.0, 1.0]),
+    )
+    def fail_across_the_expiry(self, failure: BaseException, before: float, after: float, *, refused: bool) -> None:
+        """The token server fails a renewal shortly before the token expires, and is called again when it has.
+
+        `refused`: and meanwhile the API refuses the token.
+        """
+        self.expire(before)
+        self.fail(failure)
+        self.get(1)
+        if refused:
+            self.refuse_token(self.given[-1], 1)
+        self.pass_time(before + after)
+        self.get(1)
 
     @invariant()
     def every_promise_is_kept(self) -> None:

@@ -30,8 +30,9 @@ class Life:
 
 @dataclass
 class TokenPromises:
-    """`broken` has a sentence for each promise that was not kept."""
+    """`broken` has a sentence for each promise that was not kept; `first_step` is that of the backoff."""
 
+    first_step: float = 1.0
     held: Life | None = None
     not_before: float = -math.inf
     refused_until: dict[str, float] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class TokenPromises:
         """The request has failed: the next one waits for a step and for Retry-After, but not if the token expires."""
         self._failures += 1
         longest = 5.0 if isinstance(failure, TokenRejectedError) else 30.0
-        wait = min(longest, 2.0 ** (self._failures - 1))
+        wait = min(longest, self.first_step * 2.0 ** (self._failures - 1))
         if isinstance(failure, TokenUnavailableError):
             wait = max(wait, failure.retry_after or 0.0)
         latest = math.inf if self._ahead_of is None else self._ahead_of.end
@@ -106,7 +107,8 @@ class TokenPromises:
             self._refusals = 1 if now - self._unrefused_since > 30.0 else self._refusals + 1
             self._unrefused_since = math.inf
             if self._refusals > 2:
-                self.not_before = max(self.not_before, held.began + min(30.0, 2.0 ** (self._refusals - 3)))
+                step = min(30.0, self.first_step * 2.0 ** (self._refusals - 3))
+                self.not_before = max(self.not_before, held.began + step)
 
     def give(self, token: AccessToken, now: float) -> None:
         """A caller is given a token."""
