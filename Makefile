@@ -41,8 +41,11 @@ up: setup ## Run the partner API and the app until Ctrl-C
 start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)
 
-test: setup ## Run all tests, with branch coverage of shared/
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-fail-under=95 $(ARGS)
+test: setup ## Run the tests, with branch coverage of shared/
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-fail-under=95 -m "not long" $(ARGS)
+
+test-long: setup ## Run the tests that take many processes or much time
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wrong
 	@CHAOS_SECONDS=60 CHAOS_RECORDS=1000 CHAOS_KILLS=10 $(PYTHON) -m pytest -n 2 tests/end_to_end/test_chaos.py $(ARGS)

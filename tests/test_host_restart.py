@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Generator[HostProcess]:
     with running_host(APPS / "durable", tmp_path) as running:

@@ -13,6 +13,8 @@ from tests.host_apps.host_process import APPS, running_host, started_host, until
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 HOST_JSON = '{"version": "2.0"}'
 APP = """
 import azure.functions as func

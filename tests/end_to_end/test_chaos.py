@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Stage
 
-# `make test-chaos` rages for 60 s over 1,000 records; `make test` is quicker, with the same schedule.
+# `make test-chaos` rages for 60 s over 1,000 records; `make test-long` is quicker, with the same schedule.
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "6"))
 RECORDS = int(os.environ.get("CHAOS_RECORDS", "200"))
 KILLS = int(os.environ.get("CHAOS_KILLS", "2"))
@@ -31,7 +31,7 @@ REASONS = {
     422: "Quota used up",
 }
 
-pytestmark = pytest.mark.timeout(SECONDS * 4 + 240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SECONDS * 4 + 240)]
 
 
 async def _survive(

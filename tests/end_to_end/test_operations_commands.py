@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.end_to_end.stage import finished, until
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Stage
+
+pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^ *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
