@@ -13,7 +13,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 PEERS := .venvs/bench
 
-.PHONY: help setup demo up test test-all test-chaos bench check audit format start package test-package pin clean
+.PHONY: help setup demo up test test-long test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
