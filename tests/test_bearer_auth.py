@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
@@ -255,6 +256,28 @@ async def test_no_token_shows_in_a_log_a_repr_or_an_error(caplog: pytest.LogCapt
     shown += [repr(unavailable.value), repr(elsewhere.value), *(str(vars(record)) for record in caplog.records)]
     assert caplog.records
     assert not [text for text in shown if "token-" in text]
+
+
+@pytest.mark.parametrize(("challenge", "requests"), [("Bearer error=insufficient_scope", 1), ("Bearer", 2)])
+async def test_without_an_httpx_client_renews_unless_the_challenge_names_another_error(
+    challenge: str, requests: int
+) -> None:
+    grant = NumberedGrant()
+    sent: list[str] = []
+
+    @dataclass
+    class Refusal:
+        headers: dict[str, str]
+        status: int = 401
+
+    async def send(authorization: str) -> Refusal:
+        sent.append(authorization)
+        return Refusal({"www-authenticate": challenge})
+
+    answer = await BearerAuth(TokenProvider(grant)).send(httpx.URL(API), send)
+    assert answer.status == 401
+    assert sent == ["Bearer token-1", "Bearer token-2"][:requests]
+    assert grant.requests == requests
 
 
 @contextlib.asynccontextmanager
