@@ -257,5 +257,5 @@ class TokenProviderMachine(RuleBasedStateMachine):
 
 
 TestTokenProvider = TokenProviderMachine.TestCase
-TestTokenProvider.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestTokenProvider.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestTokenProvider = pytest.mark.timeout(300)(TestTokenProvider)
