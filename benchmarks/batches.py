@@ -20,11 +20,11 @@ from benchmarks.record import RECORD
 from sandbox.processes import SandboxProcess, app_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
 BATCH = 1_000
 AT_ONCE = 4
-SINGLES, SINGLES_IN_FLIGHT = 500, 32
+SINGLES, SINGLES_IN_FLIGHT = 200, 32
 ACCEPTED = 202
 LOOK = 0.02  # seconds between looks at a status
 CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
@@ -63,30 +63,39 @@ async def _measure(origin: str, *, quick: bool) -> Results:
     sizes = (100, 1_000, 3_000) if quick else (100, 1_000, 10_000, 100_000)
     with _running_app(Partner(origin, "batches")) as app:
         await app.deliver(BATCH)  # the client, its connections and its token are there from now on
-        batches = [await _repeat(app, size, 1, rounds=3 if size <= BATCH else 1) for size in sizes]
-        at_once = await _repeat(app, 4_000 if quick else 40_000, AT_ONCE, rounds=1)
-        singles = await app.deliver_singly(SINGLES // 2 if quick else SINGLES)
+        batches = [await _repeat(app, size, rounds=3 if size <= BATCH else 1) for size in sizes]
+        at_once, singles = [], []
+        for _ in range(2 if quick else 7):
+            at_once.append(await _rate(app.deliver(AT_ONCE * BATCH, AT_ONCE), AT_ONCE * BATCH))
+            singles.append(await _rate(app.deliver_singly(SINGLES), SINGLES))
+        memory = app.worker_memory()
     chunks = {}
     for size, connections in CHUNKS[1:3] if quick else CHUNKS:
         environ = {"DELIVERY_CHUNK": str(size), "BUSINESS_API_MAX_CONNECTIONS": str(connections)}
         partner = Partner(origin, f"chunks-{size}-{connections}")
         with _running_app(partner, **environ) as app:
             await app.deliver(BATCH)
-            fast = await _repeat(app, BATCH, 1, rounds=1 if quick else 3)
+            fast = await _repeat(app, BATCH, rounds=1 if quick else 3)
             partner.set(latency=CHUNKS_LATENCY)
             app.forget()
-            slow = await _repeat(app, BATCH, 1, rounds=1 if quick else 3)
+            slow = await _repeat(app, BATCH, rounds=1 if quick else 3)
             chunks[size, connections] = slow.rate, fast.rate
-    return Results(batches, at_once, singles, chunks)
+    return Results(batches, _delivered(AT_ONCE * BATCH, at_once, memory), _delivered(SINGLES, singles, memory), chunks)
 
 
-async def _repeat(app: App, records: int, at_once: int, *, rounds: int) -> Delivered:
-    rates = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        await app.deliver(records, at_once)
-        rates.append(records / (time.perf_counter() - began))
-    return Delivered(records, statistics.median(rates), min(rates), max(rates), app.worker_memory())
+async def _repeat(app: App, records: int, *, rounds: int) -> Delivered:
+    rates = [await _rate(app.deliver(records), records) for _ in range(rounds)]
+    return _delivered(records, rates, app.worker_memory())
+
+
+async def _rate(delivery: Awaitable[None], records: int) -> float:
+    began = time.perf_counter()
+    await delivery
+    return records / (time.perf_counter() - began)
+
+
+def _delivered(records: int, rates: Sequence[float], memory: float) -> Delivered:
+    return Delivered(records, statistics.median(rates), min(rates), max(rates), memory)
 
 
 @contextmanager
@@ -113,13 +122,10 @@ class App:
         bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
         await self._deliver("/api/businesses/batch", bodies, at_once, in_turn=True)
 
-    async def deliver_singly(self, records: int) -> Delivered:
+    async def deliver_singly(self, records: int) -> None:
         """Deliver so many records with an orchestration each, some at a time."""
         bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
-        began = time.perf_counter()
         await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, in_turn=False)
-        rate = records / (time.perf_counter() - began)
-        return Delivered(records, rate, rate, rate, self.worker_memory())
 
     async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, *, in_turn: bool) -> None:
         """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered."""
