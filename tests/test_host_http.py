@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Generator[HostProcess]:
     with running_host(APPS / "web", tmp_path_factory.mktemp("host"), {"COLOUR": "blue"}) as running:

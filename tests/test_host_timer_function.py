@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.host_apps.host_process import APPS, HostProcess, running_host, until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+pytestmark = pytest.mark.long
 
 
 def ticks(host: HostProcess) -> list[dict[str, Any]]:

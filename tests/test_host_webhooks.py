@@ -12,6 +12,8 @@ from tests.host_apps.host_process import APPS, WEBHOOKS, HostProcess, running_ho
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+pytestmark = pytest.mark.long
+
 INSTANCES = f"{WEBHOOKS}/instances"
 
 
