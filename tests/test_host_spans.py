@@ -139,8 +139,6 @@ import sys
 sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None
 from sandbox.host.errors import StartError
 from sandbox.host.spans import spans_from_settings
-pytestmark = pytest.mark.long
-
 try:
     spans_from_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
 except StartError as error:
