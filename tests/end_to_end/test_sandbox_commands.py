@@ -59,6 +59,7 @@ def test_the_demo_that_is_kept_says_what_to_try_and_ends_all_with_ctrl_c() -> No
     demo.communicate()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGKILL, -signal.SIGKILL)]
 )
