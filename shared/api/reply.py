@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,3 +22,10 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
     authorization: str | None = field(default=None, repr=False)
+
+
+def joined(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Give headers with those that came more than once joined by commas (RFC 9110 section 5.3)."""
+    # Few responses have any, and httpx's headers take 10 µs.
+    is_simple = len({name.lower() for name in headers}) == len(headers)
+    return headers if is_simple else httpx.Headers([*headers.items()])

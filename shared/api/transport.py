@@ -12,7 +12,7 @@ import httpx
 from multidict import CIMultiDict
 from yarl import URL
 
-from shared.api.reply import Reply
+from shared.api.reply import Reply, joined
 from shared.api.response_body import whole_body
 from shared.api.transport_faults import BODY_CAUSES, CAUSES, body_fault, raise_fault
 
@@ -103,8 +103,8 @@ class RelayTransport(httpx.AsyncBaseTransport):
             content = await whole_body(response)
         except BODY_CAUSES as exc:
             raise body_fault(exc) from None
-        # httpx's headers join what came more than once. That matters for errors alone, and takes 10 µs.
-        all_headers = response.headers if response.ok else httpx.Headers(response.raw_headers)
+        # That matters for errors alone.
+        all_headers = response.headers if response.ok else joined(response.headers)
         return Reply(response.status, all_headers, content, authorization)
 
     async def aclose(self) -> None:

@@ -64,6 +64,8 @@ class BearerAuth(httpx.Auth):
     def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str | None = None) -> None:
         self._provider = provider
         self._origin = None if origin is None else _origin(httpx.URL(origin))
+        # The last URL that was found to be of it: most requests go to one and the same.
+        self._checked: Url | None = None
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Yield the request with its token, and once more with another if the API refuses the first."""
@@ -90,7 +92,9 @@ class BearerAuth(httpx.Auth):
         `send` sends a request to `url` with the value of Authorization that it is given, follows no redirect, and gives
         the response when the whole of it is read.
         """
-        self._check_origin(url)
+        if url is not self._checked:
+            self._check_origin(url)
+            self._checked = url
         token = self._provider.cached() or await self._provider.get_token()
         answer = await send(f"Bearer {token.value}")
         if answer.status != httpx.codes.UNAUTHORIZED:
