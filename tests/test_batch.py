@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from shared.delivery.batch import BatchBooks, ChunkResult, Rejection
+from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_activity import MAX_REASON
 from shared.delivery.index_ranges import from_ranges
 
@@ -36,25 +36,25 @@ def test_a_rejection_without_a_status_has_no_such_member() -> None:
 
 
 def test_the_result_of_a_chunk_comes_back_as_it_went() -> None:
-    result = ChunkResult([0], [1], [REJECTION], [4, 5], [5], 12.5, "busy")
+    result = OrderResult([0], [1], [REJECTION], [4, 5], [5], 12.5, "busy")
 
-    assert ChunkResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    assert OrderResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
 def test_the_result_of_a_chunk_leaves_out_what_says_nothing() -> None:
-    assert ChunkResult().to_json() == {}
-    assert ChunkResult(deferred=[1], retry_after=0.0).to_json() == {"deferred": [1], "retryAfter": 0.0}
+    assert OrderResult().to_json() == {}
+    assert OrderResult(deferred=[1], retry_after=0.0).to_json() == {"deferred": [1], "retryAfter": 0.0}
 
 
 def test_the_least_and_the_most_that_any_version_has_written_are_readable() -> None:
-    assert ChunkResult.from_json({}) == ChunkResult(rejected=[])
-    assert ChunkResult.from_json({"created": [1], "colour": "red"}).created == [1]
+    assert OrderResult.from_json({}) == OrderResult(rejected=[])
+    assert OrderResult.from_json({"created": [1], "colour": "red"}).created == [1]
     assert Rejection.from_json({"index": 1, "externalId": "b", "reason": "no", "colour": "red"}).status is None
 
 
 def test_what_is_entered_is_counted() -> None:
     books = BatchBooks(10, set())
-    books.enter(ChunkResult([0, 1], [2], rejections(3), [4, 5], [5]))
+    books.enter(OrderResult([0, 1], [2], rejections(3), [4, 5], [5]))
 
     assert books.counts() == {"total": 10, "created": 2, "exists": 1, "rejected": 1, "deferred": 6}
     assert books.pending() == [4, 5, 6, 7, 8, 9]
@@ -63,7 +63,7 @@ def test_what_is_entered_is_counted() -> None:
 
 def test_the_progress_says_which_records_are_where() -> None:
     books = BatchBooks(10, set())
-    books.enter(ChunkResult([0, 1], [2], rejections(4), [5]))
+    books.enter(OrderResult([0, 1], [2], rejections(4), [5]))
 
     assert books.progress(posting=range(6, 9)) == {
         "total": 10,
@@ -83,8 +83,8 @@ def test_a_status_has_no_ranges_of_nothing() -> None:
 
 def test_the_result_names_the_rejected_in_their_order() -> None:
     books = BatchBooks(4, set())
-    books.enter(ChunkResult(rejected=rejections(3)))
-    books.enter(ChunkResult(created=[0], rejected=rejections(1)))
+    books.enter(OrderResult(rejected=rejections(3)))
+    books.enter(OrderResult(created=[0], rejected=rejections(1)))
 
     assert [rejection["index"] for rejection in books.result()["rejections"]] == [1, 3]
     assert books.result()["deferred"] == 1
@@ -112,10 +112,10 @@ class Books(RuleBasedStateMachine):
             return [index for index, fate in fates.items() if fate in kind]
 
         deferred = of("deferred", "uncertain")
-        result = ChunkResult(
+        result = OrderResult(
             of("created"), of("exists"), rejections(*of("rejected")), deferred, of("uncertain"), None, "busy"
         )
-        self.books.enter(ChunkResult.from_json(json.loads(json.dumps(result.to_json()))))
+        self.books.enter(OrderResult.from_json(json.loads(json.dumps(result.to_json()))))
         self.ended |= {index: fate for index, fate in fates.items() if index not in deferred}
         self.uncertain |= set(of("uncertain"))
 
@@ -155,7 +155,7 @@ def status_of(kinds: str, reason: str) -> dict[str, Any]:
     fates = (kinds * 1_000)[:1_000]
     of = {kind: [index for index, fate in enumerate(fates) if fate == kind] for kind in "cerdp"}
     books = BatchBooks(1_000, set())
-    books.enter(ChunkResult(of["c"], of["e"], rejections(*of["r"]), of["d"]))
+    books.enter(OrderResult(of["c"], of["e"], rejections(*of["r"]), of["d"]))
     waiting = {"nextRound": "2026-01-31T23:59:59.999999+00:00", "reason": reason}
     return {**books.progress(posting=of["p"]), **waiting}
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared.api.business_api import BusinessApi
 from shared.delivery.batch_activity import MAX_REASON, BatchRecords, post_businesses
-from shared.delivery.batch_intake import batch_input
+from shared.delivery.batch_input import batch_input
 from shared.delivery.partner_gate import FEW, PartnerGate
 from shared.delivery.problem import ProblemError
 from tests.fakes.durable_client import BROKEN, DurableHost, Instance
@@ -125,20 +125,22 @@ async def test_a_record_is_looked_up_where_its_order_says_so() -> None:
     assert sorted(partner.calls) == ["GET /v1/business/by-external/b-0", "POST /v1/business/"]
 
 
-async def test_all_records_of_a_chunk_are_under_way_at_once() -> None:
+@pytest.mark.parametrize(("chunk", "most"), [({}, 49), ({"chunk": 50}, 49), ({"chunk": 7}, 7), ({"chunk": 1}, 1)])
+async def test_a_chunk_of_an_orders_records_is_under_way_at_once(chunk: dict[str, int], most: int) -> None:
+    # An order of version 0.1 names no chunk: it is one.
     slow, gate = Slow(), trusting_gate()
     api = BusinessApi(httpx.AsyncClient(transport=slow), ORIGIN)
 
     async def business_api() -> BusinessApi:
         return api
 
-    async def chunk(*indices: int) -> dict[str, Any]:
-        order = {"instanceId": BATCH, "digest": digest(50), "records": [[index, False] for index in indices]}
+    async def order(*indices: int) -> dict[str, Any]:
+        order = {"instanceId": BATCH, "digest": digest(50), "records": [[index, False] for index in indices], **chunk}
         return await post_businesses(order, host_with(50).client(), BatchRecords(), business_api, gate)
 
-    await chunk(0)
-    assert await chunk(*range(1, 50)) == {"created": [*range(1, 50)]}
-    assert slow.most == 49
+    await order(0)
+    assert await order(*range(1, 50)) == {"created": [*range(1, 50)]}
+    assert slow.most == most
 
 
 async def test_outcomes_are_summed_up_by_kind() -> None:

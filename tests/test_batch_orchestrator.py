@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.delivery.batch_input import batch_input
 from shared.delivery.batch_orchestrator import deliver_batch
 from shared.delivery.index_ranges import from_ranges
 from shared.delivery.retry import RetryPolicy, retry_wait
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def batch(total: int, **terms: object) -> dict[str, Any]:
     records = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(total)]
-    return {"businesses": records, "digest": "d1", "chunk": 3, "parallel": 2, **terms}
+    return {**batch_input(records), "digest": "d1", "chunk": 3, "parallel": 2, "order": 3, **terms}
 
 
 class Partner:
@@ -57,7 +58,7 @@ class Partner:
         return result
 
     @property
-    def chunks(self) -> list[list[int]]:
+    def orders_by_index(self) -> list[list[int]]:
         return [[index for index, _ in order["records"]] for order in self.orders]
 
 
@@ -72,7 +73,7 @@ async def test_every_record_is_posted_once_in_chunks() -> None:
     partner = Partner(lambda _index, _tries: "created")
 
     run = await deliver(partner, batch(8))
-    assert partner.chunks == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert partner.orders_by_index == [[0, 1, 2], [3, 4, 5], [6, 7]]
     assert run.timers == []
     assert run.output == {"total": 8, "created": 8, "exists": 0, "rejected": 0, "deferred": 0, "rejections": []}
 
@@ -82,10 +83,17 @@ async def test_an_activity_is_told_indices_and_no_records() -> None:
 
     run = await deliver(partner, batch(2))
     assert partner.orders == [
-        {"instanceId": "0f5c2d", "digest": "d1", "attempt": 1, "age": 0.0, "records": [[0, True], [1, True]]}
+        {
+            "instanceId": "0f5c2d",
+            "digest": "d1",
+            "attempt": 1,
+            "age": 0.0,
+            "chunk": 3,
+            "records": [[0, True], [1, True]],
+        }
     ]
-    # The history has each record once: in the input.
-    assert json.dumps(run.history).count("b-1") == 1
+    # The history has the records once: in the input.
+    assert json.dumps(run.history).count(batch(2)["packed"]) == 1
 
 
 async def test_so_many_chunks_are_posted_at_a_time_and_no_more() -> None:
@@ -96,11 +104,33 @@ async def test_so_many_chunks_are_posted_at_a_time_and_no_more() -> None:
     assert scheduled == [2, 2, 4, 4, 5, 5]
 
 
+@pytest.mark.parametrize(
+    ("total", "sizes"),
+    [(2, [2]), (3, [3]), (6, [3, 3]), (7, [4, 3]), (10, [5, 5]), (24, [12, 12]), (25, [12, 12, 1])],
+)
+async def test_an_order_has_as_many_records_as_keep_all_activities_busy(total: int, sizes: list[int]) -> None:
+    partner = Partner(lambda _index, _tries: "created")
+
+    await deliver(partner, batch(total, order=12))
+    assert [len(indices) for indices in partner.orders_by_index] == sizes
+    assert [index for indices in partner.orders_by_index for index in indices] == list(range(total))
+    assert {order["chunk"] for order in partner.orders} == {3}
+
+
+async def test_an_order_of_a_batch_of_version_0_1_is_a_chunk() -> None:
+    partner = Partner(lambda _index, _tries: "created")
+    records = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(4)]
+
+    run = await deliver(partner, {"businesses": records, "digest": "d1", "chunk": 3, "parallel": 2})
+    assert partner.orders_by_index == [[0, 1, 2], [3]]
+    assert run.output["created"] == 4
+
+
 async def test_deferred_records_go_into_the_next_round_and_no_others() -> None:
     partner = Partner(lambda index, tries: "deferred" if index % 4 == 0 and tries == 0 else "exists")
 
     run = await deliver(partner, batch(6))
-    assert partner.chunks == [[0, 1, 2], [3, 4, 5], [0, 4]]
+    assert partner.orders_by_index == [[0, 1, 2], [3, 4, 5], [0, 4]]
     assert [order["attempt"] for order in partner.orders] == [1, 1, 2]
     wait = retry_wait(RetryPolicy(), 1, "0f5c2d/1")
     assert [order["age"] for order in partner.orders] == pytest.approx([0, 0, wait], abs=1e-5)
@@ -139,7 +169,7 @@ async def test_retry_after_is_a_floor_and_leaves_the_rest_of_the_round_for_the_n
     partner = Partner(lambda _index, tries: "deferred" if tries == 0 else "created", retry_after=60)
 
     run = await deliver(partner, batch(9, parallel=1))
-    assert partner.chunks[:2] == [[0, 1, 2], [0, 1, 2]]
+    assert partner.orders_by_index[:2] == [[0, 1, 2], [0, 1, 2]]
     assert run.timers[0] >= START + timedelta(seconds=60)
     assert run.output["created"] == 9
 
@@ -201,9 +231,9 @@ async def test_the_custom_status_tells_what_is_delivered_and_what_is_being_poste
 
 async def test_an_input_of_the_least_members_is_delivered() -> None:
     partner = Partner(lambda _index, _tries: "created")
-    given = batch(3)
+    given = {name: value for name, value in batch(3).items() if name in {"total", "digest", "packed"}}
 
-    run = await deliver(partner, {"businesses": given["businesses"], "digest": "d1"})
+    run = await deliver(partner, given)
     assert run.output["created"] == 3
     assert partner.looked_up == [[0, 1, 2]]
 
@@ -225,8 +255,7 @@ async def test_no_batch_logs(caplog: pytest.LogCaptureFixture) -> None:
 @settings(max_examples=30)
 @given(
     st.integers(1, 12),
-    st.integers(1, 5),
-    st.integers(1, 4),
+    st.fixed_dictionaries({"chunk": st.integers(1, 5), "parallel": st.integers(1, 4), "order": st.integers(1, 12)}),
     st.dictionaries(
         st.tuples(st.integers(0, 11), st.integers(0, 3)),
         st.sampled_from(["created", "exists", "rejected", "deferred", "uncertain"]),
@@ -234,18 +263,18 @@ async def test_no_batch_logs(caplog: pytest.LogCaptureFixture) -> None:
     st.none() | st.floats(0, 900),
 )
 def test_every_batch_accounts_for_each_record_once_and_replays_to_the_same_actions(
-    total: int, chunk: int, parallel: int, fates: dict[tuple[int, int], str], retry_after: float | None
+    total: int, terms: dict[str, int], fates: dict[tuple[int, int], str], retry_after: float | None
 ) -> None:
     partner = Partner(lambda index, tries: fates.get((index, tries), "created"), retry_after)
 
-    run, _ = run_fast(play(deliver_batch, batch(total, chunk=chunk, parallel=parallel), partner))
+    run, _ = run_fast(play(deliver_batch, batch(total, **terms), partner))
     assert replay(run) == len(run.history) - 1
     assert run.output["total"] == total == run.output["created"] + run.output["exists"] + run.output["rejected"]
     delivered = from_ranges(run.last.custom_status.get("delivered", ""))
     rejected = {rejection["index"] for rejection in run.output["rejections"]}
     assert delivered | rejected == set(range(total))
     assert not delivered & rejected
-    assert all(0 < len(given) <= chunk for given in partner.chunks)
+    assert all(0 < len(given) <= max(terms["chunk"], terms["order"]) for given in partner.orders_by_index)
 
 
 async def test_the_status_of_the_most_scattered_batch_fits_into_a_custom_status() -> None:

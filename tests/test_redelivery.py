@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.delivery.batch import BatchBooks, ChunkResult, Rejection
+from shared.delivery.batch import BatchBooks, OrderResult, Rejection
+from shared.delivery.batch_input import batch_input
 from shared.delivery.durable_client import Instance
 from shared.delivery.problem import ProblemError
 from shared.delivery.redelivery import redelivery_id, undelivered
@@ -17,7 +18,7 @@ RECORDS = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(6)]
 
 
 def batch(status: str = "Completed", output: object = None, custom_status: object = None) -> Instance:
-    return Instance("key-1", status, {"businesses": RECORDS, "digest": "d"}, output, custom_status)
+    return Instance("key-1", status, batch_input(RECORDS), output, custom_status)
 
 
 def refusal(instance: Instance) -> int:
@@ -92,11 +93,11 @@ def test_what_is_delivered_and_what_is_left_are_the_whole_batch(fates: list[str]
         return [index for index, its in enumerate(fates) if its == fate]
 
     rejections = [Rejection(index, f"b-{index}", "no") for index in of("rejected")]
-    books.enter(ChunkResult(created=of("created"), exists=of("exists"), rejected=rejections))
+    books.enter(OrderResult(created=of("created"), exists=of("exists"), rejected=rejections))
     if status == "Completed":
-        books.enter(ChunkResult(rejected=[Rejection(index, f"b-{index}", "given up") for index in of("open")]))
+        books.enter(OrderResult(rejected=[Rejection(index, f"b-{index}", "given up") for index in of("open")]))
     shown = json.loads(json.dumps({"output": books.result(), "status": books.progress(posting=of("open"))}))
-    instance = Instance("key-1", status, {"businesses": records}, shown["output"], shown["status"])
+    instance = Instance("key-1", status, batch_input(records), shown["output"], shown["status"])
 
     expected = [records[index] for index in sorted([*of("rejected"), *of("open")])]
     if expected:

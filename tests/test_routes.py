@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.delivery import routes
+from shared.delivery.batch_input import batch_input, records_of
 from shared.delivery.exchange import Reply, Request
 from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
 from shared.settings import Settings
@@ -279,19 +280,19 @@ async def test_a_batch_is_accepted_and_starts_with_its_records_and_terms(body: o
     assert reply.status == 202
     assert the_instance(host).name == "DeliverBatch"
     given = json.loads(the_instance(host).input)
-    assert given.pop("digest").isalnum()
     assert given == {
-        "businesses": [RECORD, RECORD | {"externalId": "b-2"}],
+        **batch_input([RECORD, RECORD | {"externalId": "b-2"}]),
         **TERMS,
         "chunk": 50,
         "parallel": 2,
+        "order": 250,
     }
 
 
 def finished_batch(status: str = "Completed", output: object = None, custom_status: object = None) -> DurableHost:
     records = [RECORD | {"externalId": f"b-{number}"} for number in range(5)]
     host = DurableHost()
-    given = json.dumps({"businesses": records})
+    given = json.dumps(batch_input(records))
     host.instances["key-1"] = Instance("DeliverBatch", given, status, output, custom_status)
     return host
 
@@ -299,7 +300,7 @@ def finished_batch(status: str = "Completed", output: object = None, custom_stat
 def redelivered(host: DurableHost) -> list[str]:
     given = json.loads(host.instances["key-1-redelivery-1"].input)
     assert given["lookUp"] == "always"
-    return [record["externalId"] for record in given["businesses"]]
+    return [record["externalId"] for record in records_of(given)]
 
 
 async def test_the_rejected_records_of_a_batch_are_delivered_again() -> None:
@@ -325,7 +326,7 @@ async def test_asking_for_a_redelivery_again_starts_nothing_new() -> None:
     assert host.instances["key-1-redelivery-1"].starts == 1
 
 
-async def test_records_that_no_longer_meet_the_rules_can_still_be_delivered_again() -> None:
+async def test_records_of_an_old_batch_that_no_longer_meet_the_rules_can_still_be_delivered_again() -> None:
     host = DurableHost()
     old = {"businesses": [{"externalId": "b-1"}]}
     host.instances["key-1"] = Instance("DeliverBatch", json.dumps(old), "Failed")

@@ -118,6 +118,24 @@ def test_whole_numbers_of_more_than_64_bits_are_refused(text: str) -> None:
     assert len(words) < 150
 
 
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,3})?", fullmatch=True), st.booleans())
+def test_a_number_means_the_same_whatever_stands_beside_it(number: str, is_text: bool) -> None:  # noqa: FBT001, Hypothesis gives it
+    # Numbers are looked at one by one only where one of them may need it: an exponent may.
+    beside = '"1e1"' if is_text else "1e1"
+
+    assert first_of(f"[{number}]") == first_of(f"[{number},{beside}]")
+
+
+def first_of(text: str) -> object:
+    """Give the first value of an array with its type, or why there is none."""
+    try:
+        value = strict_json.decode(text.encode())
+    except strict_json.JsonError as exc:
+        return str(exc)
+    assert isinstance(value, list)
+    return type(value[0]), value[0]
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_double_is_kept_as_its_shortest_text(number: float) -> None:
     decoded = strict_json.decode(repr(number).encode())

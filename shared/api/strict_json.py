@@ -3,8 +3,8 @@
 No NaN, no lone surrogates, no duplicate members, no number that a double or a 64-bit integer does not hold, and no
 deeper than `MAX_DEPTH`. What passes means the same to every parser behind us.
 
-It is the standard library's decoder: with a watch on every object and number it takes 6 µs for 1 KB, where msgspec's,
-which has no such hook for objects, takes 1 µs and 6 more for finding duplicate members afterwards.
+It is the standard library's decoder: with a watch on every object, and on numbers where one may need it, it takes 4 µs
+for 1 KB, where msgspec's, which has no such hook for objects, takes 1 µs and 6 more for finding duplicates afterwards.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
         JsonError: the text breaks a rule of this module.
     """
     try:
-        value: object = _DECODER.decode(text.decode())
+        decoder = _NUMBERS_DECODER if _may_have_inexact_number(text) else _DECODER
+        value: object = decoder.decode(text.decode())
         # Only an escape can write a lone surrogate, in UTF-8 it is an error of the encoding already.
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
@@ -85,12 +86,24 @@ def _no_constant(name: str) -> Never:
     raise JsonError(f"is not JSON: {name} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(
+_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant)
+_NUMBERS_DECODER = json.JSONDecoder(
     object_pairs_hook=_members,
     parse_float=_exact_float,
     parse_int=_exact_integer,
     parse_constant=_no_constant,
 )
+
+
+# Digits and points become zeros, so that a number is a run of them.
+_RUNS = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONG_RUN = b"0" * _DOUBLE_DIGITS
+
+
+def _may_have_inexact_number(text: bytes) -> bool:
+    """Tell whether a number may be long or have an exponent; so may what looks like one in a string."""
+    runs = text.translate(_RUNS)
+    return _LONG_RUN in runs or b"0e" in runs
 
 
 def _is_deeper(value: object, levels: int) -> bool:

@@ -32,8 +32,8 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkResult:
-    """What came of one chunk: indices, and the rejections. `retry_after` is the longest wish in seconds, if any.
+class OrderResult:
+    """What came of one order: indices, and the rejections. `retry_after` is the longest wish in seconds, if any.
 
     `uncertain` are those of the deferred that the partner may have stored all the same; `reason` is one of theirs.
     """
@@ -47,7 +47,7 @@ class ChunkResult:
     reason: str | None = None
 
     @classmethod
-    def from_json(cls, result: Mapping[str, Any]) -> ChunkResult:
+    def from_json(cls, result: Mapping[str, Any]) -> OrderResult:
         """Read what `to_json` wrote, also in an older version of this app."""
         return cls(
             created=result.get("created", ()),
@@ -83,8 +83,8 @@ class BatchBooks:
     exists: set[int] = field(default_factory=set)
     rejected: dict[int, Rejection] = field(default_factory=dict)
 
-    def enter(self, result: ChunkResult) -> None:
-        """Enter what came of a chunk."""
+    def enter(self, result: OrderResult) -> None:
+        """Enter what came of an order."""
         self.created.update(result.created)
         self.exists.update(result.exists)
         self.rejected.update((rejection.index, rejection) for rejection in result.rejected)

@@ -1,4 +1,4 @@
-"""The activity that posts a chunk of a batch."""
+"""The activity that posts some records of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.delivery.activities import keep_running, make_attempt
 from shared.delivery.attempt import Attempt
-from shared.delivery.batch import ChunkResult, Rejection
+from shared.delivery.batch import OrderResult, Rejection
+from shared.delivery.batch_input import records_of
 from shared.delivery.durable_client import find
 from shared.delivery.problem import ProblemError
 
@@ -56,8 +57,7 @@ async def _read(instance_id: str, digest: str, client: DurableClient) -> Sequenc
     instance = await find(client, instance_id, show_input=True)
     if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest:
         raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest}")
-    records: Sequence[Mapping[str, Any]] = instance.input["businesses"]
-    return records
+    return records_of(instance.input)
 
 
 async def post_businesses(
@@ -67,12 +67,13 @@ async def post_businesses(
     business_api: Callable[[], Awaitable[BusinessApi]],
     gate: PartnerGate,
 ) -> dict[str, Any]:
-    """Make one attempt at each record of a chunk, all at once; give what came of them.
+    """Make one attempt at each record of an order, `chunk` of them at a time; give what came of them.
 
-    `order` is `{"instanceId", "digest", "attempt", "age", "records": [[index, look up?], …]}`.
+    `order` is `{"instanceId", "digest", "attempt", "age", "chunk", "records": [[index, look up?], …]}`. An order
+    of version 0.1 names no `chunk`: it is one.
     """
 
-    async def post() -> ChunkResult:
+    async def post() -> OrderResult:
         instance_id: str = order["instanceId"]
         number, age = order.get("attempt", 1), order.get("age", 0.0)
         indices = [index for index, _ in order["records"]]
@@ -80,24 +81,30 @@ async def post_businesses(
             businesses = await batches.of(instance_id, order["digest"], client)
         except ProblemError:
             # Durable's state passes with time, as the partner's troubles do; find() has logged it.
-            return ChunkResult(deferred=indices, reason="The records of the batch cannot be read now")
-        attempts = [
-            Attempt(businesses[index], instance_id, f"{instance_id}-{index}", number, look_up, age)
-            for index, look_up in order["records"]
-        ]
-        outcomes = await asyncio.gather(*(make_attempt(attempt, business_api, gate) for attempt in attempts))
-        return _summary(dict(zip(indices, outcomes, strict=True)))
+            return OrderResult(deferred=indices, reason="The records of the batch cannot be read now")
+        outcomes: dict[int, Outcome] = {}
+        waiting = iter(order["records"])
+
+        async def one_after_the_other() -> None:
+            for index, look_up in waiting:
+                key = f"{instance_id}-{index}"
+                attempt = Attempt(businesses[index], instance_id, key, number, look_up, age)
+                outcomes[index] = await make_attempt(attempt, business_api, gate)
+
+        at_once = min(order.get("chunk", len(indices)), len(indices))
+        await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+        return _summary({index: outcomes[index] for index in indices})
 
     return (await keep_running(post())).to_json()
 
 
-def _summary(outcomes: Mapping[int, Outcome]) -> ChunkResult:
+def _summary(outcomes: Mapping[int, Outcome]) -> OrderResult:
     def of(kind: str) -> list[int]:
         return [index for index, outcome in outcomes.items() if outcome.kind == kind]
 
     deferred = of("deferred")
     wishes = [outcomes[index].retry_after for index in deferred]
-    return ChunkResult(
+    return OrderResult(
         created=of("created"),
         exists=of("exists"),
         rejected=[_rejection(index, outcomes[index]) for index in of("rejected")],

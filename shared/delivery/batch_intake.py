@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from shared.api import strict_json
 from shared.api.business import MAX_BYTES, Business
-from shared.delivery.custom_object import custom_object_fault
+from shared.delivery.custom_object import CUSTOM_OBJECT_MARK, custom_object_fault
 from shared.delivery.intake import check_media_type, check_size
 from shared.delivery.problem import ProblemError, problem
 from shared.errors import Fault, InvalidBusinessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from shared.delivery.exchange import Request
 
@@ -49,14 +48,16 @@ def read_batch(request: Request) -> list[Business]:
     return businesses
 
 
-def batch_input(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give the records for an orchestration's input, with the digest that names them."""
-    digest = hashlib.sha256(msgspec.json.encode(records, order="sorted")).hexdigest()
-    return {"businesses": records, "digest": digest}
-
-
 def _array(body: bytes) -> list[object]:
-    # The array is one level around each of its records.
+    try:
+        texts = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        return _whole_array(body)
+    return _each(map(bytes, texts))
+
+
+def _whole_array(body: bytes) -> list[object]:
+    """Say what is wrong with a body that is no array of JSON; the array is one level around each of its records."""
     value = _decode(body, "The body", depth=strict_json.MAX_DEPTH + 1)
     if not isinstance(value, list):
         detail = (
@@ -70,7 +71,11 @@ def _lines(body: bytes) -> list[object]:
     lines = [line for line in body.split(b"\n") if line.strip()]
     if len(lines) > MAX_RECORDS:
         raise ProblemError(problem(413, f"The batch has {len(lines)} records, more than the {MAX_RECORDS} allowed."))
-    return [_decode(line, f"Record {index}", f"/{index}") for index, line in enumerate(lines)]
+    return _each(lines)
+
+
+def _each(texts: Iterable[bytes]) -> list[object]:
+    return [_decode(text, f"Record {index}", f"/{index}") for index, text in enumerate(texts)]
 
 
 def _decode(text: bytes, what: str, pointer: str = "", depth: int = strict_json.MAX_DEPTH) -> object:
@@ -91,10 +96,11 @@ def _check(values: Iterable[object]) -> tuple[list[Business], list[Fault]]:
         except InvalidBusinessError as exc:
             faults += [Fault(f"/{index}{fault.pointer}", fault.detail) for fault in exc.faults]
             continue
-        size = len(business.encode())
+        text = business.encode()
+        size = len(text)
         if size > MAX_BYTES:
             faults.append(Fault(f"/{index}", f"has {size} bytes, more than the {MAX_BYTES} allowed"))
-        if fault := custom_object_fault(business.to_json()):
+        if CUSTOM_OBJECT_MARK in text and (fault := custom_object_fault(business.to_json())):
             faults.append(Fault(f"/{index}{fault.pointer}", fault.detail))
         earlier = first.setdefault(business.external_id, index)
         if earlier != index:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.delivery.batch import BatchBooks, ChunkResult, Rejection
+from shared.delivery.batch import BatchBooks, OrderResult, Rejection
+from shared.delivery.batch_input import records_of, total_of
 from shared.delivery.retry import RetryPolicy, retry_wait
 
 if TYPE_CHECKING:
@@ -14,17 +15,21 @@ if TYPE_CHECKING:
     from shared.delivery.orchestration_context import OrchestrationContext
 
 POST_BUSINESSES = "PostBusinesses"
+# For an input that names none.
+CHUNK = 50
 
 
 def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
     """Deliver a batch of businesses; give the counts, and every rejected record with its index, id and reason.
 
-    Input: `{"businesses": […], "digest", "retry": {…}, "lookUp": "always" | "uncertain", "chunk", "parallel"}`. The
-    records are not handed on: an activity is told their indices and reads them from this input, so that the history has
-    each record once. Deferred records go into the next round; a round in which nothing moved makes the wait longer.
+    Input: `{"total", "digest", "packed", "retry": {…}, "lookUp": "always" | "uncertain", "chunk", "parallel",
+    "order"}`, the first three as `batch_input` has them. `parallel` activities at a time have at most `order` records
+    each, and post `chunk` of these at a time. The records are not handed on: an activity is told their indices and
+    reads them from this input, so that the history has each record once. Deferred records go into the next round; a
+    round in which nothing moved makes the wait longer.
     """
     batch = context.get_input()
-    total = len(batch["businesses"])
+    total = total_of(batch)
     policy = RetryPolicy.from_json(batch.get("retry", {}))
     start = context.current_utc_datetime
     deadline = start + timedelta(seconds=policy.deadline)
@@ -33,7 +38,13 @@ def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str
     while pending := books.pending():
         number += 1
         age = (context.current_utc_datetime - start).total_seconds()
-        order = {"instanceId": context.instance_id, "digest": batch["digest"], "attempt": number, "age": age}
+        order = {
+            "instanceId": context.instance_id,
+            "digest": batch["digest"],
+            "attempt": number,
+            "age": age,
+            "chunk": batch.get("chunk", CHUNK),
+        }
         deferred = yield from _post_round(context, books, pending, batch, order)
         if not books.pending():
             break
@@ -44,7 +55,7 @@ def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str
         next_round = context.current_utc_datetime + timedelta(seconds=wait)
         reason = next((result.reason for result in deferred if result.reason), "deferred")
         if next_round > deadline:
-            _give_up(books, batch["businesses"], f"given up after {number} rounds, at the deadline: {reason}")
+            _give_up(books, records_of(batch), f"given up after {number} rounds, at the deadline: {reason}")
             break
         context.set_custom_status({**books.progress(), "nextRound": next_round.isoformat(), "reason": reason})
         yield context.create_timer(next_round)
@@ -58,30 +69,40 @@ def _post_round(
     pending: Sequence[int],
     batch: dict[str, Any],
     order: dict[str, Any],
-) -> Generator[Any, Any, list[ChunkResult]]:
-    """Post every pending record, some chunks at a time; give the results that have deferred records.
+) -> Generator[Any, Any, list[OrderResult]]:
+    """Post every pending record, by some activities at a time; give the results that have deferred records.
 
     `order` is what every activity of the round is told, beside the indices of its records. Once the partner is in
     trouble the rest of the round is left for the next one.
     """
-    size = batch.get("chunk", 50)
-    chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
     parallel = batch.get("parallel", 1)
-    deferred: list[ChunkResult] = []
-    for start in range(0, len(chunks), parallel):
-        wave = chunks[start : start + parallel]
-        context.set_custom_status(books.progress(posting=[index for chunk in wave for index in chunk]))
-        records = [[[index, index in books.to_look_up] for index in chunk] for chunk in wave]
+    size = _order_size(batch, len(pending), parallel)
+    orders = [pending[start : start + size] for start in range(0, len(pending), size)]
+    deferred: list[OrderResult] = []
+    for start in range(0, len(orders), parallel):
+        wave = orders[start : start + parallel]
+        context.set_custom_status(books.progress(posting=[index for indices in wave for index in indices]))
+        records = [[[index, index in books.to_look_up] for index in indices] for indices in wave]
         results = yield context.task_all(
-            [context.call_activity(POST_BUSINESSES, {**order, "records": chunk}) for chunk in records]
+            [context.call_activity(POST_BUSINESSES, {**order, "records": each}) for each in records]
         )
-        for result in map(ChunkResult.from_json, results):
+        for result in map(OrderResult.from_json, results):
             books.enter(result)
             if result.deferred:
                 deferred.append(result)
         if any(result.retry_after is not None for result in deferred):
             break
     return deferred
+
+
+def _order_size(batch: dict[str, Any], pending: int, parallel: int) -> int:
+    """Give the number of records of one order: as many as keep all activities busy, from a chunk to the most.
+
+    Batches of version 0.1 name no most: each of their orders is a chunk.
+    """
+    chunk: int = batch.get("chunk", CHUNK)
+    most: int = batch.get("order", chunk)
+    return max(chunk, min(most, -(-pending // parallel)))
 
 
 def _give_up(books: BatchBooks, businesses: Sequence[dict[str, Any]], reason: str) -> None:

@@ -148,6 +148,9 @@ def _value(text: object) -> Any:  # noqa: ANN401, it is any JSON
 
 
 def _fingerprint(input_: Any) -> bytes:  # noqa: ANN401, it is any JSON
-    """Give what the caller sent in one form: the rest of an input is the app's, and may change with its settings."""
-    payload = {name: input_.get(name) for name in ("business", "businesses")} if isinstance(input_, dict) else input_
+    """Give what the caller sent in one form: the rest of an input is the app's, and may change with its settings.
+
+    A batch is told by the digest of its records: how they are written in the input has changed between versions.
+    """
+    payload = {name: input_.get(name) for name in ("business", "digest")} if isinstance(input_, dict) else input_
     return msgspec.json.encode(payload, order="sorted")

@@ -11,7 +11,7 @@ from shared.delivery.openapi_paths import paths
 from shared.delivery.openapi_schemas import schemas
 
 # As pyproject.toml has it, which is not deployed.
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared.delivery.batch_input import is_batch, records_of
 from shared.delivery.index_ranges import from_ranges
 from shared.delivery.problem import ProblemError, problem
 
@@ -23,9 +24,9 @@ def undelivered(batch: Instance) -> list[dict[str, Any]]:
     Raises:
         ProblemError: 409 where the batch goes on or nothing is left, 404 where the instance is no batch.
     """
-    if not isinstance(batch.input, dict) or "businesses" not in batch.input:
+    if not is_batch(batch.input):
         raise ProblemError(problem(404, "There is no batch with this id."))
-    records: list[dict[str, Any]] = batch.input["businesses"]
+    records = records_of(batch.input)
     if batch.status == "Completed":
         left = {rejection["index"] for rejection in batch.output["rejections"]}
     elif batch.status in {"Failed", "Terminated"}:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.delivery import batch_intake, intake
+from shared.delivery.batch_input import batch_input
 from shared.delivery.durable_client import accepted, find, start_once, wait_until_finished
 from shared.delivery.exchange import Reply
 from shared.delivery.preference import preferred_wait
 from shared.delivery.problem import ProblemError, problem
 from shared.delivery.redelivery import redelivery_id, undelivered
+from shared.delivery.terms import batch_terms, terms
 from shared.delivery.verdict import NO_CONTENT
 from shared.errors import (
     ApiConnectError,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from shared.api.responses import ApiResponse
     from shared.delivery.durable_client import DurableClient, Instance
     from shared.delivery.exchange import Request
-    from shared.settings import DeliverySettings, Settings
+    from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ async def post_business(request: Request, client: DurableClient, settings: Calla
     try:
         business = intake.read_business(request)
         instance_id = intake.instance_id(request)
-        input_ = {"business": business.to_json(), **_terms(settings().delivery)}
+        input_ = {"business": business.to_json(), **terms(settings().delivery)}
         return await _deliver(request, client, DELIVER_BUSINESS, instance_id, input_)
     except ProblemError as exc:
         return exc.reply
@@ -59,7 +61,7 @@ async def post_batch(request: Request, client: DurableClient, settings: Callable
     try:
         records = [business.to_json() for business in batch_intake.read_batch(request)]
         instance_id = intake.instance_id(request)
-        input_ = {**batch_intake.batch_input(records), **_batch_terms(settings())}
+        input_ = {**batch_input(records), **batch_terms(settings())}
         return await _deliver(request, client, DELIVER_BATCH, instance_id, input_)
     except ProblemError as exc:
         return exc.reply
@@ -76,7 +78,7 @@ async def redeliver_batch(request: Request, client: DurableClient, settings: Cal
             return problem(404, "There is no batch with this id.")
         # Their rules may have changed since: the delivery finds that out, record by record. And some of them may have
         # reached the partner all the same.
-        input_ = {**batch_intake.batch_input(undelivered(batch)), **_batch_terms(settings()), "lookUp": "always"}
+        input_ = {**batch_input(undelivered(batch)), **batch_terms(settings()), "lookUp": "always"}
         return await _deliver(request, client, DELIVER_BATCH, redelivery_id(batch_id), input_)
     except ProblemError as exc:
         return exc.reply
@@ -144,17 +146,6 @@ def get_openapi() -> Reply:
 def unknown_route(method: str) -> Reply:
     """Say that there is no such route."""
     return problem(404, f"There is no such route for {method}; the routes are in GET /api/openapi.json.")
-
-
-def _terms(delivery: DeliverySettings) -> dict[str, object]:
-    """Give the terms of a delivery: an orchestrator may not read settings, and keeps those it began with."""
-    return {"retry": delivery.retry.to_json(), "lookUp": delivery.look_up}
-
-
-def _batch_terms(settings: Settings) -> dict[str, object]:
-    """Give the terms of a batch: no more chunks at a time than there are connections for."""
-    chunk = settings.delivery.chunk
-    return {**_terms(settings.delivery), "chunk": chunk, "parallel": max(1, settings.max_connections // chunk)}
 
 
 async def _deliver(

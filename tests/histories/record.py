@@ -1,4 +1,4 @@
-"""Records the histories of one version of the app: `python -m tests.histories.record v0.1.0`.
+"""Records the histories of one version of the app: `python -m tests.histories.record v0.2.0`.
 
 Each scenario goes through the sandbox's host and partner, end to end. What a version has recorded is never written
 again: a new version has a folder of its own, and all are replayed by tests/test_histories.py.
@@ -246,6 +246,6 @@ async def record(folder: Path, version: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Record the histories of one version of the app.")
-    parser.add_argument("version", help="its name, as in v0.1.0; it must not have been recorded")
+    parser.add_argument("version", help="its name, as in v0.2.0; it must not have been recorded")
     named = parser.parse_args().version
     asyncio.run(record(FOLDER / named, named))

@@ -1,0 +1,50 @@
+"""The input of a batch's orchestration: its records, packed.
+
+Each turn of an orchestrator is handed its whole input, and a batch takes dozens of turns. A list of a thousand records
+costs 20 ms a turn to parse, as text that is packed they cost none: only who wants the records unpacks them. They also
+take a fraction of the room in the history; a batch of 1 MiB would not fit into a message of the Durable Task Scheduler.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# The default level takes twice the time for a twentieth less.
+_LEVEL = 1
+
+
+def batch_input(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the records for an orchestration's input, with their number and the digest that names them.
+
+    `packed` is their JSON array, compressed (RFC 1950), in base64.
+    """
+    packed = base64.b64encode(zlib.compress(msgspec.json.encode(records), _LEVEL)).decode()
+    digest = hashlib.sha256(msgspec.json.encode(records, order="sorted")).hexdigest()
+    return {"total": len(records), "digest": digest, "packed": packed}
+
+
+def is_batch(input_: object) -> bool:
+    """Tell whether an orchestration's input is that of a batch."""
+    return isinstance(input_, dict) and ("packed" in input_ or "businesses" in input_)
+
+
+def total_of(input_: Mapping[str, Any]) -> int:
+    """Give the number of a batch's records."""
+    total: int = input_["total"] if "packed" in input_ else len(input_["businesses"])
+    return total
+
+
+def records_of(input_: Mapping[str, Any]) -> list[Any]:
+    """Give the records of a batch; those of version 0.1 stand in the input as they are."""
+    if "packed" not in input_:
+        return list(input_["businesses"])
+    records: list[Any] = msgspec.json.decode(zlib.decompress(base64.b64decode(input_["packed"])))
+    return records
