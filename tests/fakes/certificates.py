@@ -27,23 +27,41 @@ def key_pem(key: SigningKey, form: PrivateFormat = PrivateFormat.PKCS8) -> bytes
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 
-def certificate(key: SigningKey) -> x509.Certificate:
-    """A self-signed certificate, also good for a TLS server on 127.0.0.1."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay")])
+def certificate(key: SigningKey, issuer: SigningKey | None = None) -> x509.Certificate:
+    """A certificate, also good for a TLS server on 127.0.0.1: self-signed, or one that the key `issuer` has signed."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay" if issuer is None else "server")])
+    issuer_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay")])
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(issuer_name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, None if isinstance(key, Ed25519PrivateKey) else hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=issuer is None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key((issuer or key).public_key()), critical=False)
+        .sign(issuer or key, None if isinstance(issuer or key, Ed25519PrivateKey) else hashes.SHA256())
     )
 
 
-def certificate_pem(key: SigningKey) -> bytes:
-    return certificate(key).public_bytes(Encoding.PEM)
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def certificate_pem(key: SigningKey, issuer: SigningKey | None = None) -> bytes:
+    return certificate(key, issuer).public_bytes(Encoding.PEM)

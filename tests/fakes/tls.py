@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def tls_server(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Give the server's context, and the PEM file of the certificate that its client must trust."""
-    key = rsa_key()
+    """Give the server's context, and the PEM file of the authority that its client must trust."""
+    authority, key = rsa_key(), rsa_key()
     trusted, own = folder / "trusted.pem", folder / "server.pem"
-    trusted.write_bytes(certificate_pem(key))
-    own.write_bytes(trusted.read_bytes() + key_pem(key))
+    trusted.write_bytes(certificate_pem(authority))
+    own.write_bytes(certificate_pem(key, authority) + key_pem(key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own)
     return context, trusted
