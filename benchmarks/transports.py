@@ -10,7 +10,7 @@ import asyncio
 import os
 import ssl
 import tempfile
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.fakes.raw_server import RawServer, answering, answering_once, respons
 from tests.fakes.tls import tls_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from tests.fakes.raw_server import Connection, Serve
 
@@ -65,7 +65,7 @@ async def own(options: Options) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def over_httpcore(options: Options) -> AsyncIterator[httpx.AsyncClient]:
-    """httpx as it comes."""
+    """Httpx as it comes."""
     limits = httpx.Limits(max_connections=options.connections)
     async with httpx.AsyncClient(verify=options.tls(), limits=limits, timeout=options.timeout()) as client:
         yield client
@@ -73,7 +73,7 @@ async def over_httpcore(options: Options) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def over_aiohttp(options: Options) -> AsyncIterator[httpx.AsyncClient]:
-    """httpx over httpx-aiohttp."""
+    """Httpx over httpx-aiohttp."""
     from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415, a peer's library
 
     limits = httpx.Limits(max_connections=options.connections)
@@ -84,7 +84,7 @@ async def over_aiohttp(options: Options) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def over_reqwest(options: Options) -> AsyncIterator[httpx.AsyncClient]:
-    """httpx over pyreqwest, which takes certificates and no TLS context."""
+    """Httpx over pyreqwest, which takes certificates and no TLS context."""
     from pyreqwest.client import ClientBuilder  # noqa: PLC0415, a peer's library
     from pyreqwest.compatibility.httpx import HttpxTransport  # noqa: PLC0415, the same
 
