@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks import batches, cold_start, throughput, tokens
+from benchmarks import batches, cold_start, throughput, tokens, transports
 from benchmarks.chart import chart
 from benchmarks.partner import running_server
 from benchmarks.report import Findings, page, terminal, this_machine
@@ -40,6 +40,7 @@ def main() -> int:
             tokens=_timed("tokens", lambda: tokens.measure(origin)),
             cold=_timed("cold start", lambda: cold_start.measure(quick=quick)),
             batches=_timed("batches", lambda: batches.measure(origin, quick=quick)),
+            transports=_timed("transports", transports.compare),
         )
     print(terminal(findings))
     print(f"\n{time.monotonic() - began:.0f} s")

@@ -49,6 +49,7 @@ class Findings:
     tokens: dict[str, dict[str, Result]]
     cold: tuple[dict[str, Import], list[tuple[str, float]]]
     batches: Results
+    transports: list[Sequence[str]]
 
 
 def terminal(findings: Findings) -> str:
@@ -70,6 +71,7 @@ def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
         "Claims": [("claim", "at least / at most", "measured", ""), *claims(findings)],
         "Throughput": _throughput(findings.fast),
         "An API that takes 100 ms": _throughput(findings.slow),
+        "Transports": findings.transports,
         "Tokens": _tokens(findings.tokens),
         "Cold start": [
             ("import", "ms (least–most)", "ratio", "ms of a processor", "MiB"),

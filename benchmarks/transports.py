@@ -25,9 +25,15 @@ from tests.fakes.raw_server import RawServer, answering, answering_once, respons
 from tests.fakes.tls import tls_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from tests.fakes.raw_server import Connection, Serve
+
+    Open = Callable[["Options"], AbstractAsyncContextManager[httpx.AsyncClient]]
+    # What happened, and whether that is right.
+    Answer = tuple[str, bool]
+    Probe = Callable[[Open], Awaitable[Answer]]
 
 SHORT, PATIENT = 0.3, 5.0  # seconds
 FEW = 2  # connections
@@ -48,9 +54,6 @@ class Options:
     def timeout(self) -> httpx.Timeout:
         """Give the timeouts."""
         return httpx.Timeout(SHORT, pool=SHORT)
-
-
-Open = "Callable[[Options], AbstractAsyncContextManager[httpx.AsyncClient]]"
 
 
 @asynccontextmanager
@@ -117,10 +120,6 @@ async def _compare() -> list[Sequence[str]]:
         answers = [await asyncio.wait_for(probe(transport), 4 * PATIENT) for transport in TRANSPORTS.values()]
         rows.append((what, *(text if is_right else f"**{text}**" for text, is_right in answers)))
     return rows
-
-
-Answer = tuple[str, bool]
-Probe = "Callable[[Open], Awaitable[Answer]]"
 
 
 def _fault_of(serve: Serve, *, is_kept: bool = False) -> Probe:

@@ -14,6 +14,7 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.report import Findings, page, terminal
 from benchmarks.throughput import SLOW_PEERS
 from benchmarks.tokens import SCENARIOS, Result
+from benchmarks.transports import PROBES, TRANSPORTS
 
 BY_NAME = {peer.name: peer for peer in PEERS}
 # Those whose libraries are the app's own.
@@ -34,6 +35,7 @@ def findings(*, rate: float = 100.0) -> Findings:
         tokens={name: {peer.name: Result(Felt(), 1) for peer in PEERS if peer.gets_tokens} for name in scenarios},
         cold=({name: Import(1.0, 1.0, 1.0, 1.0, 40.0) for name in ("libraries", "app", "client")}, [("shared", 1.0)]),
         batches=Results([delivered], delivered, Delivered(500, 5.0, 5.0, 5.0, 64.0), {(50, 100): (1.0, 2.0)}),
+        transports=[("what happens", "ours"), ("nobody listens", "ConnectError")],
     )
 
 
@@ -88,3 +90,10 @@ async def test_a_call_that_raises_has_failed() -> None:
     assert (felt.calls, felt.failed) == (3, 3)
     felt = await open_loop(call, rate=1_000, seconds=0.01)
     assert (felt.calls, felt.failed) == (10, 10)
+
+
+@pytest.mark.parametrize("what", PROBES)
+async def test_our_transport_answers_every_probe_rightly_and_httpx_s_own_as_well(what: str) -> None:
+    for transport in ("ours", "httpx's own"):
+        said, is_right = await PROBES[what](TRANSPORTS[transport])
+        assert is_right, f"{transport}: {said}"
