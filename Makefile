@@ -13,6 +13,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 PEERS := .venvs/bench
 
+# What a package may have beside requirements.txt, each in a requirements file of its own.
+EXTRAS := azure-monitor otlp token-store
+
 .PHONY: help setup demo up test test-long test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
@@ -73,24 +76,31 @@ check: setup ## Lint, format, types and the direction of imports
 
 audit: setup ## Look for unsafe code, and in a database on the network for known vulnerabilities of the requirements
 	@$(PYTHON) -m bandit --quiet --recursive function_app.py shared
-	@$(UV) tool run pip-audit==2.10.1 --requirement requirements.txt --no-deps --disable-pip
+	@$(UV) tool run pip-audit==2.10.1 --no-deps --disable-pip \
+		$(foreach extra,$(EXTRAS),--requirement deployment/locks/$(extra).txt)
 
 format: setup ## Format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix
 	@$(PYTHON) -m ruff format
 
-package: setup ## Build dist/app.zip, which is deployed to Azure
+package: setup ## Build dist/app.zip, which is deployed to Azure, and dist/app with the same files
 	@$(PYTHON) -m deployment package $(ARGS)
 
-test-package: package ## Deliver a business from the package, in an environment with requirements.txt alone
+test-package: package ## Deliver a business from the package, in an environment with its requirements.txt alone
 	@$(PYTHON) -m deployment try --uv $(UV)
 
-pin: setup ## Pin the development requirements again
+pin: setup ## Pin the development requirements again, and what the requirements of the package need themselves
 	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
 		--custom-compile-command "make pin" requirements-dev.in --output-file requirements-dev.txt
 	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
 		--constraints requirements-dev.txt --custom-compile-command "make pin" benchmarks/requirements.in \
 		--output-file benchmarks/requirements.txt
+	@grep --invert-match '^azure-functions==' requirements-dev.txt >$(VENV)/constraints.txt
+	@for name in app $(EXTRAS); do \
+		$(UV) pip compile --quiet --universal --python-version $(firstword $(VERSIONS)) --no-emit-index-url --no-annotate \
+			--constraints $(VENV)/constraints.txt --custom-compile-command "make pin" requirements.txt \
+			$$(ls requirements-$$name.txt 2>/dev/null) --output-file deployment/locks/$$name.txt || exit 1; \
+	done
 
 clean: ## Remove everything that the other targets made
 	rm -rf .venv .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist

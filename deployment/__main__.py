@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployment.package import HOST_JSON_OF, Package, PackageError
-from deployment.trial import TrialError, try_package
+from deployment.errors import DeploymentError
+from deployment.package import HOST_JSON_OF, Package
+from deployment.requirements import EXTRAS, chosen_extras
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -29,31 +30,42 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], project: Path = P
         default=environ.get("DURABLE_BACKEND") or "storage",
         help="where orchestrations live; the environment's DURABLE_BACKEND, else storage",
     )
-    trial = commands.add_parser("try", help="deliver a business from the package, with requirements.txt alone")
+    package.add_argument(
+        "--extra",
+        action="append",
+        choices=EXTRAS,
+        default=[],
+        help="requirements to put in beside those that the environment's WORKER_TELEMETRY and TOKEN_STORE_URL ask for",
+    )
+    trial = commands.add_parser("try", help="deliver a business from the package, with its requirements.txt alone")
     for command in (package, trial):
         command.add_argument("--output", type=Path, default=project / "dist", help="folder of app.zip (dist)")
     trial.add_argument("--uv", default="uv", help="the uv that makes the environment")
     options = parser.parse_args(arguments)
     try:
         if options.command == "package":
-            _package(project, options.output, options.backend)
+            _package(project, options.output, options.backend, {*options.extra, *chosen_extras(environ)})
         else:
+            # It needs httpx; whoever packages, as azd does, may have nothing but pathspec.
+            from deployment.trial import try_package  # noqa: PLC0415
+
             try_package(project, options.output / "app.zip", options.uv)
-    except (PackageError, TrialError) as exc:
+    except DeploymentError as exc:
         print(f"deployment: {exc}", file=sys.stderr)
         return 1
     return 0
 
 
-def _package(project: Path, output: Path, backend: str) -> None:
-    content = Package.of_project(project, backend)
+def _package(project: Path, output: Path, backend: str, extras: Collection[str]) -> None:
+    content = Package.of_project(project, backend, extras)
     target = output / "app.zip"
     content.write_zip(target)
     content.write_folder(output / "app")
     for path, data in content.files.items():
         print(f"{len(data):>8}  {path}")
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    print(f"{target}: {len(content.files)} files, durable backend {backend}, sha256 {digest}")
+    added = ", ".join(sorted(extras)) or "none"
+    print(f"{target}: {len(content.files)} files, durable backend {backend}, extras {added}, sha256 {digest}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from deployment.errors import PackageError
+from deployment.requirements import package_requirements
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+# What the app consists of. Has your app more, say a folder with templates? Add its name, and it is deployed; anything
+# else that lies in the project's folder is taken for a mistake, for it may be a secret.
+APP = frozenset({"function_app.py", "host.json", "requirements.txt", "shared"})
 HOST_JSON = PurePosixPath("host.json")
+REQUIREMENTS = PurePosixPath("requirements.txt")
 # The file that becomes host.json in a package for this durable backend.
 HOST_JSON_OF = {"storage": HOST_JSON, "dts": PurePosixPath("host.dts.json")}
 # What the Core Tools leave out whatever .funcignore says (FileSystemHelpers.GetLocalFiles).
@@ -27,10 +34,6 @@ MODE = 0o100666
 UNIX = 3
 
 
-class PackageError(Exception):
-    """The project cannot be packaged."""
-
-
 @dataclass(frozen=True, slots=True)
 class Package:
     """What a package holds: the content of each file by its path in the package, in the order of the paths."""
@@ -38,17 +41,28 @@ class Package:
     files: Mapping[PurePosixPath, bytes]
 
     @classmethod
-    def of_project(cls, project: Path, backend: str = "storage") -> Package:
-        """Read the files of `project` that .funcignore leaves; host.json is that of the durable backend.
+    def of_project(cls, project: Path, backend: str = "storage", extras: Iterable[str] = ()) -> Package:
+        """Read the files of `project` that .funcignore leaves.
+
+        host.json is that of the durable backend; requirements.txt has all that is installed, with these extras.
 
         Raises:
-            PackageError: there is no .funcignore or no host.json of this backend, or a file is a symbolic link.
+            PackageError: there is no .funcignore or no host.json of this backend, a file is a symbolic link, or
+                something lies in the project's folder that is not the app.
+            RequirementsError: the requirements are not known.
         """
-        contents = {path: (project / path).read_bytes() for path in deployed_paths(project)}
+        paths = deployed_paths(project)
+        if strangers := sorted({path.parts[0] for path in paths} - APP):
+            raise PackageError(
+                f"{', '.join(strangers)}: not part of the app. Move it out of the project's folder, name it in "
+                ".funcignore, or, if it is to be deployed, in APP of deployment/package.py"
+            )
+        contents = {path: (project / path).read_bytes() for path in paths}
         host_json = project / HOST_JSON_OF[backend]
         if not host_json.is_file():
             raise PackageError(f"{host_json.name} is missing: it is host.json for the durable backend {backend!r}")
         contents[HOST_JSON] = host_json.read_bytes()
+        contents[REQUIREMENTS] = package_requirements(project, extras)
         return cls({path: contents[path] for path in sorted(contents)})
 
     def write_zip(self, target: Path) -> None:

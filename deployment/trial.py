@@ -1,4 +1,4 @@
-"""Tries a package as Azure runs it: in a new environment with requirements.txt alone, from a folder of its own."""
+"""Tries a package as Azure runs it: in a new environment with its requirements.txt alone, from a folder of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from deployment.errors import TrialError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,10 +26,6 @@ START_SECONDS = 60.0
 DELIVERY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 BUSINESS = {"externalId": "package-trial", "name": "Package trial"}
-
-
-class TrialError(Exception):
-    """The package does not work."""
 
 
 def try_package(project: Path, package: Path, uv: str) -> None:
@@ -65,7 +63,11 @@ def _make_environment(project: Path, requirements: Path, folder: Path, uv: str) 
     version = (project / ".python-version").read_text(encoding="utf-8").strip()
     _run([uv, "venv", "--quiet", "--python", version, str(folder / "environment")])
     _run([uv, "pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements)])
-    print("requirements.txt is installed into a new environment")
+    installed = _run([uv, "pip", "freeze", "--python", str(python)]).splitlines()
+    pinned = {line.partition(";")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()}
+    if unpinned := sorted(set(installed) - pinned):
+        raise TrialError(f"requirements.txt leaves it open which version is installed: {', '.join(unpinned)}")
+    print(f"requirements.txt is installed into a new environment: {len(installed)} packages, each pinned")
     return python
 
 

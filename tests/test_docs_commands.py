@@ -56,7 +56,7 @@ def make_targets() -> set[str]:
 
 def problem_of(line: str) -> str | None:
     """Say what is wrong with a command line, None where nothing is."""
-    command, *words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
+    command, *words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
     if command == "make":
         unknown = set(words) - make_targets()
         return f"make has no target {', '.join(unknown)}" if unknown else None

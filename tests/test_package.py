@@ -10,11 +10,26 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from deployment.__main__ import main
-from deployment.package import Package, PackageError, deployed_paths
+from deployment.errors import PackageError
+from deployment.package import APP, Package, deployed_paths
 
 PROJECT = Path(__file__).parent.parent
-TOP_LEVEL = {"function_app.py", "host.json", "requirements.txt", "shared"}
-SECRET_FILES = ("local.settings.json", "shared/client.pem", "client.pem", "shared/auth/key.pfx", ".env", "shared/.env")
+SECRET_FILES = (
+    "local.settings.json",
+    "shared/client.pem",
+    "client.pem",
+    "shared/auth/key.pfx",
+    ".env",
+    "shared/.env",
+    "new-secret",
+    "shared/client-secret.txt",
+    "certificate.p12",
+    "id_rsa",
+    "venv/pyvenv.cfg",
+    "node_modules/azurite/index.js",
+    "__azurite_db_blob__.json",
+    "uv.lock",
+)
 
 
 @pytest.fixture
@@ -26,7 +41,11 @@ def project(tmp_path: Path) -> Path:
         "function_app.py": "app = 1\n",
         "host.json": '{"version": "2.0"}',
         "host.dts.json": '{"version": "2.0", "durable": "dts"}',
-        "requirements.txt": "msgspec==1\n",
+        "requirements.txt": "# Why\nmsgspec==1\n",
+        "requirements-otlp.txt": "sdk==2\n",
+        "deployment/locks/app.txt": "msgspec==1\n",
+        "deployment/locks/azure-monitor.txt": "msgspec==1\nmonitor==3\n",
+        "requirements-azure-monitor.txt": "monitor==3\n",
         "shared/__init__.py": "",
         "shared/__pycache__/x.cpython-313.pyc": "cache",
         "shared/tests/model.py": "the app's own, whatever the name\n",
@@ -75,7 +94,7 @@ def names(paths: list[PurePosixPath]) -> set[str]:
 
 def test_the_package_of_this_project_is_the_app_and_nothing_else() -> None:
     paths = deployed_paths(PROJECT)
-    assert {path.parts[0] for path in paths} == TOP_LEVEL
+    assert {path.parts[0] for path in paths} == APP
     assert {path.suffix for path in paths if path.parts[0] == "shared"} == {".py"}
     assert PurePosixPath("shared/errors.py") in paths
 
@@ -133,6 +152,16 @@ def test_another_content_gives_another_zip(project: Path, tmp_path: Path) -> Non
     assert (tmp_path / "one.zip").read_bytes() != (tmp_path / "two.zip").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["credentials.txt", "dump.json", "notes/todo.md", "other.py"])
+def test_what_is_not_known_to_be_the_app_is_refused(project: Path, name: str) -> None:
+    path = project / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    (project / "zebra.bin").touch()
+    with pytest.raises(PackageError, match=rf"^{re.escape(name.partition('/')[0])}, zebra\.bin: not part of the app"):
+        Package.of_project(project)
+
+
 def test_the_backend_chooses_the_host_json(project: Path) -> None:
     storage, scheduler = Package.of_project(project, "storage"), Package.of_project(project, "dts")
     host_json = PurePosixPath("host.json")
@@ -168,10 +197,10 @@ def test_the_folder_is_emptied_first(project: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_lists_what_it_packs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["package", "--backend", "dts"], {}, project) == 0
+    assert main(["package", "--backend", "dts"], {"WORKER_TELEMETRY": "false"}, project) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines[:-1]] == sorted(names(deployed_paths(project)))
-    assert lines[-1].startswith(f"{project / 'dist' / 'app.zip'}: 5 files, durable backend dts, sha256 ")
+    assert lines[-1].startswith(f"{project / 'dist' / 'app.zip'}: 5 files, durable backend dts, extras none, sha256 ")
 
 
 def test_the_environment_names_the_backend_where_the_command_line_does_not(

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from deployment import trial
-from deployment.trial import TrialError, deliver, try_package
+from deployment.errors import TrialError
+from deployment.trial import deliver, try_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,18 @@ def test_an_app_that_needs_more_than_its_requirements_is_refused(tmp_path: Path)
         archive.writestr("requirements.txt", "")
     with pytest.raises(TrialError, match="No module named 'no_such_module_at_all'"):
         try_package(project, package, str(uv))
+
+
+def test_a_package_that_leaves_a_version_open_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".python-version").write_text("3.13\n")
+    uv = tmp_path / "uv"
+    # Stands in for uv: says that two packages were installed.
+    uv.write_text("#!/bin/sh\nif [ $2 = freeze ]; then printf 'msgspec==1\\nsix==3\\n'; fi\n")
+    uv.chmod(0o755)
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr("requirements.txt", "msgspec==1 ; python_version > '3'\nsix>=2\n")
+    with pytest.raises(TrialError, match=r"leaves it open which version is installed: six==3$"):
+        try_package(tmp_path, tmp_path / "app.zip", str(uv))
 
 
 class _App(BaseHTTPRequestHandler):

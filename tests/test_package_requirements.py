@@ -1,0 +1,102 @@
+"""The requirements.txt of a package has everything that is installed, and the extras that the deployment asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deployment.__main__ import main
+from deployment.errors import RequirementsError
+from deployment.requirements import HEADER, chosen_extras, package_requirements
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with requirements of its own, and two extras."""
+    locks = tmp_path / "deployment" / "locks"
+    locks.mkdir(parents=True)
+    for name, requirements, lock in (
+        (
+            "",
+            "# Why\nPy_JWT==2\nold==1; python_version < '3.13'\n",
+            "cffi==7 ; os_name == 'nt'\nold==1 ; x\npy-jwt==2\n",
+        ),
+        ("otlp", "sdk==3  # why\n", "api==3\npy-jwt==2\nsdk==3\n"),
+        ("token-store", "redis==8\n", "py-jwt==2\nredis==8\n"),
+    ):
+        (tmp_path / (f"requirements-{name}.txt" if name else "requirements.txt")).write_text(requirements)
+        (locks / f"{name or 'app'}.txt").write_text(f"# made by uv\n{lock}")
+    return tmp_path
+
+
+def packaged(project: Path, *extras: str) -> list[str]:
+    content = package_requirements(project, extras).decode()
+    assert content.startswith(HEADER)
+    return content.removeprefix(HEADER).splitlines()
+
+
+def test_the_package_installs_the_requirements_and_what_they_need(project: Path) -> None:
+    assert packaged(project) == ["cffi==7 ; os_name == 'nt'", "old==1 ; x", "py-jwt==2"]
+
+
+def test_an_extra_adds_what_it_needs_once(project: Path) -> None:
+    both = packaged(project, "token-store", "otlp")
+    assert both == ["api==3", "cffi==7 ; os_name == 'nt'", "old==1 ; x", "py-jwt==2", "redis==8", "sdk==3"]
+
+
+@pytest.mark.parametrize("line", ["new==1", "py-jwt==3", "py-jwt"])
+def test_a_requirement_that_was_not_locked_is_named(project: Path, line: str) -> None:
+    with (project / "requirements.txt").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(RequirementsError, match=f"requirements.txt has what `make pin` has not seen: {line}$"):
+        package_requirements(project, ())
+
+
+def test_an_extra_that_was_not_locked_is_named(project: Path) -> None:
+    (project / "requirements-otlp.txt").write_text("sdk==4\n")
+    with pytest.raises(RequirementsError, match=r"requirements-otlp\.txt has what `make pin` has not seen: sdk==4"):
+        package_requirements(project, ["otlp"])
+
+
+def test_a_missing_lock_is_named(project: Path) -> None:
+    with pytest.raises(
+        RequirementsError, match=r"deployment/locks/azure-monitor\.txt is missing: `make pin` writes it"
+    ):
+        package_requirements(project, ["azure-monitor"])
+
+
+@pytest.mark.parametrize(
+    ("environ", "extras"),
+    [
+        ({}, {"azure-monitor"}),
+        ({"WORKER_TELEMETRY": ""}, {"azure-monitor"}),
+        ({"WORKER_TELEMETRY": "true"}, {"azure-monitor"}),
+        ({"WORKER_TELEMETRY": "false"}, set()),
+        ({"WORKER_TELEMETRY": "False", "TOKEN_STORE_URL": "rediss://cache.example"}, {"token-store"}),
+        ({"TOKEN_STORE_URL": "key-vault"}, {"azure-monitor", "token-store"}),
+        ({"TOKEN_STORE_URL": "", "WORKER_TELEMETRY": "false"}, set()),
+    ],
+)
+def test_the_parameters_of_the_deployment_choose_the_extras(environ: dict[str, str], extras: set[str]) -> None:
+    assert chosen_extras(environ) == extras
+
+
+def test_the_command_line_adds_extras(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / ".funcignore").write_text("/deployment\n/dist\n/requirements-*.txt\n")
+    (project / "host.json").write_text("{}")
+    arguments = ["package", "--extra", "otlp", "--extra", "otlp"]
+    assert main(arguments, {"WORKER_TELEMETRY": "false", "TOKEN_STORE_URL": "key-vault"}, project) == 0
+    assert "extras otlp, token-store," in capsys.readouterr().out
+    assert "sdk==3\n" in (project / "dist" / "app" / "requirements.txt").read_text()
+
+
+def test_trouble_with_requirements_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / ".funcignore").write_text("/deployment\n/requirements-*.txt\n")
+    (project / "host.json").write_text("{}")
+    assert main(["package"], {}, project) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "deployment: deployment/locks/azure-monitor.txt is missing: `make pin` writes it"
