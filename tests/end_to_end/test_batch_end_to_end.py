@@ -5,6 +5,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared.delivery.batch_input import records_of
 from tests.end_to_end.stage import finished, until
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Stage
 
+# One activity at a time, with five chunks.
+ORDERS_OF_TEN = {"DELIVERY_CHUNK": "2", "BUSINESS_API_MAX_CONNECTIONS": "2"}
 MANAGEMENT = "/runtime/webhooks/durabletask/instances"
 
 
@@ -51,7 +54,12 @@ async def test_delivers_a_full_batch_with_its_progress_and_each_payload_once_in_
     assert {"total", "created", "exists", "rejected", "deferred"} <= seen[0].keys()
     assert [progress["created"] for progress in seen] == sorted(progress["created"] for progress in seen)
     history = await http.get(f"{links['statusQueryGetUri']}&showHistory=true&showHistoryOutput=true")
-    assert json.dumps(history.json()["historyEvents"]).count("Record 500") == 1
+    events = history.json()["historyEvents"]
+    given = json.loads(events[0]["Input"])
+    # Each payload stands once in the history: packed, in the input.
+    assert records_of(given) == _records(1_000)
+    assert json.dumps(events).count(given["packed"]) == 1
+    assert "Record 500" not in json.dumps(events)
     await stage.assert_no_secret(http)
 
 
@@ -120,16 +128,16 @@ async def test_rejected_records_are_reported_and_can_be_redelivered(stage: Stage
 async def test_a_terminated_batch_tells_what_was_posted_and_the_rest_can_be_redelivered(
     start: StartStage, http: httpx.AsyncClient
 ) -> None:
-    stage = start(environ={"DELIVERY_CHUNK": "10", "BUSINESS_API_MAX_CONNECTIONS": "10"})
+    stage = start(environ=ORDERS_OF_TEN)
     await stage.set_faults(http, {"fault": "hold", "route": "post", "gate": "late", "external_id": "record-3?"})
     links = await _post(stage, http, _records(60))
     await until(partial(stage.are_stored, http, 30))
 
-    async def third_chunk_is_told() -> bool:
+    async def fourth_order_is_told() -> bool:
         status = (await http.get(links["statusQueryGetUri"])).json()["customStatus"]
         return bool(status["created"] == 30 and status["posting"] == "30-39")
 
-    await until(third_chunk_is_told)
+    await until(fourth_order_is_told)
     await http.post(links["terminatePostUri"].replace("{text}", "enough"))
     await http.post(f"{stage.partner.url}/sandbox/gates/late/open")
     status = await finished(http, links["statusQueryGetUri"])
@@ -144,7 +152,7 @@ async def test_a_terminated_batch_tells_what_was_posted_and_the_rest_can_be_rede
 
 
 async def test_a_suspended_batch_goes_on_where_it_stood(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start(environ={"DELIVERY_CHUNK": "10", "BUSINESS_API_MAX_CONNECTIONS": "10"})
+    stage = start(environ=ORDERS_OF_TEN)
     await stage.set_faults(http, {"fault": "hold", "route": "post", "gate": "late", "external_id": "record-1?"})
     links = await _post(stage, http, _records(40))
     await until(partial(stage.are_stored, http, 10))
