@@ -69,8 +69,8 @@ def _set_up(package: str, service: str) -> None:
         ImportError: a package is missing.
         ValueError: the SDK does not take one of its settings.
     """
-    # Imported only where they are wanted: azure-functions-durable brings the SDK along, the exporters are an
-    # extra of the package, and all of them take time.
+    # Imported only where they are wanted, for they take time. The SDK is there, since azure-functions-durable requires
+    # it; the exporters are an extra of the package.
     from opentelemetry import _logs, metrics  # noqa: PLC0415
     from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415

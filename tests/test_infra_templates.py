@@ -1,0 +1,149 @@
+"""The Bicep templates hold together, and use nothing that Azure or Bicep does not have.
+
+There is no compiler here, which knows every resource type and function: instead, each that is used stands in a list.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tests.bicep_template import PARSER, Template, member, members, nodes, text
+from tests.infra_files import INFRA, MAIN, TEMPLATES, each_template
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# learn.microsoft.com/azure/templates
+RESOURCE_TYPES = {
+    "Microsoft.Authorization/roleAssignments@2022-04-01",
+    "Microsoft.DurableTask/schedulers@2025-11-01",
+    "Microsoft.DurableTask/schedulers/taskHubs@2025-11-01",
+    "Microsoft.Insights/actionGroups@2023-01-01",
+    "Microsoft.Insights/components@2020-02-02",
+    "Microsoft.Insights/scheduledQueryRules@2022-06-15",
+    "Microsoft.KeyVault/vaults@2023-07-01",
+    "Microsoft.KeyVault/vaults/secrets@2023-07-01",
+    "Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31",
+    "Microsoft.Network/privateDnsZones@2020-06-01",
+    "Microsoft.Network/privateDnsZones/virtualNetworkLinks@2020-06-01",
+    "Microsoft.Network/privateEndpoints@2024-01-01",
+    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-01-01",
+    "Microsoft.Network/virtualNetworks@2024-01-01",
+    "Microsoft.OperationalInsights/workspaces@2023-09-01",
+    "Microsoft.OperationalInsights/workspaces/savedSearches@2020-08-01",
+    "Microsoft.Resources/resourceGroups@2024-03-01",
+    "Microsoft.Storage/storageAccounts@2023-05-01",
+    "Microsoft.Storage/storageAccounts/blobServices@2023-05-01",
+    "Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01",
+    "Microsoft.Web/serverfarms@2024-04-01",
+    "Microsoft.Web/sites@2024-04-01",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01",
+    "Microsoft.Web/sites/config@2024-04-01",
+}
+# learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-functions, and the decorators of parameters.
+FUNCTIONS = {
+    *("contains", "empty", "environment", "filter", "guid", "items", "loadTextContent", "replace", "subscription"),
+    *("subscriptionResourceId", "tenant", "toLower", "toObject", "union", "uniqueString"),
+    *("allowed", "description", "maxLength", "maxValue", "metadata", "minLength", "minValue", "secure"),
+}
+# What azd keeps of a deployment, and anybody who may read deployments sees.
+OUTPUTS = {
+    "AZURE_LOCATION": "location",
+    "AZURE_TENANT_ID": "tenant().tenantId",
+    "AZURE_RESOURCE_GROUP": "group.name",
+    "AZURE_FUNCTION_APP_NAME": "functionApp.outputs.name",
+    "AZURE_FUNCTION_APP_URL": "functionApp.outputs.url",
+    "AZURE_KEY_VAULT_NAME": "vault.outputs.name",
+    "AZURE_LOG_ANALYTICS_WORKSPACE_NAME": "monitoring.outputs.workspaceName",
+}
+
+
+def functions(template: Template) -> set[str]:
+    """Give the functions that a template calls, those of modules and namespaces with their full names."""
+    return {text(node.named_children[0]) for node in nodes(template.root) if node.type == "call_expression"}
+
+
+@each_template
+def test_a_template_is_bicep(template: Template) -> None:
+    assert template.syntax_errors() == []
+
+
+@each_template
+def test_every_name_that_a_template_uses_is_declared_in_it(template: Template) -> None:
+    assert template.used_names() - template.declared_names() == set()
+
+
+@each_template
+def test_every_parameter_and_variable_is_used(template: Template) -> None:
+    declared = set(template.declarations("parameter")) | set(template.declarations("variable"))
+    assert declared - template.used_names() == set()
+
+
+@each_template
+def test_every_parameter_is_described(template: Template) -> None:
+    parameters = template.declarations("parameter").values()
+    assert [each.name for each in parameters if "@description(" not in each.decorators] == []
+
+
+@each_template
+def test_every_function_is_one_of_bicep(template: Template) -> None:
+    assert functions(template) - FUNCTIONS == set()
+
+
+def test_every_resource_has_a_type_and_a_version_that_azure_has() -> None:
+    used = {resource.of for template in TEMPLATES for resource in template.declarations("resource").values()}
+    assert used == RESOURCE_TYPES
+
+
+def test_no_function_is_listed_that_nobody_calls() -> None:
+    assert {name for template in TEMPLATES for name in functions(template)} == FUNCTIONS
+
+
+def test_every_module_is_given_the_parameters_that_it_takes() -> None:
+    for module in MAIN.declarations("module").values():
+        target = Template.read(INFRA / module.of)
+        parameters = target.declarations("parameter")
+        given = set(members(member(module.node, "params")))
+        required = {name for name, parameter in parameters.items() if not parameter.has_default}
+        assert given <= set(parameters), module.name
+        assert required <= given, module.name
+
+
+def test_every_template_is_a_module_of_main() -> None:
+    used = {(INFRA / module.of).resolve() for module in MAIN.declarations("module").values()}
+    assert used == {template.path.resolve() for template in TEMPLATES} - {MAIN.path.resolve()}
+
+
+def test_the_outputs_of_modules_are_those_that_main_uses() -> None:
+    declared = {
+        (module.name, output)
+        for module in MAIN.declarations("module").values()
+        for output in Template.read(INFRA / module.of).declarations("output")
+    }
+    assert MAIN.used_outputs() == declared
+
+
+def test_the_deployment_gives_away_names_and_addresses_only() -> None:
+    outputs = MAIN.declarations("output")
+    assert {name: text(each.node.named_children[-1]) for name, each in outputs.items()} == OUTPUTS
+
+
+def test_the_reader_of_templates_sees_errors_and_unknown_names(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.bicep"
+    broken.write_text("param a string\nresource x 'T@1' = {\n  name: missing\n")
+    assert Template.read(broken).syntax_errors() != []
+    unknown = tmp_path / "unknown.bicep"
+    unknown.write_text("var a = [for (x, i) in b: { c: x.d, e: '${f}${i}', g: map(h, y => y.z) }]\n")
+    assert Template.read(unknown).used_names() == {"b", "f", "h"}
+    assert functions(Template.read(unknown)) == {"map"}
+
+
+def test_the_reader_of_templates_takes_what_bicep_allows() -> None:
+    source = b"var a = empty(b) ? null : c.?d ?? ''\n"
+    assert not PARSER.parse(source).root_node.has_error
+
+
+@each_template
+def test_no_template_reads_keys(template: Template) -> None:
+    assert not re.search(r"\blist(Keys|Secrets|ConnectionStrings|AccountSas|ServiceSas)?\w*\(", template.text)
