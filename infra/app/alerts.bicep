@@ -9,6 +9,15 @@ param tags object
 @description('Address that alerts are sent to. Empty: alerts show in the portal only.')
 param email string
 
+// A span's time is its start, and a rule looks at its window only: it must be told to look back as far as it may. That is
+// two days, so a DELIVERY_DEADLINE of a day is covered, and one of 47 hours the longest that is.
+var lookBack = 'P2D'
+
+// Counted are those that arrived within the window, three times as long as the time between two looks: none is missed
+// because it arrived late, and while the alert is on, the same one is no news. Without a column TimeGenerated a rule
+// counts all rows, whenever they began.
+var newlyFailed = '${loadTextContent('../queries/failed-deliveries.kql')}| where Arrived > ago(15m)'
+
 resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
   name: workspaceName
 }
@@ -32,17 +41,20 @@ resource failedDeliveries 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = 
   tags: tags
   properties: {
     displayName: 'Business Relay: deliveries failed'
-    description: 'A delivery was rejected by the partner or given up after its deadline. infra/queries/failed-deliveries.kql lists them with their reasons.'
+    description: 'A delivery has ended with something undelivered: the partner rejected a record, or the deadline passed. infra/queries/failed-deliveries.kql lists them with their reasons.'
     enabled: true
     severity: 2
     scopes: [workspace.id]
     evaluationFrequency: 'PT5M'
     windowSize: 'PT15M'
+    overrideQueryTimeRange: lookBack
+    // At the first deployment the workspace has no tables to validate a query against.
+    skipQueryValidation: true
     autoMitigate: true
     criteria: {
       allOf: [
         {
-          query: loadTextContent('../queries/failed-deliveries.kql')
+          query: newlyFailed
           timeAggregation: 'Count'
           operator: 'GreaterThan'
           threshold: 0
@@ -66,6 +78,8 @@ resource unfinishedDeliveries 'Microsoft.Insights/scheduledQueryRules@2022-06-15
     scopes: [workspace.id]
     evaluationFrequency: 'PT15M'
     windowSize: 'PT6H'
+    overrideQueryTimeRange: lookBack
+    skipQueryValidation: true
     autoMitigate: true
     criteria: {
       allOf: [
