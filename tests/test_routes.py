@@ -528,11 +528,11 @@ async def test_deep_health_says_that_a_token_can_be_had() -> None:
     ("fault", "words"),
     [
         (SettingsError(["BUSINESS_API_URL is missing"]), "The app settings are not usable."),
-        (TokenRejectedError("invalid_client"), "The token endpoint refused the client: invalid_client"),
-        (TokenUnavailableError("down"), "No access token can be had: down"),
+        (TokenRejectedError("invalid_client"), "The partner's token endpoint refuses this app; the log says why."),
+        (TokenUnavailableError("down"), "No access token can be had now; the log says why."),
     ],
 )
-async def test_deep_health_says_why_no_token_can_be_had(fault: Exception, words: str) -> None:
+async def test_deep_health_says_what_is_at_fault(fault: Exception, words: str) -> None:
     async def check() -> None:
         raise fault
 

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 DELIVER_BUSINESS = "DeliverBusiness"
 DELIVER_BATCH = "DeliverBatch"
+# All that a caller learns of a token that cannot be had: the server's words are for the operators, in the log line
+# `token request failed`.
+AUTH_REFUSED = "The partner's token endpoint refuses this app; the log says why."
+AUTH_UNAVAILABLE = "No access token can be had now; the log says why."
 # Durable's ids may be more, but these cannot break out of the URL into which its SDK puts them, as dots alone can.
 INSTANCE_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_@:.-]{1,100}")
 
@@ -99,9 +103,9 @@ async def get_business(request: Request, business_api: Callable[[], Awaitable[Bu
     except SettingsError as exc:
         return _settings_problem(exc)
     except TokenUnavailableError as exc:
-        return problem(503, str(exc), retry_after=exc.retry_after)
+        return problem(503, AUTH_UNAVAILABLE, retry_after=exc.retry_after)
     except (TokenRejectedError, ApiConnectError) as exc:
-        return problem(502, str(exc))
+        return problem(502, AUTH_REFUSED if isinstance(exc, TokenRejectedError) else str(exc))
     except ApiInterruptedError as exc:
         return problem(504, str(exc))
 
@@ -125,13 +129,15 @@ async def get_health(request: Request, settings: Callable[[], Settings]) -> Repl
 
 
 async def get_deep_health(check_token: Callable[[], Awaitable[None]]) -> Reply:
-    """Say whether the settings are valid and a token can be had; for those who have a key, also why not."""
+    """Say whether the settings are valid and a token can be had; for those who have a key, also which is at fault."""
     try:
         await check_token()
     except SettingsError as exc:
         return _settings_problem(exc)
-    except (TokenRejectedError, TokenUnavailableError) as exc:
-        return problem(503, str(exc))
+    except TokenRejectedError:
+        return problem(503, AUTH_REFUSED)
+    except TokenUnavailableError:
+        return problem(503, AUTH_UNAVAILABLE)
     return _health(200)
 
 
