@@ -50,7 +50,8 @@ def try_package(project: Path, package: Path, uv: str) -> None:
             command = [sys.executable, *_SANDBOX, "partner"]
             partner = processes.enter_context(server(command, project, folder / "partner.log", {}))
             command = [str(python), *_SANDBOX, "host", "--app", str(app)]
-            host = processes.enter_context(server(command, project, folder / "host.log", _settings(partner)))
+            settings = trial_settings(partner, os.environ)
+            host = processes.enter_context(server(command, project, folder / "host.log", settings))
             deliver(host, partner)
         print(f"The package delivered {BUSINESS['externalId']!r} exactly once")
 
@@ -81,8 +82,12 @@ def _add_platform(project: Path, folder: Path, python: Path, uv: str) -> None:
     (Path(site) / "platform.pth").write_text(f"{platform}\n", encoding="utf-8")
 
 
-def _settings(partner: str) -> dict[str, str]:
-    return {
+def trial_settings(partner: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the app settings for the sandbox's partner; those of a deployment that are in `environ` are put aside."""
+    aside = dict.fromkeys(
+        (name for name in environ if name.startswith(("BUSINESS_API_", "DELIVERY_", "TOKEN_STORE_"))), ""
+    )
+    return aside | {
         "BUSINESS_API_URL": partner,
         "BUSINESS_API_TOKEN_URL": f"{partner}/auth/token",
         "BUSINESS_API_CLIENT_ID": "sandbox-client",

@@ -17,6 +17,8 @@ import pytest
 from deployment import trial
 from deployment.errors import TrialError
 from deployment.trial import deliver, try_package
+from shared.settings import Settings
+from tests.setting_names import setting_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +119,13 @@ def test_a_delivery_that_does_not_end_fails_the_trial(server: str) -> None:
     _App.answers["/status"] = (202, {"runtimeStatus": "Running"})
     with pytest.raises(TrialError, match=r"the delivery has not ended in 0\.2 s"):
         deliver(server, server, patience=0.2)
+
+
+def test_the_settings_of_a_deployment_do_not_touch_the_trial() -> None:
+    deployment = dict.fromkeys(setting_names(), "key-vault") | {"PATH": "kept"}
+    environ = {**deployment, **trial.trial_settings("http://127.0.0.1:8081", deployment)}
+    assert Settings.from_environ(environ).api_url == "http://127.0.0.1:8081"
+    assert environ["PATH"] == "kept"
 
 
 def test_the_platform_of_the_trial_is_pinned() -> None:
