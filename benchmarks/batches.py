@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 BATCH = 1_000
 AT_ONCE = 4
+LOOK_UPS = ("always", "uncertain")
+"""The values of DELIVERY_LOOK_UP: two calls a record, or one to a partner that honours Idempotency-Key."""
+
 SINGLES, SINGLES_IN_FLIGHT = 200, 32
 ACCEPTED = 202
 LOOK = 0.02  # seconds between looks at a status
@@ -46,11 +49,14 @@ class Delivered:
 
 @dataclass
 class Results:
-    """Everything that was measured; `chunks` in records a second by chunk size and connections, slow and fast API."""
+    """Everything that was measured; `chunks` in records a second by chunk size and connections, slow and fast API.
+
+    `beside` has four batches at once and one orchestration for each record, by DELIVERY_LOOK_UP, and the ratio of the
+    two in rounds side by side.
+    """
 
     batches: list[Delivered]
-    at_once: Delivered
-    singles: Delivered
+    beside: dict[str, tuple[Delivered, Delivered, float]]
     chunks: dict[tuple[int, int], tuple[float, float]]
 
 
@@ -63,12 +69,8 @@ async def _measure(origin: str, *, quick: bool) -> Results:
     sizes = (100, 1_000, 3_000) if quick else (100, 1_000, 10_000, 100_000)
     with _running_app(Partner(origin, "batches")) as app:
         await app.deliver(BATCH)  # the client, its connections and its token are there from now on
-        batches = [await _repeat(app, size, rounds=3 if size <= BATCH else 1) for size in sizes]
-        at_once, singles = [], []
-        for _ in range(2 if quick else 7):
-            at_once.append(await _rate(app.deliver(AT_ONCE * BATCH, AT_ONCE), AT_ONCE * BATCH))
-            singles.append(await _rate(app.deliver_singly(SINGLES), SINGLES))
-        memory = app.worker_memory()
+        batches = [await _repeat(app, size, rounds=3 if size < sizes[-1] else 1) for size in sizes]
+    beside = {look_up: await _beside(origin, look_up, rounds=2 if quick else 7) for look_up in LOOK_UPS}
     chunks = {}
     for size, connections in CHUNKS[1:3] if quick else CHUNKS:
         environ = {"DELIVERY_CHUNK": str(size), "BUSINESS_API_MAX_CONNECTIONS": str(connections)}
@@ -80,7 +82,20 @@ async def _measure(origin: str, *, quick: bool) -> Results:
             app.forget()
             slow = await _repeat(app, BATCH, rounds=1 if quick else 3)
             chunks[size, connections] = slow.rate, fast.rate
-    return Results(batches, _delivered(AT_ONCE * BATCH, at_once, memory), _delivered(SINGLES, singles, memory), chunks)
+    return Results(batches, beside, chunks)
+
+
+async def _beside(origin: str, look_up: str, *, rounds: int) -> tuple[Delivered, Delivered, float]:
+    """Alternate batches with single deliveries; give both, and the median of their ratios."""
+    with _running_app(Partner(origin, f"beside-{look_up}"), DELIVERY_LOOK_UP=look_up) as app:
+        await app.deliver(BATCH)
+        at_once, singles = [], []
+        for _ in range(rounds):
+            at_once.append(await _rate(app.deliver(AT_ONCE * BATCH, AT_ONCE), AT_ONCE * BATCH))
+            singles.append(await _rate(app.deliver_singly(SINGLES), SINGLES))
+        memory = app.worker_memory()
+    ratio = statistics.median(batch / single for batch, single in zip(at_once, singles, strict=True))
+    return _delivered(AT_ONCE * BATCH, at_once, memory), _delivered(SINGLES, singles, memory), ratio
 
 
 async def _repeat(app: App, records: int, *, rounds: int) -> Delivered:

@@ -39,10 +39,13 @@ def claims(findings: Findings) -> Iterator[Sequence[str]]:
     yield _at_most("import of function_app, × the libraries", 1.15, app.wall / libraries.wall)
     yield _at_most("import of function_app, MiB more", 12, app.memory - libraries.memory)
     results = findings.batches
-    rates = [each.rate for each in results.batches if each.records >= 1_000]  # noqa: PLR2004, a whole batch
-    yield _at_most("cost of a record, dearest over cheapest batch", 1.3, max(rates) / min(rates))
-    share = results.at_once.rate / results.singles.rate
-    yield _at_least("batches, × one orchestration a record", 10, share)
+    rates = [each.rate for each in results.batches]
+    yield _at_most("cost of a record, dearest over cheapest number", 1.3, max(rates) / min(rates))
+    memories = {each.records: each.memory for each in results.batches}
+    growth = results.batches[-1].memory / memories[1_000]
+    yield _at_most("worker's memory, after the most records over after 1,000", 1.25, growth)
+    for look_up, (_, _, ratio) in results.beside.items():
+        yield _at_least(f"batches, × one orchestration a record, look-up {look_up}", 10, ratio)
 
 
 def _at_least(claim: str, bound: float, measured: float) -> Sequence[str]:

@@ -84,8 +84,7 @@ def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
         "Batches": [
             ("records", "records/s (least–most)", "ms a record", "worker, MiB"),
             *(_delivered(f"{each.records:,}", each) for each in results.batches),
-            _delivered(f"{results.at_once.records:,}, four batches at once", results.at_once),
-            _delivered(f"{results.singles.records:,}, one orchestration each", results.singles),
+            *(row for look_up, both in results.beside.items() for row in _beside(look_up, *both[:2])),
         ],
         "Chunks": [
             ("records of a chunk", "connections", "records/s, 0 ms a call", f"{CHUNKS_LATENCY * 1e3:.0f} ms a call"),
@@ -99,6 +98,11 @@ def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
 
 def _delivered(what: str, each: Delivered) -> Sequence[str]:
     return what, _range(each.rate, each.slowest, each.fastest), f"{1e3 / each.rate:.2f}", f"{each.memory:.0f}"
+
+
+def _beside(look_up: str, at_once: Delivered, singles: Delivered) -> Iterable[Sequence[str]]:
+    yield _delivered(f"{at_once.records:,}, four batches at once, look-up {look_up}", at_once)
+    yield _delivered(f"{singles.records:,}, one orchestration each, look-up {look_up}", singles)
 
 
 def _throughput(table: Table) -> list[Sequence[str]]:
