@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.end_to_end.stage import Stage
+
+GOOD = b'{"externalId": "headers", "name": "Headers"}'
+
+
+@pytest.mark.parametrize(
+    ("route", "content", "status"),
+    [
+        ("GET health", b"", 200),
+        ("GET openapi.json", b"", 200),
+        ("GET businesses/unknown", b"", 404),
+        ("POST businesses", GOOD, 202),
+        ("POST businesses", b"{", 400),
+        ("POST businesses/batch", b"[" + GOOD + b"]", 202),
+    ],
+)
+async def test_no_answer_of_the_app_is_stored_or_taken_for_another_type(
+    stage: Stage, http: httpx.AsyncClient, route: str, content: bytes, status: int
+) -> None:
+    method, path = route.split()
+    headers = {"Content-Type": "application/json"}
+    answer = await http.request(method, f"{stage.host.url}/api/{path}", content=content, headers=headers)
+
+    assert answer.status_code == status
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
