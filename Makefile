@@ -41,6 +41,10 @@ demo: setup ## Deliver a business end to end on this machine, then exit
 up: setup ## Run the partner API and the app until Ctrl-C
 	@$(PYTHON) -m sandbox up $(ARGS)
 
+local.settings.json: ## Make the settings for one machine from the example, where there are none
+	@cp local.settings.json.example $@
+	@echo "Made $@ from the example: its partner is the sandbox's (python -m sandbox partner --port 8081)."
+
 start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)
 

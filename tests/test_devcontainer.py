@@ -28,11 +28,11 @@ def test_the_devcontainer_has_the_extensions_that_are_recommended() -> None:
 
 
 def test_every_task_runs_a_target_that_is_there() -> None:
-    targets = set(re.findall(r"^([a-z][\w-]*):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z][\w.-]*):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     commands = [task["command"] for task in read(".vscode/tasks.json")["tasks"]]
     commands.append(read(".devcontainer/devcontainer.json")["postCreateCommand"])
     used = {command.removeprefix("make ") for command in commands if command.startswith("make ")}
-    assert "setup" in used
+    assert {"setup", "local.settings.json"} <= used
     assert used <= targets
 
 
@@ -45,6 +45,13 @@ def test_every_task_that_another_waits_for_is_there() -> None:
 
 def test_the_container_s_azurite_is_pinned() -> None:
     assert re.search(r"npm install --global azurite@\d+\.\d+\.\d+$", dockerfile(), re.MULTILINE)
+
+
+def test_the_core_tools_are_pinned_to_a_release_that_takes_python_3_13() -> None:
+    pinned = re.search(r"^version=(\d+)\.(\d+)\.(\d+)$", INSTALL.read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert tuple(map(int, pinned.groups())) >= (4, 0, 7512)
+    assert "4.0.7512" in (PROJECT / "docs" / "local-tools.md").read_text()
 
 
 def dockerfile() -> str:
@@ -68,7 +75,7 @@ class Release:
 
     def asset(self, platform: str) -> dict[str, object]:
         digest = hashlib.sha256(self.zip.read_bytes()).hexdigest()
-        name = f"Azure.Functions.Cli.{platform}.4.0.6594.zip"
+        name = f"Azure.Functions.Cli.{platform}.4.13.0.zip"
         return {"name": name, "browser_download_url": f"https://example/{name}", "digest": f"sha256:{digest}"}
 
     def _command(self, name: str, script: str) -> None:
