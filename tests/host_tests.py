@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parent.parent
 TESTS = PROJECT / "tests"
 OLDEST_PYTHON = (3, 13)
-# The host itself, and what starts it in a process of its own.
-HOST = ("sandbox.host", "sandbox.processes", "tests.host_apps")
+# The host itself, and what starts it in a process of its own, if only for its --help.
+HOST = ("sandbox.host", "sandbox.processes", "tests.host_apps", "tests.documented_commands")
 
 
 def host_tests() -> list[Path]:

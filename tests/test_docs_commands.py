@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shlex
 import subprocess
 import textwrap
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-PROJECT = Path(__file__).parent.parent
+from tests.documented_commands import COMMANDS, PROJECT, problem_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), PROJECT / "infra" / "README.md"])
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # A block of commands that need an account or a network says so in its first line.
 MARK = re.compile(r"# Needs (Azure|GitHub|Azure and GitHub|a network)\.")
-# Commands that a sentence may name without a mark: the page says around them what they need.
-NEED_MORE = {"az", "azd", "func", "gh", "npm", "docker"}
-SHELLS = {"sh", "bash", "console", "shell"}
-# First words that make a line of a block without a language a command.
-COMMANDS = {"make", "python", "curl", "uv", "pip", "git", "redis-server"} | NEED_MORE
+# What a block may be. One that is to be typed is "sh"; "text" is output, or a drawing.
+LANGUAGES = {"sh", "json", "mermaid", "python", "text"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 
 
@@ -29,55 +28,25 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return [(language, textwrap.dedent(text)) for language, text in BLOCK.findall(page.read_text())]
 
 
-def lines_of_shell(page: Path) -> list[str]:
-    """Give each command line of the page's blocks that need nothing, without comments, continued lines as one."""
+def lines_of_shell(page: Path, *, is_marked: bool = False) -> list[str]:
+    """Give each command line of the page's blocks that need nothing, or are marked; continued lines as one."""
     found: list[str] = []
     for language, text in blocks(page):
-        if MARK.match(text):
-            continue
-        joined = text.replace("\\\n", " ")
-        commands = [line.removeprefix("$ ").strip() for line in joined.splitlines()]
-        if language in SHELLS:
-            found += [line for line in commands if line and not line.startswith("#")]
-        elif language == "":
-            found += [line for line in commands if line.split(" ")[0] in COMMANDS]
+        if language == "sh" and bool(MARK.match(text)) is is_marked:
+            lines = (line.strip() for line in text.replace("\\\n", " ").splitlines())
+            found += [line for line in lines if line and not line.startswith("#")]
     return found
 
 
 def inline_commands(page: Path) -> list[str]:
-    """Give the commands that stand in sentences and tables."""
-    text = BLOCK.sub("", page.read_text())
-    return [code for code in re.findall(r"`([^`\n]+)`", text) if re.match(r"(make|python -m|python -c) ", code)]
+    """Give the commands that stand in sentences and tables: known ones, and the project's own by their path."""
+    codes = re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text()))
+    return [code for code in codes if _is_command(code)]
 
 
-def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z][\w-]*):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE))
-
-
-def problem_of(line: str) -> str | None:
-    """Say what is wrong with a command line, None where nothing is."""
-    command, *words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
-    if command == "make":
-        unknown = set(words) - make_targets()
-        return f"make has no target {', '.join(unknown)}" if unknown else None
-    if command in {"python", "python3", ".venv/bin/python"}:
-        return problem_of_python(words)
-    if command == "curl":
-        addresses = [word for word in words if "://" in word]
-        is_local = all(re.match(r"http://(127\.0\.0\.1|localhost)[:/]", address) for address in addresses)
-        return None if addresses and is_local else "curl goes to another machine: mark the block"
-    if command in NEED_MORE:
-        return f"{command} is not here: mark the block"
-    is_known = (PROJECT / command).is_file() or command in {"cp", "export", "cd", "git"}
-    return None if is_known else f"{command} is nothing that this project or its checks know"
-
-
-def problem_of_python(words: list[str]) -> str | None:
-    option, operand, *_ = words
-    if option == "-c":
-        compile(operand, "<the documentation>", "exec")
-        return None
-    return None if option == "-m" and importlib.util.find_spec(operand) else f"there is no module {operand}"
+def _is_command(code: str) -> bool:
+    first, _, rest = code.partition(" ")
+    return (first in COMMANDS and bool(rest)) or code.startswith(("scripts/", ".ci/"))
 
 
 def test_there_are_pages_and_they_have_commands() -> None:
@@ -93,14 +62,30 @@ def test_every_command_of_a_block_exists_or_the_block_is_marked(page: Path) -> N
 
 @each_page
 def test_every_command_in_a_sentence_exists(page: Path) -> None:
-    assert {code: problem for code in inline_commands(page) if (problem := problem_of(code))} == {}
+    # The page says around them what they need.
+    assert {code: problem for code in inline_commands(page) if (problem := problem_of(code, is_marked=True))} == {}
+
+
+@each_page
+def test_every_line_of_a_marked_block_that_is_one_command_exists(page: Path) -> None:
+    lines = [line for line in lines_of_shell(page, is_marked=True) if line.split(" ")[0] in COMMANDS]
+    whole = [line for line in lines if line.count("'") % 2 == 0 and "$(" not in line]
+    assert {line: problem for line in whole if (problem := problem_of(line, is_marked=True))} == {}
+
+
+@each_page
+def test_every_block_says_what_it_is(page: Path) -> None:
+    fences = re.findall(r"^ *```(.*)$", page.read_text(), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    assert {language for language in fences[::2] if language not in LANGUAGES} == set()
+    assert [text for language, text in blocks(page) if language == "text" and text.split(" ")[0] in COMMANDS] == []
 
 
 @each_page
 def test_every_marked_block_is_shell_that_can_be_read(page: Path) -> None:
     for language, text in blocks(page):
         if MARK.match(text):
-            assert language in SHELLS
+            assert language == "sh"
             checked = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)  # noqa: S607, the shell
             assert checked.returncode == 0, checked.stderr
 
@@ -125,13 +110,29 @@ def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
     ("line", "problem"),
     [
         ("make nonsense", "make has no target nonsense"),
+        ("make demo ARGS=--nope", "sandbox demo has no option --nope"),
+        ('make package ARGS="--extra otlp --nope"', "deployment package has no option --nope"),
+        ("make check ARGS=--nope", "make check takes no ARGS"),
         ("python -m nonsense", "there is no module nonsense"),
+        ("python -m sandbox frobnicate", "sandbox has no command frobnicate"),
+        ("python -m sandbox up --nope", "sandbox up has no option --nope"),
+        ("python foo.py", "there is no foo.py"),
         ("curl https://elsewhere.example", "curl goes to another machine: mark the block"),
+        ("curl http://127.0.0.1:7071/ | frobnicate", "frobnicate is nothing that this project or its checks know"),
+        ("make demo && bogus", "bogus is nothing that this project or its checks know"),
+        ("make demo; bogus", "bogus is nothing that this project or its checks know"),
+        ("make demo || scripts/nope", "scripts/nope is nothing that this project or its checks know"),
         ("azd up", "azd is not here: mark the block"),
+        ("azd deplyo", "azd is not known to have deplyo"),
+        ("uv pip frobnicate", "uv is nothing that this project or its checks know"),
+        ("npx frobnicate", "npx is nothing that this project or its checks know"),
         ("frobnicate", "frobnicate is nothing that this project or its checks know"),
         ("make demo ARGS=--keep  # a remark", None),
         ("PORT=1 python -m sandbox demo", None),
+        ("python -m sandbox host --app . --port 7071 > host.log", None),
+        ("python -m sandbox partner --port 8081", None),
         ("curl http://127.0.0.1:7071/api/health", None),
+        ("scripts/start --port 7072", None),
     ],
 )
 def test_the_check_tells_what_exists_from_what_does_not(line: str, problem: str | None) -> None:

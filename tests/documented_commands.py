@@ -1,0 +1,129 @@
+"""What is wrong with a command that the documentation shows: a name, a subcommand or an option that does not exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+# Commands that are not on every machine, with the words that may follow them.
+NEED_MORE = {
+    "az": {"ad", "bicep", "functionapp", "keyvault", "role"},
+    "azd": {"auth", "deploy", "down", "env", "pipeline", "provision", "up"},
+    "azurite": set[str](),
+    "docker": {"build", "run"},
+    "func": {"--version", "azure", "start"},
+    "gh": {"secret", "variable"},
+    "npm": {"install"},
+}
+# What every shell has, and git, without which nobody has the project.
+BASIC = {"cp", "export", "cd", "git"}
+PYTHONS = {"python", "python3", ".venv/bin/python"}
+COMMANDS = {"make", "curl", "uv", "pip", "npx"} | PYTHONS | BASIC | NEED_MORE.keys()
+# Options of pytest, of the Core Tools and the like, whose help this module does not read.
+FREE_ARGUMENTS = {"test", "test-long", "test-chaos", "start"}
+OPERATORS = {"|", "||", "&&", ";", "&"}
+REDIRECTIONS = {">", ">>", "<"}
+
+
+def problem_of(line: str, *, is_marked: bool = False) -> str | None:
+    """Say what is wrong with a command line, None where nothing is; `is_marked` may need what is not here."""
+    commands: list[list[str]] = [[]]
+    is_target = False
+    for word in _words(line):
+        if word in OPERATORS:
+            commands.append([])
+        elif word in REDIRECTIONS or is_target:
+            is_target = word in REDIRECTIONS
+        elif commands[-1] or not re.fullmatch(r"\w+=.*", word, re.DOTALL):
+            commands[-1].append(word)
+    problems = (_problem_of_command(*words, is_marked=is_marked) for words in commands if words)
+    return next((problem for problem in problems if problem), None)
+
+
+def _words(line: str) -> list[str]:
+    reader = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    reader.whitespace_split = True
+    reader.commenters = "#"
+    return list(reader)
+
+
+def _problem_of_command(command: str, *words: str, is_marked: bool) -> str | None:
+    if command == "make":
+        return _problem_of_make(words)
+    if command in PYTHONS:
+        return _problem_of_python(words)
+    if command == "curl":
+        return None if is_marked else _problem_of_curl(words)
+    if command in NEED_MORE:
+        known = NEED_MORE[command]
+        if words and words[0] not in known:
+            return f"{command} is not known to have {words[0]}"
+        return None if is_marked else f"{command} is not here: mark the block"
+    is_known = command in BASIC or ("/" in command and (PROJECT / command).is_file())
+    return None if is_known else f"{command} is nothing that this project or its checks know"
+
+
+def make_targets() -> set[str]:
+    """Give the targets that `make help` lists, and those that are files."""
+    return set(re.findall(r"^([a-z][\w.-]*):.*## ", _makefile(), re.MULTILINE))
+
+
+def _problem_of_make(words: tuple[str, ...]) -> str | None:
+    targets = [word for word in words if "=" not in word]
+    if unknown := set(targets) - make_targets():
+        return f"make has no target {', '.join(unknown)}"
+    arguments = [word.removeprefix("ARGS=") for word in words if word.startswith("ARGS=")]
+    for target in set(targets) - FREE_ARGUMENTS:
+        recipe = re.search(rf"^{re.escape(target)}:.*\n((\t.*\n)+)", _makefile(), re.MULTILINE)
+        module = re.search(r"-m (\w+(?: [a-z]+)?)(?= .*\$\(ARGS\))", recipe[1]) if recipe else None
+        for text in arguments:
+            if module is None:
+                return f"make {target} takes no ARGS"
+            if problem := _problem_of_python(("-m", *module[1].split(), *shlex.split(text))):
+                return problem
+    return None
+
+
+def _problem_of_python(words: tuple[str, ...]) -> str | None:
+    if words[:1] == ("-c",):
+        compile(words[1], "<the documentation>", "exec")
+        return None
+    if words[:1] == ("-X",):
+        return None if words[1] == "importtime" else f"-X {words[1]} is not known"
+    if words[:1] != ("-m",):
+        return None if words and (PROJECT / words[0]).is_file() else f"there is no {' '.join(words[:1])}"
+    module, *rest = words[1:]
+    if importlib.util.find_spec(module) is None:
+        return f"there is no module {module}"
+    command = [word for word in rest[:1] if re.fullmatch(r"[a-z]+", word)]
+    text = _help(module, *command)
+    if text is None:
+        return f"{module} has no command {' '.join(command)}"
+    options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    unknown = options - set(re.findall(r"--[a-z][\w-]*", text))
+    return f"{' '.join([module, *command])} has no option {', '.join(sorted(unknown))}" if unknown else None
+
+
+@cache
+def _help(*command: str) -> str | None:
+    """Give what a module says with --help, None where it refuses its command."""
+    line = [sys.executable, "-m", *command, "--help"]
+    outcome = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603, a module of this project
+    return outcome.stdout if outcome.returncode == 0 else None
+
+
+def _problem_of_curl(words: tuple[str, ...]) -> str | None:
+    addresses = [word for word in words if "://" in word]
+    is_local = all(re.match(r"http://(127\.0\.0\.1|localhost)[:/]", address) for address in addresses)
+    return None if addresses and is_local else "curl goes to another machine: mark the block"
+
+
+@cache
+def _makefile() -> str:
+    return (PROJECT / "Makefile").read_text()
