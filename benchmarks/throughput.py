@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from benchmarks.peers import AIOHTTP, HTTPX, OURS, OVER_AIOHTTP, OVER_REQWEST, P
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchmarks.load import Call
     from benchmarks.peers import Peer
 
 Table = dict[int, dict[str, Series]]
@@ -47,6 +49,12 @@ def slow_api(origin: str, *, quick: bool) -> Table:
     return asyncio.run(_measure(origin, plan))
 
 
+def _rotated(items: Sequence[tuple[str, Call]], number: int) -> Sequence[tuple[str, Call]]:
+    """Begin with another one in each round: no peer always follows the same one."""
+    first = number % len(items)
+    return [*items[first:], *items[:first]]
+
+
 async def _measure(origin: str, plan: Plan) -> Table:
     table: Table = {in_flight: {peer.name: Series() for peer in plan.peers} for in_flight in plan.loads}
     async with AsyncExitStack() as stack:
@@ -59,7 +67,9 @@ async def _measure(origin: str, plan: Plan) -> Table:
             for call in calls.values():
                 # The connections and the token are there before the first round.
                 await closed_loop(call, in_flight, 3 * plan.latency or plan.seconds / 4, Series())
-            for _ in range(plan.rounds):
-                for name, call in calls.items():
+            for number in range(plan.rounds):
+                for name, call in _rotated(list(calls.items()), number):
+                    # Nobody pays for what the one before has left behind.
+                    gc.collect()
                     await closed_loop(call, in_flight, plan.seconds, row[name])
     return table

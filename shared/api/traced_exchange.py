@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opentelemetry.trace import INVALID_SPAN, StatusCode, get_current_span
+from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ class TracedExchange:
 
     async def __call__(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
         """Give the response of the other exchange, or raise what it raises."""
-        if not self._telemetry.has_listener and get_current_span() is INVALID_SPAN:
-            # There is nobody to tell, and no trace to send along: the rest would be a twentieth of a call.
-            return await self._exchange(method, url, headers, body)
         # Settings let no URL through without a host, and each scheme that they let through has a port.
         attributes: dict[str, str | int] = {
             "http.request.method": method,
