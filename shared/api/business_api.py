@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
+from aiohttp.hdrs import CONTENT_TYPE
+from multidict import istr
 from yarl import URL
 
 from shared.api.business import Business, check_external_id
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shared.telemetry import Telemetry
+
+IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 # What httpx raises before anything of the request has left: the API cannot have acted on it.
 NOT_SENT = (
@@ -65,7 +69,7 @@ class BusinessApi:
 
     async def post_business(self, business: Business, *, idempotency_key: str) -> ApiResponse:
         """Post a record. All attempts at one delivery carry the same `idempotency_key` (visible ASCII)."""
-        headers = {"content-type": "application/json", "idempotency-key": idempotency_key}
+        headers: dict[str, str] = {CONTENT_TYPE: "application/json", IDEMPOTENCY_KEY: idempotency_key}
         return await self._call("POST", self._posts, headers, business.encode())
 
     async def _call(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> ApiResponse:

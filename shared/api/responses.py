@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from aiohttp.hdrs import RETRY_AFTER
 
 from shared.retry_after import retry_after
 
@@ -67,7 +68,7 @@ def read_response(
     redact: str | None = None,
 ) -> ApiResponse:
     """Read a response. `headers` is case-insensitive; `redact` is a secret that an error must not repeat."""
-    wait = headers.get("retry-after")
+    wait = headers.get(RETRY_AFTER)
     seconds = retry_after(wait, now or datetime.now(UTC)) if wait is not None else None
     if 200 <= status < 300:  # noqa: PLR2004, RFC 9110 section 15.3
         try:
@@ -100,7 +101,7 @@ def _problem(body: bytes, redact: str | None) -> ProblemDetails:
         body = body.replace(secret, b"[redacted]")
     try:
         content = _decode(body)
-        if secret:  # JSON can write it with escapes, as in "\/": without them it is found
+        if secret and b"\\" in body:  # JSON can write it with escapes, as in "\/": without them it is found
             body = msgspec.json.encode(content).replace(msgspec.json.encode(redact)[1:-1], b"[redacted]")
             content = msgspec.json.decode(body)
     except _NOT_JSON:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import httpx
+from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
 from shared.api.reply import Reply, joined
-from shared.api.response_body import whole_body
+from shared.api.request_body import RequestBody
+from shared.api.response_body import BodyStream, whole_body
 from shared.api.transport_faults import BODY_CAUSES, CAUSES, body_fault, raise_fault
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping
+    from collections.abc import AsyncIterable, Mapping
 
     from shared.auth.bearer_auth import BearerAuth
 
@@ -31,10 +33,11 @@ KEEPALIVE = 30.0
 POOL_SHARE = 0.8
 """The part of a call's timeout in which there must be a connection; aiohttp ends what is over 5 s up to 1 s late."""
 
-HEADERS = {
-    "accept": "application/json, application/problem+json",
-    "accept-encoding": "gzip, deflate",  # what aiohttp decompresses with no other package
-    "user-agent": "business-relay",
+# Names of this type are put in lower case once, not in each call.
+HEADERS: dict[str, str] = {
+    hdrs.ACCEPT: "application/json, application/problem+json",
+    hdrs.ACCEPT_ENCODING: "gzip, deflate",  # what aiohttp decompresses with no other package
+    hdrs.USER_AGENT: "business-relay",
 }
 
 
@@ -78,7 +81,9 @@ class RelayTransport(httpx.AsyncBaseTransport):
             )
         except CAUSES as exc:
             raise_fault(exc)
-        return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response), request=request)
+        return httpx.Response(
+            response.status, headers=response.raw_headers, stream=BodyStream(response), request=request
+        )
 
     async def exchange(  # noqa: PLR0913, PLR0917, they are the parts of a request
         self,
@@ -92,20 +97,21 @@ class RelayTransport(httpx.AsyncBaseTransport):
         """Send one request and read the whole response: the objects of httpx around that would take as long again."""
         session = self._session or self._open_session()
         if authorization is not None:
-            headers = {**headers, "authorization": authorization}
+            headers = {**headers, hdrs.AUTHORIZATION: authorization}
+        content = RequestBody(body) if body is not None else None
         try:
             response = await session.request(
-                method, url, headers=headers, data=body, allow_redirects=False, timeout=timeout, **self._proxy
+                method, url, headers=headers, data=content, allow_redirects=False, timeout=timeout, **self._proxy
             )
         except CAUSES as exc:
             raise_fault(exc)
         try:
-            content = await whole_body(response)
+            answer = await whole_body(response)
         except BODY_CAUSES as exc:
             raise body_fault(exc) from None
         # That matters for errors alone.
         all_headers = response.headers if response.ok else joined(response.headers)
-        return Reply(response.status, all_headers, content, authorization)
+        return Reply(response.status, all_headers, answer, authorization)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -122,24 +128,6 @@ class RelayTransport(httpx.AsyncBaseTransport):
             trust_env=False,
         )
         return self._session
-
-
-class _Body(httpx.AsyncByteStream):
-    """A response's body as it comes: whatever happens while it is read, the request was sent."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-        except BODY_CAUSES as exc:
-            raise body_fault(exc) from None
-
-    async def aclose(self) -> None:
-        # The connection of a body that was read to its end has gone back already: it stays open.
-        self._response.close()
 
 
 def _proxy_options(url: str) -> dict[str, Any]:
