@@ -29,7 +29,7 @@ LOOK_UPS = ("always", "uncertain")
 
 SINGLES, SINGLES_IN_FLIGHT = 200, 32
 ACCEPTED = 202
-LOOK = 0.02  # seconds between looks at a status
+LOOK = 0.005  # seconds between looks at a status: little of what 100 records take
 CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
 """Records of a chunk, connections."""
 
@@ -66,10 +66,10 @@ def measure(origin: str, *, quick: bool) -> Results:
 
 
 async def _measure(origin: str, *, quick: bool) -> Results:
-    sizes = (100, 1_000, 3_000) if quick else (100, 1_000, 10_000, 100_000)
+    rounds = {100: 5, 1_000: 3, 3_000: 1} if quick else {100: 15, 1_000: 7, 10_000: 3, 100_000: 1}
     with _running_app(Partner(origin, "batches")) as app:
         await app.deliver(BATCH)  # the client, its connections and its token are there from now on
-        batches = [await _repeat(app, size, rounds=3 if size < sizes[-1] else 1) for size in sizes]
+        batches = [await _repeat(app, size, rounds=times) for size, times in rounds.items()]
     beside = {look_up: await _beside(origin, look_up, rounds=2 if quick else 7) for look_up in LOOK_UPS}
     chunks = {}
     for size, connections in CHUNKS[1:3] if quick else CHUNKS:

@@ -17,7 +17,8 @@ TOKEN = 'a/b"c\\d+e=='
 
 def read(status: int, body: bytes = b"", *, redact: str | None = None, **headers: str) -> ApiResponse:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return read_response(status, httpx.Headers(named), body, now=NOW, redact=redact)
+    authorization = None if redact is None else f"Bearer {redact}"
+    return read_response(status, httpx.Headers(named), body, now=NOW, authorization=authorization)
 
 
 def problem_of(body: bytes, *, redact: str | None = None) -> ProblemDetails:

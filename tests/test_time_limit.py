@@ -10,7 +10,7 @@ from tests.fakes.virtual_time import in_virtual_time
 
 async def work(limit: TimeLimit, seconds: float) -> float:
     """Work for so long within the limit; give the time at the end."""
-    with limit.one_call():
+    with limit:
         await asyncio.sleep(seconds)
     return asyncio.get_running_loop().time()
 
@@ -74,7 +74,7 @@ async def test_a_call_that_is_cancelled_at_the_moment_its_time_runs_out_is_cance
 @in_virtual_time
 async def test_a_late_call_that_fails_of_itself_keeps_its_error() -> None:
     async def fail() -> None:
-        with TimeLimit(10).one_call():
+        with TimeLimit(10):
             try:
                 await asyncio.sleep(99)
             except asyncio.CancelledError:
@@ -89,7 +89,7 @@ async def test_a_call_that_takes_no_notice_is_told_once_and_holds_up_no_other() 
     limit, told = TimeLimit(10), []
 
     async def stubborn() -> None:
-        with limit.one_call():
+        with limit:
             for _ in range(5):
                 try:
                     await asyncio.sleep(20)
@@ -134,7 +134,7 @@ def test_there_is_no_limit_without_a_task() -> None:
 
         def callback() -> None:
             try:
-                with TimeLimit(10).one_call():
+                with TimeLimit(10):
                     raised.set_result(None)
             except RuntimeError as exc:
                 raised.set_result(exc)
@@ -144,3 +144,13 @@ def test_there_is_no_limit_without_a_task() -> None:
         return error
 
     assert str(asyncio.run(in_a_callback())) == "a time limit is for a task"
+
+
+async def test_no_task_is_in_a_limit_twice() -> None:
+    limit = TimeLimit(10)
+    with limit:
+        with pytest.raises(RuntimeError, match="once at a time"), limit:
+            pass
+        await asyncio.sleep(0)
+    with limit:
+        pass

@@ -74,14 +74,13 @@ class BusinessApi:
 
     async def _call(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> ApiResponse:
         try:
-            with self._time_limit.one_call():
+            with self._time_limit:
                 reply = await self._exchange(method, url, headers, body)
         except NOT_SENT as exc:
             raise ApiConnectError(f"The API could not be reached: {_reason(exc)}") from exc
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as exc:
             raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
-        token = reply.authorization.partition(" ")[2] if reply.authorization else None
-        return read_response(reply.status, reply.headers, reply.body, redact=token)
+        return read_response(reply.status, reply.headers, reply.body, authorization=reply.authorization)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -65,9 +65,12 @@ def read_response(
     body: bytes,
     *,
     now: datetime | None = None,
-    redact: str | None = None,
+    authorization: str | None = None,
 ) -> ApiResponse:
-    """Read a response. `headers` is case-insensitive; `redact` is a secret that an error must not repeat."""
+    """Read a response. `headers` is case-insensitive; an error must not repeat the token of `authorization`.
+
+    That is the field that the request carried, if any: a scheme and the token (RFC 6750 section 2.1).
+    """
     wait = headers.get(RETRY_AFTER)
     seconds = retry_after(wait, now or datetime.now(UTC)) if wait is not None else None
     if 200 <= status < 300:  # noqa: PLR2004, RFC 9110 section 15.3
@@ -77,7 +80,7 @@ def read_response(
             is_readable = not _may_be_spoilt(headers.get("content-type", ""))
             return ApiResponse(status, headers, is_readable=is_readable, retry_after=seconds)
         return ApiResponse(status, headers, content, retry_after=seconds)
-    return ApiResponse(status, headers, problem=_problem(body, redact), retry_after=seconds)
+    return ApiResponse(status, headers, problem=_problem(body, authorization), retry_after=seconds)
 
 
 def _may_be_spoilt(content_type: str) -> bool:
@@ -94,15 +97,16 @@ def _decode(body: bytes) -> Any:  # noqa: ANN401, it is any JSON
     return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
 
 
-def _problem(body: bytes, redact: str | None) -> ProblemDetails:
+def _problem(body: bytes, authorization: str | None) -> ProblemDetails:
     """Read an error's body: problem details, any other JSON object, or text."""
-    secret = redact.encode() if redact else None
+    token = authorization.partition(" ")[2] if authorization else ""
+    secret = token.encode()
     if secret:
         body = body.replace(secret, b"[redacted]")
     try:
         content = _decode(body)
         if secret and b"\\" in body:  # JSON can write it with escapes, as in "\/": without them it is found
-            body = msgspec.json.encode(content).replace(msgspec.json.encode(redact)[1:-1], b"[redacted]")
+            body = msgspec.json.encode(content).replace(msgspec.json.encode(token)[1:-1], b"[redacted]")
             content = msgspec.json.decode(body)
     except _NOT_JSON:
         return ProblemDetails(detail=_text(body[: 4 * MAX_TEXT].decode(errors="replace")) or None)

@@ -20,7 +20,7 @@ from shared.api.transport_faults import BODY_CAUSES, CAUSES, body_fault, raise_f
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterable, Mapping
+    from collections.abc import AsyncIterable, Coroutine, Mapping
 
     from shared.auth.bearer_auth import BearerAuth
 
@@ -155,7 +155,9 @@ class RelayClient(httpx.AsyncClient):
         self._bearer = auth
         self._limits = aiohttp.ClientTimeout(connect=timeout.pool, sock_connect=timeout.connect)
 
-    async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
+    def exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Coroutine[Any, Any, Reply]:
         """Send a request with its access token, and read the whole response.
 
         Nothing bounds the whole of that: it is for the caller to end it.
@@ -165,7 +167,7 @@ class RelayClient(httpx.AsyncClient):
             TokenError: no access token can be had.
         """
         send = partial(self._relay.exchange, method, url, headers, body, self._limits)
-        return await (send() if self._bearer is None else self._bearer.send(url, send))
+        return send() if self._bearer is None else self._bearer.send(url, send)
 
 
 def create_client(
