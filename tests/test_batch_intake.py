@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from shared.api.business import MAX_BYTES
 from shared.api.strict_json import MAX_DEPTH
-from shared.delivery.batch_intake import MAX_BATCH_BYTES, MAX_FAULTS, MAX_RECORDS, read_batch
+from shared.delivery.batch_input import MAX_RECORDS
+from shared.delivery.batch_intake import MAX_BATCH_BYTES, MAX_FAULTS, read_batch
 from shared.delivery.exchange import Request
 from shared.delivery.problem import ProblemError
 

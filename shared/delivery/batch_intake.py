@@ -8,6 +8,7 @@ import msgspec
 
 from shared.api import strict_json
 from shared.api.business import Business
+from shared.delivery.batch_input import MAX_RECORDS
 from shared.delivery.intake import check_media_type, check_size
 from shared.delivery.problem import ProblemError, problem
 from shared.delivery.record_limits import limit_faults, size_fault
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from shared.delivery.exchange import Reply, Request
 
-MAX_RECORDS = 1_000
 MAX_BATCH_BYTES = 1024 * 1024
 # A thousand bad records are named by the first so many faults.
 MAX_FAULTS = 100
