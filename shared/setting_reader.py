@@ -24,7 +24,7 @@ class SettingReader:
         return self._prefix + key
 
     def complain(self, problem: str) -> None:
-        """Add a problem; it must name the setting and never the value of a secret."""
+        """Add a problem; it must name the setting and the rule, and repeat nothing of a value: it may be a secret's."""
         self.problems.append(problem)
 
     def text(self, key: str) -> str | None:
@@ -56,7 +56,7 @@ class SettingReader:
         if text is None:
             return default
         if text not in choices:
-            self.complain(f"{self.name(key)} must be one of {', '.join(choices)}, not {text!r}")
+            self.complain(f"{self.name(key)} must be one of {', '.join(choices)}")
             return default
         return text
 
@@ -71,7 +71,7 @@ class SettingReader:
             number = math.nan
         if not (0 <= number <= at_most) or (number == 0 and not may_be_zero):
             least = "from 0" if may_be_zero else "over 0 and"
-            self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}, not {text!r}")
+            self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}")
             return default
         return number
 
@@ -83,6 +83,6 @@ class SettingReader:
         # No bound is longer than this, and int() refuses thousands of digits with an error of its own.
         number = int(text) if text.isdecimal() and len(text) <= len(str(at_most)) else None
         if number is None or not at_least <= number <= at_most:
-            self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}, not {text!r}")
+            self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}")
             return default
         return number

@@ -1,4 +1,4 @@
-"""The app settings, checked: every problem is reported at once, and no secret's value is ever shown."""
+"""The app settings, checked: every problem is reported at once, and no value is ever shown."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def _delivery_settings(read: SettingReader) -> DeliverySettings:
         max=read.seconds("DELIVERY_RETRY_MAX", 300, at_most=MAX_WAIT),
     )
     if retry.first > retry.max:
-        read.complain(
-            f"DELIVERY_RETRY_FIRST ({retry.first:g} s) must not be more than DELIVERY_RETRY_MAX ({retry.max:g} s)"
-        )
+        read.complain("DELIVERY_RETRY_FIRST must not be more than DELIVERY_RETRY_MAX")
     return DeliverySettings(
         retry=retry,
         chunk=read.whole_number("DELIVERY_CHUNK", 50, at_least=1, at_most=MAX_CHUNK),
