@@ -6,13 +6,17 @@ import math
 from typing import TYPE_CHECKING
 
 from shared.auth.token_endpoint import endpoint_problem
+from shared.setting_reference import is_reference, reference_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
 class SettingReader:
-    """Reads the settings whose names begin with `prefix`; each problem is one sentence in `problems`."""
+    """Reads the settings whose names begin with `prefix`; each problem is one sentence in `problems`.
+
+    A reference that the platform has not resolved is a problem of its own, and no other rule is held against it.
+    """
 
     def __init__(self, environ: Mapping[str, str], prefix: str, problems: list[str] | None = None) -> None:
         self._environ = environ
@@ -29,7 +33,18 @@ class SettingReader:
 
     def text(self, key: str) -> str | None:
         """Give the setting's text without white space around it, None where it is missing or empty."""
-        return self._environ.get(self.name(key), "").strip() or None
+        text = self._environ.get(self.name(key), "").strip()
+        if is_reference(text) and (problem := reference_problem(self.name(key))) not in self.problems:
+            self.complain(problem)
+        return text or None
+
+    def is_unresolved(self, key: str) -> bool:
+        """Tell whether the setting is a reference that the platform has not resolved."""
+        return is_reference(self.text(key) or "")
+
+    def _own_text(self, key: str) -> str | None:
+        """Give the text that a rule is for: none where there is a reference."""
+        return None if self.is_unresolved(key) else self.text(key)
 
     def require(self, key: str, reason: str) -> None:
         """Complain where the setting is missing."""
@@ -43,6 +58,8 @@ class SettingReader:
             if required:
                 self.complain(f"{self.name(key)} is missing")
             return None
+        if is_reference(text):
+            return text
         problem = endpoint_problem(text)
         if problem is None and "?" in text and not may_have_query:
             problem = "it has a query"
@@ -52,7 +69,7 @@ class SettingReader:
 
     def choice(self, key: str, choices: Sequence[str], default: str) -> str:
         """Give one of `choices`."""
-        text = self.text(key)
+        text = self._own_text(key)
         if text is None:
             return default
         if text not in choices:
@@ -62,7 +79,7 @@ class SettingReader:
 
     def seconds(self, key: str, default: float, *, at_most: float, may_be_zero: bool = False) -> float:
         """Give a number (of seconds, unless the setting's name says otherwise) over zero and up to `at_most`."""
-        text = self.text(key)
+        text = self._own_text(key)
         if text is None:
             return default
         try:
@@ -77,7 +94,7 @@ class SettingReader:
 
     def whole_number(self, key: str, default: int, *, at_least: int, at_most: int) -> int:
         """Give a whole number from `at_least` to `at_most`."""
-        text = self.text(key)
+        text = self._own_text(key)
         if text is None:
             return default
         # No bound is longer than this, and int() refuses thousands of digits with an error of its own.

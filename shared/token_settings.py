@@ -121,7 +121,7 @@ def _check_client(read: SettingReader, settings: TokenSettings) -> None:
 
 def _check_entra(read: SettingReader, settings: TokenSettings) -> None:
     """A client of Microsoft Entra has an id, exactly one kind of credential, and something to ask a token for."""
-    if not _TENANT.fullmatch(settings.tenant_id or ""):
+    if not read.is_unresolved("TENANT_ID") and not _TENANT.fullmatch(settings.tenant_id or ""):
         read.complain(f"{read.name('TENANT_ID')} must be a GUID or a domain name")
     read.require("CLIENT_ID", f"{read.name('TENANT_ID')} is set")
     _check_one_of(read, _SECRETS + _KEYS, f"{read.name('TENANT_ID')} is set, which needs")
@@ -159,11 +159,11 @@ def read_token_store_settings(read: SettingReader) -> TokenStoreSettings | None:
     url, key = read.text("TOKEN_STORE_URL"), read.text("TOKEN_STORE_KEY")
     if url is None:
         return None
-    if problem := _store_problem(url):
+    if not read.is_unresolved("TOKEN_STORE_URL") and (problem := _store_problem(url)):
         read.complain(f"TOKEN_STORE_URL {problem}")
     if key is None:
         read.complain("TOKEN_STORE_KEY is missing: TOKEN_STORE_URL is set, and tokens are stored encrypted")
-    elif len(key) < LEAST_KEY:
+    elif len(key) < LEAST_KEY and not read.is_unresolved("TOKEN_STORE_KEY"):
         read.complain(f"TOKEN_STORE_KEY must be a random text of at least {LEAST_KEY} characters")
     return TokenStoreSettings(url, key or "")
 

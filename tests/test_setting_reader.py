@@ -142,6 +142,35 @@ def test_other_whole_numbers_are_a_problem(value: str) -> None:
     assert read.problems == ["APP_SIZE must be a whole number from 1 to 100"]
 
 
+REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/a b/?c#d)"
+
+
+@pytest.mark.parametrize("reference", [REFERENCE, REFERENCE.lower(), f" {REFERENCE}", "@Microsoft.AppConfiguration(x)"])
+def test_a_reference_that_is_not_resolved_is_one_problem_and_no_other(reference: str) -> None:
+    read = reader(APP_KEY=reference)
+    for _ in range(2):
+        assert read.text("KEY") == reference.strip()
+        assert read.url("KEY", required=True) == reference.strip()
+        assert read.choice("KEY", ("a",), "a") == "a"
+        assert read.seconds("KEY", 1, at_most=60) == 1
+        assert read.whole_number("KEY", 2, at_least=1, at_most=60) == 2
+        read.require("KEY", "it is needed")
+        assert read.is_unresolved("KEY")
+    assert read.problems == [
+        (
+            "APP_KEY is a reference that is not resolved: the secret is not there, the app's identity may not read it, "
+            "or the vault cannot be reached"
+        )
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "s3cr3t", "Microsoft.KeyVault(x)", "a @Microsoft.KeyVault(x)", "@Microsoft"])
+def test_another_value_is_no_reference(value: str) -> None:
+    read = reader(APP_KEY=value)
+    assert not read.is_unresolved("KEY")
+    assert read.problems == []
+
+
 @given(st.text())
 def test_no_value_raises(value: str) -> None:
     read = reader(APP_KEY=value)

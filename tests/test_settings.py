@@ -360,6 +360,45 @@ def test_every_problem_of_a_token_store_is_reported() -> None:
     ]
 
 
+# What the platform has not resolved
+
+
+REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/client-secret)"
+
+
+def unresolved(*names: str) -> list[str]:
+    start = "is a reference that is not resolved: the secret is not there, the app's identity may not read it, "
+    return [f"{name} {start}or the vault cannot be reached" for name in names]
+
+
+@pytest.mark.parametrize(
+    "setting", ["URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET", "SCOPE", "TIMEOUT", "CLIENT_AUTH"]
+)
+def test_a_reference_that_is_not_resolved_is_a_problem_that_does_not_repeat_it(setting: str) -> None:
+    assert problems(given(PLAIN, **{setting: REFERENCE})) == unresolved(f"BUSINESS_API_{setting}")
+
+
+@pytest.mark.parametrize(
+    ("base", "setting"),
+    [(ENTRA, "TENANT_ID"), (ENTRA, "CLIENT_SECRET"), (IDENTITY, "MANAGED_IDENTITY"), (IDENTITY, "RESOURCE")],
+)
+def test_no_other_rule_is_held_against_a_reference(base: dict[str, str], setting: str) -> None:
+    assert problems(given(base, **{setting: REFERENCE})) == unresolved(f"BUSINESS_API_{setting}")
+
+
+def test_references_of_the_token_store_are_problems_as_well() -> None:
+    both = given(PLAIN, TOKEN_STORE_URL=REFERENCE, TOKEN_STORE_KEY="@Microsoft.KeyVault(x)")
+    assert problems(both) == unresolved("TOKEN_STORE_URL", "TOKEN_STORE_KEY")
+
+
+@pytest.mark.parametrize("setting", sorted(setting_names()))
+def test_every_setting_may_be_a_reference(setting: str) -> None:
+    environ = given(PLAIN, TOKEN_STORE_URL="rediss://a", TOKEN_STORE_KEY="k" * 32) | {setting: REFERENCE}
+    found = problems(environ)
+    assert found.count(unresolved(setting)[0]) == 1
+    assert "vault.example" not in "".join(found)
+
+
 # All of them
 
 
