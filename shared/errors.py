@@ -28,7 +28,7 @@ class RelayError(Exception):
 class SettingsError(RelayError):
     """App settings are missing or wrong.
 
-    `problems` has one sentence for each, naming its setting; never the value of a secret.
+    `problems` has one sentence for each, naming its setting and the rule; nothing of a value, which may be a secret's.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

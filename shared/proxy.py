@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
+from shared.setting_reference import is_reference, reference_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
     Names in lower case go before those in upper case, as everywhere.
 
     Raises:
-        SettingsError: what HTTPS_PROXY names is no http or https URL.
+        SettingsError: what HTTPS_PROXY names is no http or https URL, or the platform has not resolved it.
     """
     parts = urlsplit(url)
     if parts.scheme != "https":
@@ -28,6 +29,8 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
     proxy = named.get("https_proxy")
     if not proxy or _is_excepted({parts.hostname or "", parts.netloc.lower()}, named.get("no_proxy", "")):
         return None
+    if is_reference(proxy):
+        raise SettingsError([reference_problem("HTTPS_PROXY")])
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     try:

@@ -1,11 +1,12 @@
-"""The app settings, checked: every problem is reported at once, and no secret's value is ever shown."""
+"""The app settings, checked: every problem is reported at once, and no value is ever shown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from shared.delivery.retry import RetryPolicy
+from shared.delivery.delivery_input import MAX_CHUNK, MAX_PARALLEL
+from shared.delivery.retry import DAY, MAX_DEADLINE, MAX_WAIT, RetryPolicy
 from shared.errors import SettingsError
 from shared.setting_reader import SettingReader
 from shared.token_settings import read_token_settings, read_token_store_settings
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from shared.token_settings import TokenSettings, TokenStoreSettings
 
 LookUp = Literal["always", "uncertain"]
-DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Settings:
             name=name,
             api_url=(api_url or "").rstrip("/"),
             timeout=client.seconds("TIMEOUT", 30, at_most=600),
-            max_connections=client.whole_number("MAX_CONNECTIONS", 100, at_least=1, at_most=10_000),
+            max_connections=client.whole_number("MAX_CONNECTIONS", 100, at_least=1, at_most=MAX_PARALLEL),
             token=token,
             token_store=read_token_store_settings(common),
             delivery=_delivery_settings(common),
@@ -68,17 +68,15 @@ class Settings:
 
 def _delivery_settings(read: SettingReader) -> DeliverySettings:
     retry = RetryPolicy(
-        deadline=read.seconds("DELIVERY_DEADLINE", DAY, at_most=365 * DAY),
-        first=read.seconds("DELIVERY_RETRY_FIRST", 1, at_most=DAY),
-        max=read.seconds("DELIVERY_RETRY_MAX", 300, at_most=DAY),
+        deadline=read.seconds("DELIVERY_DEADLINE", DAY, at_most=MAX_DEADLINE),
+        first=read.seconds("DELIVERY_RETRY_FIRST", 1, at_most=MAX_WAIT),
+        max=read.seconds("DELIVERY_RETRY_MAX", 300, at_most=MAX_WAIT),
     )
     if retry.first > retry.max:
-        read.complain(
-            f"DELIVERY_RETRY_FIRST ({retry.first:g} s) must not be more than DELIVERY_RETRY_MAX ({retry.max:g} s)"
-        )
+        read.complain("DELIVERY_RETRY_FIRST must not be more than DELIVERY_RETRY_MAX")
     return DeliverySettings(
         retry=retry,
-        chunk=read.whole_number("DELIVERY_CHUNK", 50, at_least=1, at_most=1_000),
+        chunk=read.whole_number("DELIVERY_CHUNK", 50, at_least=1, at_most=MAX_CHUNK),
         history_days=read.seconds("DELIVERY_HISTORY_DAYS", 30, at_most=36_500),
         look_up=cast("LookUp", read.choice("DELIVERY_LOOK_UP", ("always", "uncertain"), "always")),
     )

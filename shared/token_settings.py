@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
+
+from shared.auth.token_endpoint import is_loopback
 
 if TYPE_CHECKING:
     from shared.setting_reader import SettingReader
@@ -20,6 +22,8 @@ DAY = 86_400.0
 _SECRETS = ("CLIENT_SECRET", "CLIENT_SECRET_FILE")
 _KEYS = ("CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # a GUID or a domain name
+# What turns redis-py's checks of a certificate off.
+_TLS_CHECKS = ("ssl_cert_reqs", "ssl_check_hostname")
 # The characters of 192 random bits in base64; shared/auth/token_store.py asks for as many.
 LEAST_KEY = 32
 
@@ -117,7 +121,7 @@ def _check_client(read: SettingReader, settings: TokenSettings) -> None:
 
 def _check_entra(read: SettingReader, settings: TokenSettings) -> None:
     """A client of Microsoft Entra has an id, exactly one kind of credential, and something to ask a token for."""
-    if not _TENANT.fullmatch(settings.tenant_id or ""):
+    if not read.is_unresolved("TENANT_ID") and not _TENANT.fullmatch(settings.tenant_id or ""):
         read.complain(f"{read.name('TENANT_ID')} must be a GUID or a domain name")
     read.require("CLIENT_ID", f"{read.name('TENANT_ID')} is set")
     _check_one_of(read, _SECRETS + _KEYS, f"{read.name('TENANT_ID')} is set, which needs")
@@ -155,19 +159,29 @@ def read_token_store_settings(read: SettingReader) -> TokenStoreSettings | None:
     url, key = read.text("TOKEN_STORE_URL"), read.text("TOKEN_STORE_KEY")
     if url is None:
         return None
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        read.complain("TOKEN_STORE_URL must begin with redis://, rediss:// or unix://")
-    elif not _has_usable_port(url):
-        read.complain("TOKEN_STORE_URL must have a port from 1 to 65535, or none")
+    if not read.is_unresolved("TOKEN_STORE_URL") and (problem := _store_problem(url)):
+        read.complain(f"TOKEN_STORE_URL {problem}")
     if key is None:
         read.complain("TOKEN_STORE_KEY is missing: TOKEN_STORE_URL is set, and tokens are stored encrypted")
-    elif len(key) < LEAST_KEY:
+    elif len(key) < LEAST_KEY and not read.is_unresolved("TOKEN_STORE_KEY"):
         read.complain(f"TOKEN_STORE_KEY must be a random text of at least {LEAST_KEY} characters")
     return TokenStoreSettings(url, key or "")
 
 
-def _has_usable_port(url: str) -> bool:
+def _store_problem(url: str) -> str | None:
+    """Say what keeps the URL of a Redis from being used, None where nothing does; the words repeat nothing of it."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return "must begin with rediss://, unix://, or redis:// to a loopback address"
     try:
-        return urlsplit(url).port != 0
+        parts = urlsplit(url)
+        is_usable = parts.port != 0
     except ValueError:
-        return False
+        is_usable = False
+    if not is_usable:
+        return "must have a port from 1 to 65535, or none"
+    # Without a host in its place redis-py takes one of the query.
+    if parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
+        return "must begin with rediss://, plain redis:// is for a loopback address: the password would go in clear"
+    if any(name in parse_qs(parts.query, keep_blank_values=True) for name in _TLS_CHECKS):
+        return "must not say how the server's certificate is checked: it is"
+    return None

@@ -182,6 +182,27 @@ async def test_a_record_that_an_older_version_accepted_and_this_one_does_not_is_
     assert outcome["reason"].startswith("/name: ")
 
 
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (RECORD | {"x": "y" * 200_000}, "has 200040 bytes, more than the 65536 allowed"),
+        (RECORD | {"x": {"__class__": "Path", "__module__": "pathlib", "__data__": "/"}}, "/x: must not have"),
+        (RECORD | {"x": [[]] * 2 + [10**30]}, "has a whole number of more than 64 bits"),
+        ({"externalId": "b\n1", "name": "Ada"}, "/externalId: must not have control characters"),
+        ([RECORD], "must be a JSON object"),
+        ("text", "must be a JSON object"),
+    ],
+    ids=["size", "class", "number", "id", "list", "text"],
+)
+async def test_a_record_that_has_come_past_the_intake_is_rejected_with_a_reason(record: object, reason: str) -> None:
+    partner = ScriptedPartner()
+
+    outcome = await attempt(partner, record=record)
+    assert (outcome["outcome"], reason in outcome["reason"]) == ("rejected", True), outcome
+    assert outcome["externalId"] in {"b/1", r"b\n1", "None"}
+    assert partner.requests == []
+
+
 async def test_a_defect_is_an_exception() -> None:
     with pytest.raises(ZeroDivisionError):
         await attempt(ScriptedPartner(ZeroDivisionError()))

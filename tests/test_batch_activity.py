@@ -14,6 +14,7 @@ from shared.delivery.batch_activity import MAX_REASON, BatchRecords, post_busine
 from shared.delivery.batch_input import batch_input
 from shared.delivery.partner_gate import FEW, PartnerGate
 from shared.delivery.problem import ProblemError
+from shared.errors import DeliveryError
 from tests.fakes.durable_client import BROKEN, DurableHost, Instance
 from tests.fakes.scripted_partner import ORIGIN, ScriptedPartner, created, found, missing, refused
 
@@ -313,6 +314,35 @@ async def test_what_is_no_batch_is_a_defect(input_: str | None) -> None:
         await post(host, ScriptedPartner(), [0])
     with pytest.raises(LookupError, match=BATCH):
         await post(DurableHost(), ScriptedPartner(), [0])
+
+
+async def test_records_that_have_come_past_the_intake_are_rejected_each_for_itself() -> None:
+    marked = {"__class__": "Path", "__module__": "pathlib", "__data__": "/"}
+    odd: list[Any] = [
+        *records(2),
+        5,
+        {"externalId": "x" * 9_999},
+        records(1)[0] | {"x": "y" * 99_999},
+        records(1)[0] | {"x": marked},
+    ]
+    host = DurableHost()
+    host.instances[BATCH] = Instance("DeliverBatch", json.dumps(batch_input(odd)))
+    partner = ByRecord(lambda _method, _index: created())
+
+    result = await post(host, partner, [0, 1, 2, 3, 4, 5], digest=batch_input(odd)["digest"])
+    assert result["created"] == [0, 1]
+    assert [rejection["index"] for rejection in result["rejected"]] == [2, 3, 4, 5]
+    assert [rejection["externalId"] for rejection in result["rejected"]] == ["None", "x" * 128, "b-0", "b-0"]
+    assert result["rejected"][0]["reason"] == "must be a JSON object"
+    assert len(partner.requests) == 2
+
+
+async def test_records_that_cannot_be_unpacked_are_a_defect() -> None:
+    host = DurableHost()
+    host.instances[BATCH] = Instance("DeliverBatch", json.dumps({"total": 1, "digest": "d", "packed": "AAAA"}))
+
+    with pytest.raises(DeliveryError, match="cannot be unpacked"):
+        await post(host, ScriptedPartner(), [0], digest="d")
 
 
 async def test_the_batches_used_last_are_kept_and_no_more() -> None:

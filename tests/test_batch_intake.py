@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from shared.api.business import MAX_BYTES
 from shared.api.strict_json import MAX_DEPTH
-from shared.delivery.batch_intake import MAX_BATCH_BYTES, MAX_FAULTS, MAX_RECORDS, read_batch
+from shared.delivery.batch_input import MAX_RECORDS
+from shared.delivery.batch_intake import MAX_BATCH_BYTES, MAX_FAULTS, read_batch
 from shared.delivery.exchange import Request
 from shared.delivery.problem import ProblemError
 
@@ -104,18 +107,61 @@ def test_as_many_bytes_as_are_allowed_are_taken_and_one_more_is_a_413() -> None:
     assert refusal(padded(MAX_BATCH_BYTES + 1))["status"] == 413
 
 
+def written(record: dict[str, Any], size: int) -> bytes:
+    """The record's JSON text in exactly so many bytes, most of them in a member of its own."""
+    empty = len(json.dumps(record | {"note": ""}).encode())
+    return json.dumps(record | {"note": "x" * (size - empty)}).encode()
+
+
 @pytest.mark.parametrize("content_type", ["application/json", NDJSON])
 def test_a_record_of_as_many_bytes_as_are_allowed_is_taken_and_one_more_is_a_422(content_type: str) -> None:
     def body(size: int) -> bytes:
-        empty = len(json.dumps(RECORD | {"note": ""}, separators=(",", ":"), ensure_ascii=False).encode())
-        large = RECORD | {"note": "x" * (size - empty)}
-        two = [RECORD | {"externalId": "b-1"}, large]
-        return lines(two) if content_type == NDJSON else json.dumps(two).encode()
+        two = [json.dumps(RECORD | {"externalId": "b-1"}).encode(), written(RECORD, size)]
+        return b"\r\n".join(two) if content_type == NDJSON else b"[ " + b" ,\n".join(two) + b" ]"
 
     assert len(read(body(MAX_BYTES), content_type)) == 2
     document = refusal(body(MAX_BYTES + 1), content_type)
     assert (document["status"], pointers(document)) == (422, ["#/1"])
     assert f"{MAX_BYTES + 1} bytes" in document["errors"][0]["detail"]
+
+
+def test_a_record_may_be_no_longer_where_it_is_sent_on() -> None:
+    # Five bytes as they come, nineteen as they go: 9000000000000000.0 and a comma.
+    numbers = b'{"externalId": "b-1", "name": "Ada", "x": [' + b",".join([b"9e15"] * 4_000) + b"]}"
+
+    (fault,) = refusal(b"[" + numbers + b"]")["errors"]
+    assert fault["pointer"] == "#/0"
+    assert re.fullmatch(f"has 7[0-9]{{4}} bytes, more than the {MAX_BYTES} allowed", fault["detail"])
+
+
+def test_too_large_a_record_is_named_beside_the_faults_of_the_others() -> None:
+    large = written(RECORD, MAX_BYTES + 1)
+    assert pointers(refusal(b'[{"name": "Ada"},' + large + b",5]")) == ["#/0/externalId", "#/1", "#/2"]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", NDJSON])
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        # None of these is JSON as the app takes it: decoded, they would be a 400.
+        ([b'{"a": 1, "a": 2}'] * (MAX_RECORDS + 1), 413),
+        ([b'{"a": 1, "a": 2, "b": "' + b"x" * MAX_BYTES + b'"}'], 422),
+    ],
+)
+def test_the_limits_are_checked_before_a_record_is_decoded(content_type: str, text: list[bytes], status: int) -> None:
+    body = b"\n".join(text) if content_type == NDJSON else b"[" + b",".join(text) + b"]"
+
+    assert refusal(body, content_type)["status"] == status
+
+
+@pytest.mark.parametrize("element", [b"{}", b"0", b"[]", b'""'])
+def test_a_megabyte_of_nothing_is_refused_in_no_time(element: bytes) -> None:
+    body = b"[" + (element + b",") * ((MAX_BATCH_BYTES - 10) // (len(element) + 1)) + element + b"]"
+    start = time.process_time()
+
+    assert refusal(body)["status"] == 413
+    # 20 ms where each element is left as it is, seconds where each is decoded.
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

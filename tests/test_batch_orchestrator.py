@@ -238,6 +238,24 @@ async def test_an_input_of_the_least_members_is_delivered() -> None:
     assert partner.looked_up == [[0, 1, 2]]
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"total": 10**9}, {"parallel": -1}, {"chunk": 0, "order": 0}, {"retry": {"first": -1}}, {"packed": 5}]
+)
+async def test_an_input_that_the_intake_does_not_make_fails_at_the_first_step(wrong: dict[str, Any]) -> None:
+    run = await play(deliver_batch, batch(3) | wrong, Partner(lambda _index, _tries: "deferred"))
+
+    assert "The input is none that this app starts a delivery with: " in run.failure
+    assert len(run.episodes) == 1
+
+
+async def test_records_that_cannot_be_unpacked_fail_the_batch_that_is_given_up() -> None:
+    given = batch(3, packed="AAAA", retry={"deadline": 1})
+
+    run = await play(deliver_batch, given, Partner(lambda _index, _tries: "deferred"))
+    assert "The records of the batch cannot be unpacked" in run.failure
+    assert replay(run) == len(run.history) - 1
+
+
 async def test_an_empty_batch_ends_at_once() -> None:
     run = await deliver(Partner(lambda _index, _tries: "created"), batch(0))
 

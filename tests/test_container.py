@@ -13,7 +13,11 @@ import pytest
 
 from shared import container as container_module
 from shared.container import Container
+from shared.delivery import activities, routes
+from shared.delivery.attempt import Attempt
+from shared.delivery.exchange import Request
 from shared.errors import SettingsError, TokenRejectedError
+from tests.fakes.durable_client import DurableHost
 from tests.fakes.raw_server import RawServer, answering, response
 from tests.fakes.token_server import TokenServer, refusal
 
@@ -125,6 +129,39 @@ async def test_wrong_settings_fail_every_call_until_they_are_mended() -> None:
     environ.update(ENVIRON)
     assert await container.business_api()
     await container.aclose()
+
+
+async def test_while_a_secret_is_not_resolved_nothing_is_sent_and_what_waits_is_delivered_later(
+    tokens: TokenServer,
+) -> None:
+    record = {"externalId": "b-1", "name": "Ada"}
+    async with RawServer(answering(response(b"{}", status="201 Created"))) as server:
+        addresses = {"BUSINESS_API_URL": server.url, "BUSINESS_API_TOKEN_URL": tokens.url}
+        secret = {"BUSINESS_API_CLIENT_SECRET": "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/s)"}
+        environ = ENVIRON | addresses | secret
+        container = Container(environ)
+        attempt = Attempt(record, "key-1", "key-1", look_up=False).to_json()
+
+        first = await activities.post_business(attempt, container.business_api, container.gate)
+        health = await routes.get_health(Request("/api/health", {}), container.settings)
+        refused = await routes.post_business(taking(record), DurableHost().client(), container.settings)
+        deep = await routes.get_deep_health(container.check_token)
+        assert (first["outcome"], health.status, refused.status, deep.status) == ("deferred", 503, 503, 503)
+        said = first["reason"], refused.body.decode(), deep.body.decode()
+        assert all("BUSINESS_API_CLIENT_SECRET is a reference that is not resolved" in text for text in said)
+        assert "vault.example" not in "".join(said)
+        assert tokens.requests == []
+
+        environ["BUSINESS_API_CLIENT_SECRET"] = "s3cr3t"
+        second = await activities.post_business(attempt, container.business_api, container.gate)
+        health = await routes.get_health(Request("/api/health", {}), container.settings)
+        assert (second["outcome"], health.status) == ("created", 200)
+        await container.aclose()
+    assert len(tokens.requests) == 1
+
+
+def taking(record: dict[str, str]) -> Request:
+    return Request("/api/businesses", {"content-type": "application/json"}, json.dumps(record).encode())
 
 
 async def test_a_second_api_is_a_second_name(tokens: TokenServer) -> None:

@@ -100,6 +100,7 @@ async def test_a_server_in_trouble_says_when_to_come_back(client: httpx.AsyncCli
     with pytest.raises(TokenUnavailableError) as caught:
         await Discovery(client, server.origin).token_endpoint()
     assert (caught.value.status, caught.value.retry_after) == (503, 9.0)
+    assert str(caught.value) == "No access token can be had: the issuer is in trouble: it answered 503"
 
 
 async def test_a_configuration_of_another_issuer_is_refused(client: httpx.AsyncClient, server: TokenServer) -> None:

@@ -21,6 +21,7 @@ LEAVES = {
     "shared.retry_after",
     "shared.telemetry",
     "shared.proxy",
+    "shared.setting_reference",
     "shared.auth.access_token",
     "shared.auth.challenges",
     "shared.auth.token_endpoint",

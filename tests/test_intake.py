@@ -103,6 +103,15 @@ def test_the_largest_body_passes_and_one_byte_more_is_a_413() -> None:
     assert "65537" in json.loads(reply.body)["detail"]
 
 
+def test_a_record_that_is_longer_as_it_is_sent_on_is_a_422() -> None:
+    # 9e15 is written out as 9000000000000000.0.
+    numbers = b'{"externalId": "b-1", "name": "Ada", "x": [' + b",".join([b"9e15"] * 4_000) + b"]}"
+
+    reply = refusal(intake.read_business, request(numbers))
+    assert reply.status == 422
+    assert f"bytes, more than the {MAX_BYTES} allowed" in json.loads(reply.body)["errors"][0]["detail"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

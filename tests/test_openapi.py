@@ -18,7 +18,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared.api.business import Business
 from shared.delivery import routes
-from shared.delivery.batch_intake import MAX_RECORDS, read_batch
+from shared.delivery.batch_input import MAX_RECORDS
+from shared.delivery.batch_intake import read_batch
 from shared.delivery.batch_orchestrator import deliver_batch
 from shared.delivery.exchange import Reply, Request
 from shared.delivery.intake import read_business

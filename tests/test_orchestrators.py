@@ -297,6 +297,18 @@ async def test_no_orchestrator_logs(caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.name.startswith("shared")] == []
 
 
+@pytest.mark.parametrize(
+    "input_", [None, [], {"retry": {}}, order(first=-1), order(deadline=1e308), order() | {"retry": {"max": "x"}}]
+)
+async def test_an_input_that_the_intake_does_not_make_fails_at_the_first_step(input_: Any) -> None:  # noqa: ANN401 - any JSON
+    async def nobody(_name: str, _given: object) -> None:
+        raise AssertionError("an activity was called")
+
+    run = await play(deliver_business, input_, nobody)
+    assert "The input is none that this app starts a delivery with: " in run.failure
+    assert len(run.episodes) == 1
+
+
 def _modules_behind(*names: str) -> dict[str, ast.Module]:
     """Give the trees of these modules and of all of ours that they import when they run."""
     trees: dict[str, ast.Module] = {}

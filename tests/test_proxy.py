@@ -55,6 +55,12 @@ def test_plain_http_goes_through_no_proxy(url: str) -> None:
     assert proxy_for(url, {"HTTP_PROXY": "http://p:1", "HTTPS_PROXY": "http://p:1", "ALL_PROXY": "http://p:1"}) is None
 
 
+def test_a_proxy_that_the_platform_has_not_resolved_is_a_problem_of_its_own() -> None:
+    with pytest.raises(SettingsError, match="HTTPS_PROXY is a reference that is not resolved") as caught:
+        proxy_for(API, {"HTTPS_PROXY": "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/proxy)"})
+    assert "vault.example" not in str(caught.value)
+
+
 @pytest.mark.parametrize("proxy", ["socks5://u:s3cr3t@p:1", "http://", "http://u:s3cr3t@p:port", "http://[p", "//p"])
 def test_what_is_no_proxy_is_a_problem_that_does_not_repeat_it(proxy: str) -> None:
     with pytest.raises(SettingsError, match="HTTPS_PROXY must be an http or https URL") as caught:

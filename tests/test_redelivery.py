@@ -81,6 +81,11 @@ def test_what_is_no_batch_is_a_404(input_: Any) -> None:  # noqa: ANN401 - any J
     assert refusal(Instance("key-1", "Completed", input_, {"rejections": []})) == 404
 
 
+@pytest.mark.parametrize("wrong", [{"packed": "AAAA"}, {"total": 5}, {"packed": None}])
+def test_a_batch_that_was_not_made_here_is_a_409(wrong: dict[str, Any]) -> None:
+    assert refusal(Instance("key-1", "Failed", batch_input(RECORDS) | wrong)) == 409
+
+
 @given(
     st.lists(st.sampled_from(["created", "exists", "rejected", "open"]), min_size=1, max_size=40),
     st.sampled_from(["Completed", "Failed", "Terminated"]),

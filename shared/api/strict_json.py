@@ -12,12 +12,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Never
+from typing import Never
 
 from shared.errors import Fault
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 MAX_DEPTH = 32
 # The range in which every JSON library keeps an integer exact: signed or unsigned 64 bits.
@@ -107,12 +104,15 @@ def _may_have_inexact_number(text: bytes) -> bool:
 
 
 def _is_deeper(value: object, levels: int) -> bool:
-    if isinstance(value, dict):
-        members: Iterable[object] = value.values()
-    elif isinstance(value, list):
-        members = value
-    else:
-        return False
-    # Most members are no containers: they are left out before there is a call for each.
-    containers = [member for member in members if isinstance(member, (dict, list))]
-    return levels == 0 or any(_is_deeper(member, levels - 1) for member in containers)
+    containers = [value] if isinstance(value, (dict, list)) else []
+    # Level by level, each in one go: a call for each of 300,000 empty objects would take a quarter of a second.
+    for _ in range(levels):
+        if not containers:
+            return False
+        containers = [
+            member
+            for container in containers
+            for member in (container.values() if isinstance(container, dict) else container)
+            if isinstance(member, (dict, list))
+        ]
+    return bool(containers)

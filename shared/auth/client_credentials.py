@@ -158,6 +158,4 @@ class Discovery:
         else:
             return endpoint
         wait = retry_after(answer.headers.get("retry-after"), self._now())
-        raise TokenUnavailableError(
-            f"the issuer {self.issuer} is in trouble: {problem}", status=answer.status, retry_after=wait
-        )
+        raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)

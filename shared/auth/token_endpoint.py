@@ -46,12 +46,13 @@ def endpoint_problem(url: str) -> str | None:
         return "it has a user name or a password in it"
     if "#" in url:
         return "it has a fragment"
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
         return None
     return "it must be https, or plain http to a loopback address"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by its name `localhost` or its address."""
     if host == "localhost":
         return True
     try:

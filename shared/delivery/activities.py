@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry.trace import SpanKind
 
-from shared.api.business import Business
 from shared.delivery.attempt import Attempt
+from shared.delivery.external_id import shown_external_id
 from shared.delivery.outcome import Outcome
+from shared.delivery.record_limits import checked_again
 from shared.delivery.verdict import CONFLICT, judge_look_up, judge_post
 from shared.errors import (
     ApiConnectError,
@@ -24,6 +25,7 @@ from shared.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
+    from shared.api.business import Business
     from shared.api.business_api import BusinessApi
     from shared.delivery.partner_gate import PartnerGate
     from shared.telemetry import Telemetry
@@ -70,7 +72,7 @@ async def make_attempt(
         # First of all: it reads the settings, and with them sets telemetry up.
         api = await business_api()
     except SettingsError as exc:
-        return _logged(attempt, Outcome("deferred", _external_id(attempt), reason=str(exc)))
+        return _logged(attempt, Outcome("deferred", shown_external_id(attempt.business), reason=str(exc)))
     if telemetry is None:
         from shared.telemetry import process_telemetry  # noqa: PLC0415, it takes 10 ms, and no cold start needs it
 
@@ -83,14 +85,14 @@ async def make_attempt(
 
 
 async def _attempt(attempt: Attempt, api: BusinessApi, gate: PartnerGate) -> Outcome:
-    external_id = _external_id(attempt)
+    external_id = shown_external_id(attempt.business)
     wait = await gate.admit()
     if wait:
         reason = f"The partner is in trouble and was not asked; it will be in {wait:.1f} s"
         return Outcome("deferred", external_id, reason=reason, retry_after=wait)
     lesson: Outcome | None = None
     try:
-        lesson = outcome = await _deliver(api, Business.from_json(attempt.business), attempt)
+        lesson = outcome = await _deliver(api, checked_again(attempt.business), attempt)
     except ApiConnectError as exc:
         lesson = outcome = Outcome("deferred", external_id, reason=str(exc))
     except ApiInterruptedError as exc:
@@ -119,10 +121,6 @@ async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Ou
         # The conflict may be with an attempt of our own whose answer was lost: only a look-up can tell.
         return judge_look_up(business, await api.get_business(business.external_id)) or outcome
     return outcome
-
-
-def _external_id(attempt: Attempt) -> str:
-    return str(attempt.business.get("externalId"))
 
 
 def _facts(attempt: Attempt, outcome: Outcome) -> dict[str, str | int]:

@@ -28,8 +28,8 @@ MAX_REASON = 400
 class BatchRecords:
     """The records of the batches that this process works on, read from their orchestrations' inputs, each once.
 
-    Keeps the `most` batches used last, of at most 1 MiB each. They are kept by the digest of their records: after a
-    purge an old instance id may stand for new ones.
+    Keeps the `most` batches used last, of at most `MAX_UNPACKED` bytes each. They are kept by the digest of their
+    records: after a purge an old instance id may stand for new ones.
     """
 
     def __init__(self, most: int = 8) -> None:
@@ -41,6 +41,7 @@ class BatchRecords:
 
         Raises:
             LookupError: there is no such batch with these records.
+        DeliveryError: they cannot be unpacked.
             ProblemError: 503, Durable's state cannot be read.
         """
         key = instance_id, digest

@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.errors import DeliveryError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+MAX_RECORDS = 1_000
+# Bytes of the records' JSON array. The intake takes 1 MiB; a number of four bytes and its comma may become nineteen
+# where it is written again: 9000000000000000.0 for 9e15.
+MAX_UNPACKED = 4 * 1024 * 1024
+# Characters: what zlib cannot compress it makes longer by a thousandth, and base64 by a third.
+MAX_PACKED = MAX_UNPACKED * 3 // 2
 # The default level takes twice the time for a twentieth less.
 _LEVEL = 1
 
@@ -43,8 +51,28 @@ def total_of(input_: Mapping[str, Any]) -> int:
 
 
 def records_of(input_: Mapping[str, Any]) -> list[Any]:
-    """Give the records of a batch; those of version 0.1 stand in the input as they are."""
+    """Give the records of a batch; those of version 0.1 stand in the input as they are.
+
+    Raises:
+        DeliveryError: these are no records that `batch_input` has packed.
+    """
     if "packed" not in input_:
         return list(input_["businesses"])
-    records: list[Any] = msgspec.json.decode(zlib.decompress(base64.b64decode(input_["packed"])))
+    records = _unpacked(input_["packed"])
+    if not isinstance(records, list) or len(records) != input_["total"] or len(records) > MAX_RECORDS:
+        raise DeliveryError("The records of the batch are not as many as it says")
     return records
+
+
+def _unpacked(packed: str) -> object:
+    try:
+        unpacking = zlib.decompressobj()
+        # A few kilobytes may hold a gigabyte of zeros: what is too much is never unpacked.
+        text = unpacking.decompress(base64.b64decode(packed), MAX_UNPACKED)
+        # One that ends where it should is at its end after so many bytes.
+        if unpacking.eof:
+            # The records are not looked at more closely: whoever delivers them does.
+            return msgspec.json.decode(text)
+    except (zlib.error, ValueError, TypeError, RecursionError) as exc:
+        raise DeliveryError("The records of the batch cannot be unpacked") from exc
+    raise DeliveryError(f"The records of the batch are more than {MAX_UNPACKED} bytes, or broken off")

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shared.api import strict_json
-from shared.api.business import MAX_BYTES, Business
-from shared.delivery.custom_object import CUSTOM_OBJECT_MARK, custom_object_fault
+from shared.api.business import Business
+from shared.delivery.batch_input import MAX_RECORDS
 from shared.delivery.intake import check_media_type, check_size
 from shared.delivery.problem import ProblemError, problem
+from shared.delivery.record_limits import limit_faults, size_fault
 from shared.errors import Fault, InvalidBusinessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from shared.delivery.exchange import Request
+    from shared.delivery.exchange import Reply, Request
 
-MAX_RECORDS = 1_000
 MAX_BATCH_BYTES = 1024 * 1024
 # A thousand bad records are named by the first so many faults.
 MAX_FAULTS = 100
@@ -29,18 +29,21 @@ NDJSON = ("application/x-ndjson", "application/jsonl")
 def read_batch(request: Request) -> list[Business]:
     """Give the records in a request's body: a JSON array, or NDJSON with one record a line.
 
+    Their number, and the size of each as it was sent, are checked before any of them is decoded: a megabyte of empty
+    records would else take seconds.
+
     Raises:
         ProblemError: 415 for another media type, 413 for too large a body or too many records, 400 for what is not
             JSON, 422 for records that break a rule; each is named by its index.
     """
     media_type = check_media_type(request, [JSON, *NDJSON])
     check_size(request, MAX_BATCH_BYTES)
-    values = _array(request.body) if media_type == JSON else _lines(request.body)
-    if not values:
+    texts: Sequence[bytes | msgspec.Raw] = _elements(request.body) if media_type == JSON else _lines(request.body)
+    if not texts:
         raise ProblemError(problem(422, "The batch has no records."))
-    if len(values) > MAX_RECORDS:
-        raise ProblemError(problem(413, f"The batch has {len(values)} records, more than the {MAX_RECORDS} allowed."))
-    businesses, faults = _check(values)
+    if len(texts) > MAX_RECORDS:
+        raise ProblemError(problem(413, f"The batch has {len(texts)} records, more than the {MAX_RECORDS} allowed."))
+    businesses, faults = _check(map(bytes, texts))
     if faults:
         more = "" if len(faults) <= MAX_FAULTS else f"; the first {MAX_FAULTS} are named"
         detail = f"The batch breaks rules in {len(faults)} places{more}. Nothing was started."
@@ -48,34 +51,26 @@ def read_batch(request: Request) -> list[Business]:
     return businesses
 
 
-def _array(body: bytes) -> list[object]:
+def _elements(body: bytes) -> list[msgspec.Raw]:
+    """Give the texts of an array's records: they are JSON, though not always JSON as this app takes it."""
     try:
-        texts = msgspec.json.decode(body, type=list[msgspec.Raw])
+        return msgspec.json.decode(body, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError):
-        return _whole_array(body)
-    return _each(map(bytes, texts))
+        raise ProblemError(_not_an_array(body)) from None
 
 
-def _whole_array(body: bytes) -> list[object]:
-    """Say what is wrong with a body that is no array of JSON; the array is one level around each of its records."""
-    value = _decode(body, "The body", depth=strict_json.MAX_DEPTH + 1)
-    if not isinstance(value, list):
-        detail = (
-            f"The body must be a JSON array of records; one record goes to POST /businesses, NDJSON is {NDJSON[0]}."
-        )
-        raise ProblemError(problem(422, detail))
-    return value
+def _not_an_array(body: bytes) -> Reply:
+    """Say what is wrong with a body that is no array of JSON; an array would be one level around its records."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        _decode(body, "The body", depth=strict_json.MAX_DEPTH + 1)
+    detail = f"The body must be a JSON array of records; one record goes to POST /businesses, NDJSON is {NDJSON[0]}."
+    return problem(422, detail)
 
 
-def _lines(body: bytes) -> list[object]:
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    if len(lines) > MAX_RECORDS:
-        raise ProblemError(problem(413, f"The batch has {len(lines)} records, more than the {MAX_RECORDS} allowed."))
-    return _each(lines)
-
-
-def _each(texts: Iterable[bytes]) -> list[object]:
-    return [_decode(text, f"Record {index}", f"/{index}") for index, text in enumerate(texts)]
+def _lines(body: bytes) -> list[bytes]:
+    return [line for line in body.split(b"\n") if line.strip()]
 
 
 def _decode(text: bytes, what: str, pointer: str = "", depth: int = strict_json.MAX_DEPTH) -> object:
@@ -86,24 +81,27 @@ def _decode(text: bytes, what: str, pointer: str = "", depth: int = strict_json.
         raise ProblemError(problem(400, f"{what} {exc}. Nothing was started.", errors=[fault])) from None
 
 
-def _check(values: Iterable[object]) -> tuple[list[Business], list[Fault]]:
+def _check(texts: Iterable[bytes]) -> tuple[list[Business], list[Fault]]:
     businesses: list[Business] = []
     faults: list[Fault] = []
     first: dict[str, int] = {}
-    for index, value in enumerate(values):
-        try:
-            business = Business.from_json(value)
-        except InvalidBusinessError as exc:
-            faults += [Fault(f"/{index}{fault.pointer}", fault.detail) for fault in exc.faults]
+    for index, text in enumerate(texts):
+        if fault := size_fault(text.strip()):
+            faults.append(Fault(f"/{index}", fault.detail))
             continue
-        text = business.encode()
-        size = len(text)
-        if size > MAX_BYTES:
-            faults.append(Fault(f"/{index}", f"has {size} bytes, more than the {MAX_BYTES} allowed"))
-        if CUSTOM_OBJECT_MARK in text and (fault := custom_object_fault(business.to_json())):
-            faults.append(Fault(f"/{index}{fault.pointer}", fault.detail))
+        record = _decode(text, f"Record {index}", f"/{index}")
+        try:
+            business = Business.from_json(record)
+        except InvalidBusinessError as exc:
+            faults += _at(index, exc.faults)
+            continue
+        faults += _at(index, limit_faults(business))
         earlier = first.setdefault(business.external_id, index)
         if earlier != index:
             faults.append(Fault(f"/{index}/externalId", f"is the same as that of record {earlier}"))
         businesses.append(business)
     return businesses, faults
+
+
+def _at(index: int, faults: Iterable[Fault]) -> list[Fault]:
+    return [Fault(f"/{index}{fault.pointer}", fault.detail) for fault in faults]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_input import records_of, total_of
+from shared.delivery.delivery_input import check_batch
+from shared.delivery.external_id import shown_external_id
 from shared.delivery.retry import RetryPolicy, retry_wait
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str
     each, and post `chunk` of these at a time. The records are not handed on: an activity is told their indices and
     reads them from this input, so that the history has each record once. Deferred records go into the next round; a
     round in which nothing moved makes the wait longer.
+
+    Raises:
+        DeliveryError: the input is none of the intake's.
     """
-    batch = context.get_input()
+    batch = check_batch(context.get_input())
     total = total_of(batch)
     policy = RetryPolicy.from_json(batch.get("retry", {}))
     start = context.current_utc_datetime
@@ -105,6 +110,6 @@ def _order_size(batch: dict[str, Any], pending: int, parallel: int) -> int:
     return max(chunk, min(most, -(-pending // parallel)))
 
 
-def _give_up(books: BatchBooks, businesses: Sequence[dict[str, Any]], reason: str) -> None:
+def _give_up(books: BatchBooks, businesses: Sequence[object], reason: str) -> None:
     for index in books.pending():
-        books.rejected[index] = Rejection(index, str(businesses[index].get("externalId")), reason)
+        books.rejected[index] = Rejection(index, shown_external_id(businesses[index]), reason)

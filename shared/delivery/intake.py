@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from shared.api import strict_json
 from shared.api.business import MAX_BYTES, Business
-from shared.delivery.custom_object import custom_object_fault
 from shared.delivery.problem import ProblemError, problem
+from shared.delivery.record_limits import limit_faults
 from shared.errors import Fault, InvalidBusinessError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def read_business(request: Request) -> Business:
         raise ProblemError(problem(400, f"The body {exc}.", errors=[exc.fault])) from None
     except InvalidBusinessError as exc:
         raise ProblemError(problem(422, f"The business breaks a rule: {exc}.", errors=exc.faults)) from None
-    if fault := custom_object_fault(business.to_json()):
-        raise ProblemError(problem(422, f"The business breaks a rule: {fault}.", errors=[fault]))
+    if faults := limit_faults(business):
+        raise ProblemError(problem(422, f"The business breaks a rule: {faults[0]}.", errors=faults))
     return business
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.api.business import Business
-from shared.delivery.batch_intake import MAX_RECORDS
+from shared.delivery.batch_input import MAX_RECORDS
 
 REF = "#/components/schemas/{name}"
 # What check_external_id() refuses: "." and "..", and Unicode's category Cc. JSON in UTF-8 has no lone surrogates.

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.delivery.attempt import Attempt
+from shared.delivery.delivery_input import check_delivery
 from shared.delivery.outcome import Outcome
 from shared.delivery.retry import RetryPolicy, retry_wait
 from shared.errors import DeliveryError
@@ -29,9 +30,9 @@ def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[
     Input: `{"business": {…}, "retry": {"deadline", "first", "max"}, "lookUp": "always" | "uncertain"}`.
 
     Raises:
-        DeliveryError: the partner rejects the record, or the deadline has passed.
+        DeliveryError: the partner rejects the record, the deadline has passed, or the input is none of the intake's.
     """
-    delivery = context.get_input()
+    delivery = check_delivery(context.get_input())
     policy = RetryPolicy.from_json(delivery.get("retry", {}))
     start = context.current_utc_datetime
     deadline = start + timedelta(seconds=policy.deadline)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shared.delivery.batch_input import is_batch, records_of
 from shared.delivery.index_ranges import from_ranges
 from shared.delivery.problem import ProblemError, problem
+from shared.errors import DeliveryError
 
 if TYPE_CHECKING:
     from shared.delivery.durable_client import Instance
@@ -22,11 +23,15 @@ def undelivered(batch: Instance) -> list[dict[str, Any]]:
     delivered: what was being posted then is looked up before it is posted again.
 
     Raises:
-        ProblemError: 409 where the batch goes on or nothing is left, 404 where the instance is no batch.
+        ProblemError: 409 where the batch goes on, nothing is left, or its records are none that the intake has packed;
+            404 where the instance is no batch.
     """
     if not is_batch(batch.input):
         raise ProblemError(problem(404, "There is no batch with this id."))
-    records = records_of(batch.input)
+    try:
+        records = records_of(batch.input)
+    except DeliveryError as exc:
+        raise ProblemError(problem(409, f"The batch cannot be redelivered: {exc}.")) from exc
     if batch.status == "Completed":
         left = {rejection["index"] for rejection in batch.output["rejections"]}
     elif batch.status in {"Failed", "Terminated"}:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DAY = 86_400.0
+# Seconds: no setting and no orchestration's input asks for more.
+MAX_DEADLINE, MAX_WAIT = 365 * DAY, DAY
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When to try again. All are seconds; `deadline` counts from the delivery's start."""
 
-    deadline: float = 86_400.0
+    deadline: float = DAY
     first: float = 1.0
     max: float = 300.0
 

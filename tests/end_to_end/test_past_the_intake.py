@@ -1,0 +1,62 @@
+"""Orchestrations that somebody starts with the key that is in every status link: the intake has not seen them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.delivery.batch_input import batch_input
+from tests.end_to_end.stage import finished
+
+if TYPE_CHECKING:
+    import httpx
+
+    from tests.end_to_end.stage import Stage
+
+GOOD = {"externalId": "good", "name": "Good"}
+BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
+
+
+async def started(stage: Stage, http: httpx.AsyncClient, orchestrator: str, input_: object) -> dict[str, Any]:
+    url = f"{stage.host.url}/runtime/webhooks/durabletask/orchestrators/{orchestrator}"
+    response = await http.post(url, content=json.dumps(input_), headers={"content-type": "application/json"})
+    assert response.status_code == 202, response.text
+    return await finished(http, response.json()["statusQueryGetUri"])
+
+
+@pytest.mark.parametrize(
+    ("orchestrator", "input_", "words"),
+    [
+        ("DeliverBusiness", {"business": GOOD | {"x": "y" * 200_000}}, "bytes, more than the 65536 allowed"),
+        ("DeliverBusiness", {"business": GOOD | {"x": 10**30}}, "has a whole number of more than 64 bits"),
+        ("DeliverBusiness", {"business": [GOOD]}, "must be a JSON object"),
+        ("DeliverBusiness", {"business": GOOD, "retry": {"first": -1}}, "its retry.first is not a number of seconds"),
+        ("DeliverBatch", {"total": 0x7FFFFFFF, "digest": "d", "packed": ""}, "the number of its records"),
+        ("DeliverBatch", batch_input([GOOD]) | {"parallel": -1}, "its parallel is not a whole number"),
+        ("DeliverBatch", {"total": 1, "digest": "d", "packed": BOMB}, "more than 4194304 bytes, or broken off"),
+    ],
+    ids=["size", "number", "list", "retry", "total", "parallel", "bomb"],
+)
+async def test_what_the_intake_would_not_start_fails_with_a_reason(
+    stage: Stage, http: httpx.AsyncClient, orchestrator: str, input_: object, words: str
+) -> None:
+    status = await started(stage, http, orchestrator, input_)
+
+    assert (status["runtimeStatus"], words in status["output"]) == ("Failed", True), status
+    assert await stage.stored(http) == {}
+
+
+async def test_of_a_batch_each_record_that_the_intake_would_not_take_is_rejected(
+    stage: Stage, http: httpx.AsyncClient
+) -> None:
+    marked = {"__class__": "Path", "__module__": "pathlib", "__data__": "/"}
+    records = [GOOD, GOOD | {"externalId": "large", "x": "y" * 99_999}, GOOD | {"externalId": "class", "x": marked}, 5]
+
+    status = await started(stage, http, "DeliverBatch", batch_input(records))  # type: ignore[arg-type]  # 5 is no record
+    assert status["runtimeStatus"] == "Completed", status
+    assert [rejection["index"] for rejection in status["output"]["rejections"]] == [1, 2, 3]
+    assert await stage.stored(http) == {"good": 1}
