@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from deployment.errors import TrialError
+from deployment.requirements import pin, requirement_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,12 +64,13 @@ def _make_environment(project: Path, requirements: Path, folder: Path, uv: str) 
     python = folder / "environment" / "bin" / "python"
     version = (project / ".python-version").read_text(encoding="utf-8").strip()
     _run([uv, "venv", "--quiet", "--python", version, str(folder / "environment")])
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements)])
+    install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
+    _run([*install, "--requirement", str(requirements)])
     installed = _run([uv, "pip", "freeze", "--python", str(python)]).splitlines()
-    pinned = {line.partition(";")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()}
-    if unpinned := sorted(set(installed) - pinned):
+    pinned = set(map(pin, requirement_lines(requirements.read_text(encoding="utf-8"))))
+    if unpinned := sorted(set(map(pin, installed)) - pinned):
         raise TrialError(f"requirements.txt leaves it open which version is installed: {', '.join(unpinned)}")
-    print(f"requirements.txt is installed into a new environment: {len(installed)} packages, each pinned")
+    print(f"requirements.txt is installed into a new environment: {len(installed)} packages, each pinned and hashed")
     return python
 
 

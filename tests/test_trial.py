@@ -49,7 +49,7 @@ def test_a_package_that_leaves_a_version_open_is_refused(tmp_path: Path) -> None
     uv.write_text("#!/bin/sh\nif [ $2 = freeze ]; then printf 'msgspec==1\\nsix==3\\n'; fi\n")
     uv.chmod(0o755)
     with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
-        archive.writestr("requirements.txt", "msgspec==1 ; python_version > '3'\nsix>=2\n")
+        archive.writestr("requirements.txt", "msgspec==1 ; python_version > '3' --hash=m\nsix>=2\n")
     with pytest.raises(TrialError, match=r"leaves it open which version is installed: six==3$"):
         try_package(tmp_path, tmp_path / "app.zip", str(uv))
 
