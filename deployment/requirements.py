@@ -1,8 +1,8 @@
 """The package's requirements.txt: all that is installed, with version and hashes, so that Azure chooses nothing.
 
 `requirements.txt` and the extras (`requirements-NAME.txt`) name what the app and the worker import; `make pin` finds
-out what these need themselves, and writes it all to `deployment/locks/`. Where one requirement has a hash, pip wants one
-of each, and refuses a file that has another.
+out what these need themselves, and writes it all to `deployment/locks/`. Where one requirement has a hash, pip wants
+one of each, and refuses a file that has another.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ EXTRAS = ("azure-monitor", "otlp", "token-store")
 
 
 def chosen_extras(environ: Mapping[str, str]) -> set[str]:
-    """Give the extras that the parameters of the deployment ask for: azd's, with the defaults of infra/."""
+    """Give the extras that the parameters of the deployment ask for: azd's, with the defaults of infra/.
+
+    Raises:
+        RequirementsError: WORKER_TELEMETRY is neither true nor false.
+    """
     extras: set[str] = set()
-    if environ.get("WORKER_TELEMETRY", "").strip().lower() != "false":
+    telemetry = environ.get("WORKER_TELEMETRY") or "true"
+    if telemetry.strip().lower() not in {"true", "false"}:
+        raise RequirementsError(f"WORKER_TELEMETRY must be true or false, not {telemetry!r}")
+    if telemetry.strip().lower() == "true":
         extras.add("azure-monitor")
     if environ.get("TOKEN_STORE_URL"):
         extras.add("token-store")
@@ -48,8 +55,8 @@ def package_requirements(project: Path, extras: Iterable[str]) -> bytes:
         if not lock.is_file():
             raise RequirementsError(f"deployment/locks/{lock.name} is missing: `make pin` writes it")
         locked = _lines_of(lock)
-        if unhashed := [line for line in locked if HASH not in line]:
-            raise RequirementsError(f"deployment/locks/{lock.name} has no hash of {'; '.join(unhashed)}: run `make pin`")
+        if unhashed := "; ".join(line for line in locked if HASH not in line):
+            raise RequirementsError(f"deployment/locks/{lock.name} has no hash of {unhashed}: run `make pin`")
         pins = {pin(line) for line in locked}
         stale = [line for line in _lines_of(project / file) if pin(line) not in pins]
         if stale:

@@ -103,6 +103,16 @@ def test_the_parameters_of_the_deployment_choose_the_extras(environ: dict[str, s
     assert chosen_extras(environ) == extras
 
 
+@pytest.mark.parametrize("value", ["0", "no", "off", "1", "flase", " "])
+def test_telemetry_is_switched_by_true_and_false_alone(
+    project: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    # azd hands the same value to the templates, which take a boolean.
+    assert main(["package"], {"WORKER_TELEMETRY": value}, project) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"deployment: WORKER_TELEMETRY must be true or false, not {value!r}"
+
+
 def test_the_command_line_adds_extras(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / ".funcignore").write_text("/deployment\n/dist\n/requirements-*.txt\n")
     (project / "host.json").write_text("{}")
