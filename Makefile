@@ -81,10 +81,14 @@ check: setup ## Lint, format, types and the direction of imports
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m pytest --quiet tests/test_import_direction.py
 
+# Fails as well where it cannot look a package up, for want of a network for example. It reads what is locked for the
+# Python that runs it.
+PIP_AUDIT = $(UV) tool run --python $(PYTHON_VERSION) pip-audit==2.10.1 --strict --disable-pip
+
 audit: setup ## Look for unsafe code, and in a database on the network for known vulnerabilities of the requirements
 	@$(PYTHON) -m bandit --quiet --recursive function_app.py shared
-	@$(UV) tool run pip-audit==2.10.1 --no-deps --disable-pip \
-		$(foreach extra,$(EXTRAS),--requirement deployment/locks/$(extra).txt)
+	@$(PIP_AUDIT) --require-hashes $(foreach name,app $(EXTRAS),--requirement deployment/locks/$(name).txt)
+	@$(PIP_AUDIT) --no-deps --requirement requirements-dev.txt --requirement benchmarks/requirements.txt
 
 format: setup ## Format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from deployment.requirements import EXTRAS, HASH, package_requirements, requirement_lines
+from tests.make_recipes import recipe
 
 PROJECT = Path(__file__).parent.parent
 LOCKS = PROJECT / "deployment" / "locks"
@@ -145,25 +145,17 @@ def test_every_file_that_azure_installs_is_one_that_was_locked() -> None:
             assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), f"{path.name}: {requirement}"
 
 
-def recipe(*arguments: str) -> list[str]:
-    """Give the commands of `make pin`; it runs none of them."""
-    # -o: as if the environment was there.
-    command = ["make", "--dry-run", "--old-file=setup", "UV=uv", "pin", *arguments]
-    outcome = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)  # noqa: S603, a command of this test
-    return outcome.stdout.replace("\\\n", " ").splitlines()
-
-
 def test_no_release_is_pinned_before_it_is_as_old_as_dependabot_wants_it() -> None:
     dependabot = YAML(typ="safe").load(PROJECT / ".github" / "dependabot.yml")["updates"]
     [days] = {update["cooldown"]["default-days"] for update in dependabot if update["package-ecosystem"] == "pip"}
-    compiling = [line for line in recipe() if "uv pip compile" in line]
+    compiling = [line for line in recipe("pin") if "uv pip compile" in line]
     assert len(compiling) == 3
     assert [line for line in compiling if f'--exclude-newer "{days} days"' not in line] == []
     assert [("--generate-hashes" in line) for line in compiling] == [False, False, True]
 
 
 def test_a_release_that_cannot_wait_can_be_pinned_at_once_and_all_be_upgraded() -> None:
-    compiling = [line for line in recipe("COOLDOWN=0 days", "ARGS=--upgrade") if "uv pip compile" in line]
+    compiling = [line for line in recipe("pin", "COOLDOWN=0 days", "ARGS=--upgrade") if "uv pip compile" in line]
     assert [line for line in compiling if '--exclude-newer "0 days"' not in line or "--upgrade" not in line] == []
 
 
