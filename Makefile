@@ -16,6 +16,9 @@ PEERS := .venvs/bench
 # What a package may have beside requirements.txt, each in a requirements file of its own.
 EXTRAS := azure-monitor otlp token-store
 
+# How old a release must be before `make pin` takes it: most bad ones are found sooner. Dependabot waits as long.
+COOLDOWN := 7 days
+
 .PHONY: help setup demo up test test-long test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
@@ -78,10 +81,14 @@ check: setup ## Lint, format, types and the direction of imports
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -m pytest --quiet tests/test_import_direction.py
 
+# Fails as well where it cannot look a package up, for want of a network for example. It reads what is locked for the
+# Python that runs it.
+PIP_AUDIT = $(UV) tool run --python $(PYTHON_VERSION) pip-audit==2.10.1 --strict --disable-pip
+
 audit: setup ## Look for unsafe code, and in a database on the network for known vulnerabilities of the requirements
 	@$(PYTHON) -m bandit --quiet --recursive function_app.py shared
-	@$(UV) tool run pip-audit==2.10.1 --no-deps --disable-pip \
-		$(foreach extra,$(EXTRAS),--requirement deployment/locks/$(extra).txt)
+	@$(PIP_AUDIT) --require-hashes $(foreach name,app $(EXTRAS),--requirement deployment/locks/$(name).txt)
+	@$(PIP_AUDIT) --no-deps --requirement requirements-dev.txt --requirement benchmarks/requirements.txt
 
 format: setup ## Format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix
@@ -93,16 +100,17 @@ package: setup ## Build dist/app.zip, which is deployed to Azure, and dist/app w
 test-package: package ## Deliver a business from the package, in an environment with its requirements.txt alone
 	@$(PYTHON) -m deployment try --uv $(UV)
 
-pin: setup ## Pin the development requirements again, and what the requirements of the package need themselves
-	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
-		--custom-compile-command "make pin" requirements-dev.in --output-file requirements-dev.txt
-	@$(UV) pip compile --quiet --python-version $(PYTHON_VERSION) --no-emit-index-url --no-annotate \
-		--constraints requirements-dev.txt --custom-compile-command "make pin" benchmarks/requirements.in \
+COMPILE = $(UV) pip compile --quiet --no-emit-index-url --no-annotate --exclude-newer "$(COOLDOWN)" \
+	--custom-compile-command "make pin" $(ARGS)
+
+pin: setup ## Pin the development requirements, and what those of the package need; ARGS=--upgrade for newer ones
+	@$(COMPILE) --python-version $(PYTHON_VERSION) requirements-dev.in --output-file requirements-dev.txt
+	@$(COMPILE) --python-version $(PYTHON_VERSION) --constraints requirements-dev.txt benchmarks/requirements.in \
 		--output-file benchmarks/requirements.txt
 	@grep --invert-match '^azure-functions==' requirements-dev.txt >$(VENV)/constraints.txt
 	@for name in app $(EXTRAS); do \
-		$(UV) pip compile --quiet --universal --python-version $(firstword $(VERSIONS)) --no-emit-index-url --no-annotate \
-			--constraints $(VENV)/constraints.txt --custom-compile-command "make pin" requirements.txt \
+		$(COMPILE) --generate-hashes --universal --python-version $(firstword $(VERSIONS)) \
+			--constraints $(VENV)/constraints.txt requirements.txt \
 			$$(ls requirements-$$name.txt 2>/dev/null) --output-file deployment/locks/$$name.txt || exit 1; \
 	done
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployment.errors import DeploymentError
-from deployment.package import HOST_JSON_OF, Package
+from deployment.output import check_is_ours
+from deployment.package import HOST_JSON_OF, Package, chosen_backend
 from deployment.requirements import EXTRAS, chosen_extras
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], project: Path = P
     package.add_argument(
         "--backend",
         choices=HOST_JSON_OF,
-        default=environ.get("DURABLE_BACKEND") or "storage",
         help="where orchestrations live; the environment's DURABLE_BACKEND, else storage",
     )
     package.add_argument(
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], project: Path = P
     options = parser.parse_args(arguments)
     try:
         if options.command == "package":
-            _package(project, options.output, options.backend, {*options.extra, *chosen_extras(environ)})
+            backend = options.backend or chosen_backend(environ)
+            _package(project, options.output, backend, {*options.extra, *chosen_extras(environ)})
         else:
             # It needs httpx; whoever packages, as azd does, may have nothing but pathspec.
             from deployment.trial import try_package  # noqa: PLC0415
@@ -58,9 +59,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], project: Path = P
 
 def _package(project: Path, output: Path, backend: str, extras: Collection[str]) -> None:
     content = Package.of_project(project, backend, extras)
-    target = output / "app.zip"
+    target, folder = output / "app.zip", output / "app"
+    check_is_ours(folder, target)
     content.write_zip(target)
-    content.write_folder(output / "app")
+    content.write_folder(folder)
     for path, data in content.files.items():
         print(f"{len(data):>8}  {path}")
     digest = hashlib.sha256(target.read_bytes()).hexdigest()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # What the app consists of. Has your app more, say a folder with templates? Add its name, and it is deployed; anything
 # else that lies in the project's folder is taken for a mistake, for it may be a secret.
 APP = frozenset({"function_app.py", "host.json", "requirements.txt", "shared"})
+# Those that hold Python modules and nothing else.
+CODE = frozenset({"shared"})
 HOST_JSON = PurePosixPath("host.json")
 REQUIREMENTS = PurePosixPath("requirements.txt")
 # The file that becomes host.json in a package for this durable backend.
@@ -47,16 +49,13 @@ class Package:
         host.json is that of the durable backend; requirements.txt has all that is installed, with these extras.
 
         Raises:
-            PackageError: there is no .funcignore or no host.json of this backend, a file is a symbolic link, or
-                something lies in the project's folder that is not the app.
+            PackageError: there is no .funcignore or no host.json of this backend, a file is a symbolic link,
+                something lies in the project's folder that is not the app, or .funcignore leaves out a module.
             RequirementsError: the requirements are not known.
         """
         paths = deployed_paths(project)
-        if strangers := sorted({path.parts[0] for path in paths} - APP):
-            raise PackageError(
-                f"{', '.join(strangers)}: not part of the app. Move it out of the project's folder, name it in "
-                ".funcignore, or, if it is to be deployed, in APP of deployment/package.py"
-            )
+        _check_that_all_is_the_app(paths)
+        _check_that_no_module_is_left_out(project, paths)
         contents = {path: (project / path).read_bytes() for path in paths}
         host_json = project / HOST_JSON_OF[backend]
         if not host_json.is_file():
@@ -85,11 +84,23 @@ class Package:
             file.write_bytes(content)
 
 
+def chosen_backend(environ: Mapping[str, str]) -> str:
+    """Give the durable backend that the environment's DURABLE_BACKEND names, storage where it names none.
+
+    Raises:
+        PackageError: there is no such backend.
+    """
+    backend = environ.get("DURABLE_BACKEND") or "storage"
+    if backend not in HOST_JSON_OF:
+        raise PackageError(f"DURABLE_BACKEND must be {' or '.join(HOST_JSON_OF)}, not {backend!r}")
+    return backend
+
+
 def deployed_paths(project: Path) -> list[PurePosixPath]:
     """Give the paths, relative to `project`, that .funcignore leaves, sorted.
 
     Raises:
-        PackageError: there is no .funcignore, or a file is a symbolic link.
+        PackageError: there is no .funcignore, or a file or folder is a symbolic link.
     """
     ignore_file = project / ".funcignore"
     if not ignore_file.is_file():
@@ -105,10 +116,35 @@ def _walk(project: Path, ignored: GitIgnoreSpec) -> Iterator[PurePosixPath]:
         folders[:] = [
             name for name in folders if name not in NEVER_DEPLOYED_FOLDERS and not ignored.match_file(f"{here / name}/")
         ]
-        for name in files:
-            path = here / name
-            if name in NEVER_DEPLOYED_FILES or ignored.match_file(str(path)):
-                continue
+        kept = [name for name in files if name not in NEVER_DEPLOYED_FILES and not ignored.match_file(str(here / name))]
+        for path in (here / name for name in [*folders, *kept]):
             if (project / path).is_symlink():
                 raise PackageError(f"{path} is a symbolic link: a package holds files only")
-            yield path
+        yield from (here / name for name in kept)
+
+
+def _check_that_all_is_the_app(paths: Iterable[PurePosixPath]) -> None:
+    strangers = {path.parts[0] for path in paths if path.parts[0] not in APP}
+    strangers |= {f"{path}" for path in paths if path.parts[0] in CODE and not _is_code(path)}
+    if strangers:
+        raise PackageError(
+            f"{', '.join(sorted(strangers))}: not part of the app. Move it out of the project's folder, name it in "
+            ".funcignore, or, if it is to be deployed, in APP of deployment/package.py"
+        )
+
+
+def _is_code(path: PurePosixPath) -> bool:
+    return path.suffix == ".py" or path.name == "py.typed"
+
+
+def _check_that_no_module_is_left_out(project: Path, paths: Iterable[PurePosixPath]) -> None:
+    modules = {
+        PurePosixPath(path.relative_to(project).as_posix()) for name in CODE for path in (project / name).rglob("*.py")
+    }
+    # What is hidden is of an editor.
+    visible = {path for path in modules if not any(part.startswith(".") for part in path.parts)}
+    if missing := sorted(map(str, visible.difference(paths))):
+        raise PackageError(
+            f"{', '.join(missing)}: .funcignore leaves it out of the package. Move it out of {' and '.join(CODE)}, "
+            "rename it, or change the pattern"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,13 +15,33 @@ from typing import TYPE_CHECKING
 import httpx
 
 from deployment.errors import TrialError
+from deployment.requirements import pin, requirement_lines
+from deployment.trial_server import server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 # What stands in for Azure in the trial: the worker's runtime, and what the sandbox's host is made of.
 PLATFORM = ("azure-functions-runtime", "cronsim", "durabletask", "httptools", "starlette", "uvicorn")
-START_SECONDS = 60.0
+# The settings of the app, of its telemetry, its durable store and its host.
+SETTINGS = (
+    "BUSINESS_API_",
+    "DELIVERY_",
+    "TOKEN_STORE_",
+    "APPLICATIONINSIGHTS_",
+    "OTEL_",
+    "PYTHON_APPLICATIONINSIGHTS_",
+    "PYTHON_ENABLE_OPENTELEMETRY",
+    "AzureWebJobs",
+    "AzureFunctionsJobHost__",
+    "DURABLE_TASK_SCHEDULER_",
+)
+IMPORTS = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
 DELIVERY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 BUSINESS = {"externalId": "package-trial", "name": "Package trial"}
@@ -42,16 +61,17 @@ def try_package(project: Path, package: Path, uv: str) -> None:
         with zipfile.ZipFile(package) as archive:
             archive.extractall(app)
         python = _make_environment(project, app / "requirements.txt", folder, uv)
-        imports = "import sys; sys.path.insert(0, sys.argv[1]); import function_app"
-        _run([str(python), "-I", "-B", "-c", imports, str(app)])
-        print("The app can be imported with requirements.txt alone")
+        modules = ["function_app", *_modules_of(project)]
+        _run([str(python), "-I", "-B", "-c", IMPORTS, str(app), *modules])
+        print(f"The app's {len(modules)} modules can be imported with requirements.txt alone")
         _add_platform(project, folder, python, uv)
+        environ = trial_environment(os.environ)
         with contextlib.ExitStack() as processes:
             command = [sys.executable, *_SANDBOX, "partner"]
-            partner = processes.enter_context(server(command, project, folder / "partner.log", {}))
+            partner = processes.enter_context(server(command, project, folder / "partner.log", environ))
             command = [str(python), *_SANDBOX, "host", "--app", str(app)]
-            settings = trial_settings(partner, os.environ)
-            host = processes.enter_context(server(command, project, folder / "host.log", settings))
+            environ |= trial_settings(partner)
+            host = processes.enter_context(server(command, project, folder / "host.log", environ))
             deliver(host, partner)
         print(f"The package delivered {BUSINESS['externalId']!r} exactly once")
 
@@ -59,16 +79,23 @@ def try_package(project: Path, package: Path, uv: str) -> None:
 _SANDBOX = ("-B", "-m", "sandbox")
 
 
+def _modules_of(project: Path) -> list[str]:
+    """Give the modules that the project has below shared/, those too that nothing imports before it needs them."""
+    paths = (path.relative_to(project).with_suffix("") for path in (project / "shared").rglob("*.py"))
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+
+
 def _make_environment(project: Path, requirements: Path, folder: Path, uv: str) -> Path:
     python = folder / "environment" / "bin" / "python"
     version = (project / ".python-version").read_text(encoding="utf-8").strip()
     _run([uv, "venv", "--quiet", "--python", version, str(folder / "environment")])
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), "--requirement", str(requirements)])
+    install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
+    _run([*install, "--requirement", str(requirements)])
     installed = _run([uv, "pip", "freeze", "--python", str(python)]).splitlines()
-    pinned = {line.partition(";")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()}
-    if unpinned := sorted(set(installed) - pinned):
+    pinned = set(map(pin, requirement_lines(requirements.read_text(encoding="utf-8"))))
+    if unpinned := sorted(set(map(pin, installed)) - pinned):
         raise TrialError(f"requirements.txt leaves it open which version is installed: {', '.join(unpinned)}")
-    print(f"requirements.txt is installed into a new environment: {len(installed)} packages, each pinned")
+    print(f"requirements.txt is installed into a new environment: {len(installed)} packages, each pinned and hashed")
     return python
 
 
@@ -82,12 +109,14 @@ def _add_platform(project: Path, folder: Path, python: Path, uv: str) -> None:
     (Path(site) / "platform.pth").write_text(f"{platform}\n", encoding="utf-8")
 
 
-def trial_settings(partner: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the app settings for the sandbox's partner; those of a deployment that are in `environ` are put aside."""
-    aside = dict.fromkeys(
-        (name for name in environ if name.startswith(("BUSINESS_API_", "DELIVERY_", "TOKEN_STORE_"))), ""
-    )
-    return aside | {
+def trial_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment without the settings of a deployment: the trial goes nowhere but to the sandbox."""
+    return {name: value for name, value in environ.items() if not name.startswith(SETTINGS)}
+
+
+def trial_settings(partner: str) -> dict[str, str]:
+    """Give the app settings for the sandbox's partner."""
+    return {
         "BUSINESS_API_URL": partner,
         "BUSINESS_API_TOKEN_URL": f"{partner}/auth/token",
         "BUSINESS_API_CLIENT_ID": "sandbox-client",
@@ -100,41 +129,6 @@ def _run(command: Sequence[str]) -> str:
     if finished.returncode:
         raise TrialError(f"{' '.join(command)} ended with {finished.returncode}:\n{finished.stderr.strip()}")
     return finished.stdout
-
-
-@contextlib.contextmanager
-def server(
-    command: Sequence[str], project: Path, log: Path, settings: Mapping[str, str], *, patience: float = START_SECONDS
-) -> Iterator[str]:
-    """Run a server of the sandbox on a free port; gives its URL, which it prints when it listens.
-
-    Raises:
-        TrialError: it ends, or it does not listen within `patience` seconds.
-    """
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603, commands of this module
-            [*command, "--port", "0"], cwd=project, env={**os.environ, **settings}, stdout=output, stderr=output
-        )
-        try:
-            yield _wait_for_url(process, log, patience)
-        finally:
-            process.terminate()
-            process.wait(timeout=START_SECONDS)
-
-
-def _wait_for_url(process: subprocess.Popen[bytes], log: Path, patience: float) -> str:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if found := re.search(r"^\w+: (http://\S+)$", log.read_text(encoding="utf-8"), re.MULTILINE):
-            return found[1]
-        if process.poll() is not None:
-            raise TrialError(f"the sandbox's {log.stem} ended with {process.returncode}:\n{_text(log)}")
-        time.sleep(POLL_SECONDS)
-    raise TrialError(f"the sandbox's {log.stem} did not start in {patience:g} s:\n{_text(log)}")
-
-
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def deliver(host: str, partner: str, *, patience: float = DELIVERY_SECONDS) -> None:

@@ -25,8 +25,8 @@ NEED_MORE = {
 BASIC = {"cp", "export", "cd", "git"}
 PYTHONS = {"python", "python3", ".venv/bin/python"}
 COMMANDS = {"make", "curl", "uv", "pip", "npx"} | PYTHONS | BASIC | NEED_MORE.keys()
-# Options of pytest, of the Core Tools and the like, whose help this module does not read.
-FREE_ARGUMENTS = {"test", "test-long", "test-chaos", "start"}
+# Options of pytest, uv, the Core Tools and the like, whose help this module does not read.
+FREE_ARGUMENTS = {"test", "test-long", "test-chaos", "start", "pin"}
 OPERATORS = {"|", "||", "&&", ";", "&"}
 REDIRECTIONS = {">", ">>", "<"}
 

@@ -9,83 +9,14 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from deployment.__main__ import main
 from deployment.errors import PackageError
 from deployment.package import APP, Package, deployed_paths
-
-PROJECT = Path(__file__).parent.parent
-SECRET_FILES = (
-    "local.settings.json",
-    "shared/client.pem",
-    "client.pem",
-    "shared/auth/key.pfx",
-    ".env",
-    "shared/.env",
-    "new-secret",
-    "shared/client-secret.txt",
-    "certificate.p12",
-    "id_rsa",
-    "venv/pyvenv.cfg",
-    "node_modules/azurite/index.js",
-    "__azurite_db_blob__.json",
-    "uv.lock",
-)
+from tests.packaged_project import PROJECT, core_tools_paths, small_project
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A small project with this project's .funcignore."""
-    root = tmp_path / "project"
-    contents = {
-        ".funcignore": (PROJECT / ".funcignore").read_text(),
-        "function_app.py": "app = 1\n",
-        "host.json": '{"version": "2.0"}',
-        "host.dts.json": '{"version": "2.0", "durable": "dts"}',
-        "requirements.txt": "# Why\nmsgspec==1\n",
-        "requirements-otlp.txt": "sdk==2\n",
-        "deployment/locks/app.txt": "msgspec==1\n",
-        "deployment/locks/azure-monitor.txt": "msgspec==1\nmonitor==3\n",
-        "requirements-azure-monitor.txt": "monitor==3\n",
-        "shared/__init__.py": "",
-        "shared/__pycache__/x.cpython-313.pyc": "cache",
-        "shared/tests/model.py": "the app's own, whatever the name\n",
-        "tests/test_x.py": "assert True\n",
-        ".venv/lib/site.py": "",
-        ".git/config": "",
-        "sandbox/__main__.py": "",
-        "local.settings.json.example": "{}",
-        **dict.fromkeys(SECRET_FILES, "a secret"),
-    }
-    for name, content in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return root
-
-
-def core_tools_paths(project: Path) -> set[str]:
-    """Give what the Core Tools would deploy: their rules for .funcignore, which are not those of .gitignore.
-
-    Each pattern becomes a regular expression that is matched at the start of the path and must end at a word boundary;
-    "*" is one or more characters of a name, "**" one or more characters; order does not count, and "!" always wins.
-    (GitIgnoreParser.cs and FileSystemHelpers.GetLocalFiles.)
-    """
-    lines = [line.strip() for line in (project / ".funcignore").read_text().splitlines()]
-    patterns = [line for line in lines if line and not line.startswith("#")]
-    assert not [pattern for pattern in patterns if pattern.startswith("!")]
-
-    def expression(pattern: str) -> str:
-        escaped = re.sub(r"[\-\[\]/{}()+?.\\^$|]", r"\\\g<0>", pattern.removeprefix("/"))
-        return escaped.replace("**", "(.+)").replace("*", "([^/]+)")
-
-    denied = re.compile("^((" + ")|(".join(map(expression, patterns)) + r"))\b", re.ASCII)
-    never = {".funcignore", ".gitignore", "local.settings.json", "project.lock.json"}
-    found: set[str] = set()
-    for folder, folders, files in os.walk(project):
-        folders[:] = [name for name in folders if name not in {".git", ".vscode"}]
-        paths = ((Path(folder) / name).relative_to(project).as_posix() for name in files if name not in never)
-        found |= {path for path in paths if not denied.match(path)}
-    return found
+    return small_project(tmp_path / "project")
 
 
 def names(paths: list[PurePosixPath]) -> set[str]:
@@ -95,8 +26,9 @@ def names(paths: list[PurePosixPath]) -> set[str]:
 def test_the_package_of_this_project_is_the_app_and_nothing_else() -> None:
     paths = deployed_paths(PROJECT)
     assert {path.parts[0] for path in paths} == APP
-    assert {path.suffix for path in paths if path.parts[0] == "shared"} == {".py"}
-    assert PurePosixPath("shared/errors.py") in paths
+    packaged = {path for path in paths if path.parts[0] == "shared"}
+    assert packaged == {PurePosixPath(path.relative_to(PROJECT)) for path in (PROJECT / "shared").rglob("*.py")}
+    assert PurePosixPath("shared/errors.py") in packaged
 
 
 def test_tests_tools_and_secrets_are_left_out(project: Path) -> None:
@@ -162,6 +94,40 @@ def test_what_is_not_known_to_be_the_app_is_refused(project: Path, name: str) ->
         Package.of_project(project)
 
 
+@pytest.mark.parametrize("name", ["credentials.json", "auth/credentials", "notes.md", "py.typed.bak"])
+def test_what_is_no_module_is_refused_below_shared(project: Path, name: str) -> None:
+    path = project / "shared" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("hunter2")
+    with pytest.raises(PackageError, match=rf"^shared/{re.escape(name)}: not part of the app"):
+        Package.of_project(project)
+
+
+@pytest.mark.parametrize("name", ["id_mapping.py", "model/customer.py", "model/secret.py", "py.typed", "tests.py"])
+def test_a_module_that_a_user_adds_is_packaged(project: Path, name: str) -> None:
+    path = project / "shared" / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert PurePosixPath("shared") / name in Package.of_project(project).files
+    assert core_tools_paths(project) == names(deployed_paths(project))
+
+
+@pytest.mark.parametrize("pattern", ["/shared/auth/entra.py", "**/ent*", "/shared/auth"])
+def test_a_module_that_is_left_out_is_named(project: Path, pattern: str) -> None:
+    (project / "shared" / "auth" / "entra.py").touch()
+    with (project / ".funcignore").open("a") as file:
+        file.write(f"{pattern}\n")
+    with pytest.raises(PackageError, match=r"^shared/auth/entra\.py: \.funcignore leaves it out of the package"):
+        Package.of_project(project)
+
+
+def test_what_an_editor_hides_below_shared_is_left_out(project: Path) -> None:
+    copy = project / "shared" / ".ipynb_checkpoints" / "model.py"
+    copy.parent.mkdir()
+    copy.touch()
+    assert names(list(Package.of_project(project).files)) == names(deployed_paths(project))
+
+
 def test_the_backend_chooses_the_host_json(project: Path) -> None:
     storage, scheduler = Package.of_project(project, "storage"), Package.of_project(project, "dts")
     host_json = PurePosixPath("host.json")
@@ -182,9 +148,10 @@ def test_a_missing_funcignore_is_an_error_and_not_everything(project: Path) -> N
         Package.of_project(project)
 
 
-def test_a_symbolic_link_is_refused(project: Path) -> None:
-    (project / "shared" / "link.py").symlink_to("/etc/hostname")
-    with pytest.raises(PackageError, match=r"shared/link\.py is a symbolic link"):
+@pytest.mark.parametrize(("name", "target"), [("link.py", "/etc/hostname"), ("link", "/etc")])
+def test_a_symbolic_link_is_refused(project: Path, name: str, target: str) -> None:
+    (project / "shared" / name).symlink_to(target)
+    with pytest.raises(PackageError, match=rf"^shared/{re.escape(name)} is a symbolic link"):
         deployed_paths(project)
 
 
@@ -194,30 +161,3 @@ def test_the_folder_is_emptied_first(project: Path, tmp_path: Path) -> None:
     Package.of_project(project).write_folder(folder)
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert written == names(deployed_paths(project))
-
-
-def test_the_command_lists_what_it_packs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["package", "--backend", "dts"], {"WORKER_TELEMETRY": "false"}, project) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines[:-1]] == sorted(names(deployed_paths(project)))
-    assert lines[-1].startswith(f"{project / 'dist' / 'app.zip'}: 5 files, durable backend dts, extras none, sha256 ")
-
-
-def test_the_environment_names_the_backend_where_the_command_line_does_not(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["package"], {"DURABLE_BACKEND": "dts"}, project) == 0
-    assert "durable backend dts" in capsys.readouterr().out
-    assert main(["package"], {"DURABLE_BACKEND": ""}, project) == 0
-    assert "durable backend storage" in capsys.readouterr().out
-
-
-def test_trouble_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "host.json").unlink()
-    assert main(["package"], {}, project) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "deployment: host.json is missing: it is host.json for the durable backend 'storage'"
-    ]
-    assert main(["try"], {}, project) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("app.zip is missing: `make package` writes it")

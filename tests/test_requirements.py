@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
-from deployment.requirements import EXTRAS, package_requirements
+from deployment.requirements import EXTRAS, HASH, package_requirements, requirement_lines
+from tests.make_recipes import recipe
 
 PROJECT = Path(__file__).parent.parent
 LOCKS = PROJECT / "deployment" / "locks"
@@ -40,7 +41,7 @@ def pins(path: Path, python: str | None = None) -> dict[str, str]:
             "python_full_version": f"{python}.0",
             "implementation_version": python,
         }
-    lines = [line.partition(" #")[0] for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line.partition(HASH)[0] for line in requirement_lines(path.read_text())]
     found: dict[str, str] = {}
     for requirement in map(Requirement, lines):
         [specifier] = requirement.specifier
@@ -134,6 +135,28 @@ def test_what_is_locked_is_what_is_tested() -> None:
     for path in sorted(LOCKS.glob("*.txt")):
         locked = pins(path)
         assert locked == {name: importlib.metadata.version(name) for name in locked}, path.name
+
+
+def test_every_file_that_azure_installs_is_one_that_was_locked() -> None:
+    for path in sorted(LOCKS.glob("*.txt")):
+        for line in requirement_lines(path.read_text()):
+            requirement, *hashes = line.split(HASH)
+            assert hashes, f"{path.name}: {requirement}"
+            assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), f"{path.name}: {requirement}"
+
+
+def test_no_release_is_pinned_before_it_is_as_old_as_dependabot_wants_it() -> None:
+    dependabot = YAML(typ="safe").load(PROJECT / ".github" / "dependabot.yml")["updates"]
+    [days] = {update["cooldown"]["default-days"] for update in dependabot if update["package-ecosystem"] == "pip"}
+    compiling = [line for line in recipe("pin") if "uv pip compile" in line]
+    assert len(compiling) == 3
+    assert [line for line in compiling if f'--exclude-newer "{days} days"' not in line] == []
+    assert [("--generate-hashes" in line) for line in compiling] == [False, False, True]
+
+
+def test_a_release_that_cannot_wait_can_be_pinned_at_once_and_all_be_upgraded() -> None:
+    compiling = [line for line in recipe("pin", "COOLDOWN=0 days", "ARGS=--upgrade") if "uv pip compile" in line]
+    assert [line for line in compiling if '--exclude-newer "0 days"' not in line or "--upgrade" not in line] == []
 
 
 def test_there_is_a_lock_for_the_app_and_for_each_extra() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pathspec import GitIgnoreSpec
+
+from tests.make_recipes import recipe
 
 PROJECT = Path(__file__).parent.parent
 
@@ -25,6 +28,17 @@ def test_bandit_finds_nothing_in_the_app() -> None:
 def test_bandit_would_find_something(tmp_path: Path) -> None:
     (tmp_path / "unsafe.py").write_text("import subprocess\nsubprocess.run('ls', shell=True)\n")
     assert bandit(tmp_path).returncode == 1
+
+
+def test_the_audit_looks_up_all_that_is_pinned_and_fails_where_it_cannot() -> None:
+    audits = [line.split("pip-audit==")[1].split() for line in recipe("audit") if "pip-audit" in line]
+    assert [words[1:4] for words in audits] == [
+        ["--strict", "--disable-pip", "--require-hashes"],
+        ["--strict", "--disable-pip", "--no-deps"],
+    ]
+    read = [after for words in audits for word, after in itertools.pairwise(words) if word == "--requirement"]
+    locks = {f"deployment/locks/{path.name}" for path in (PROJECT / "deployment" / "locks").iterdir()}
+    assert set(read) == {*locks, "requirements-dev.txt", "benchmarks/requirements.txt"}
 
 
 @pytest.mark.parametrize("name", ["local.settings.json", ".env", "client.pem", "shared/client.key", "certificate.pfx"])

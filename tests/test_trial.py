@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import zipfile
@@ -14,10 +17,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from deployment import trial
+from deployment import trial, trial_server
 from deployment.errors import TrialError
 from deployment.trial import deliver, try_package
 from shared.settings import Settings
+from shared.telemetry_export import ENDPOINT, PROTOCOL, SWITCH
+from tests.infra_files import settings_in_main, worker_settings
 from tests.setting_names import setting_names
 
 if TYPE_CHECKING:
@@ -26,32 +31,41 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parent.parent
 
 
-def test_an_app_that_needs_more_than_its_requirements_is_refused(tmp_path: Path) -> None:
-    project, package = tmp_path, tmp_path / "app.zip"
+# Make an environment without any package; say that two packages were installed.
+MAKE_ENVIRONMENT = f"if [ $1 = venv ]; then mkdir -p $5/bin; ln -s {sys.executable} $5/bin/python; fi"
+LIST_PACKAGES = "if [ $2 = freeze ]; then printf 'msgspec==1\\nsix==3\\n'; fi"
+
+
+def try_with(project: Path, does: str, **files: str) -> None:
+    """Try a package of these files ("shared/x.py" without its ending), with a uv that does this alone."""
     (project / ".python-version").write_text("3.13\n")
-    uv = tmp_path / "uv"
-    # Stands in for uv: makes an environment without any package, and fails to import what the app imports.
-    uv.write_text(
-        f"#!/bin/sh\nif [ $1 = venv ]; then mkdir -p $5/bin; ln -s {sys.executable} $5/bin/python; fi\n",
-    )
+    uv = project / "uv"
+    uv.write_text(f"#!/bin/sh\n{does}\n")
     uv.chmod(0o755)
-    with zipfile.ZipFile(package, "w") as archive:
-        archive.writestr("function_app.py", "import no_such_module_at_all\n")
-        archive.writestr("requirements.txt", "")
+    with zipfile.ZipFile(project / "app.zip", "w") as archive:
+        archive.writestr("requirements.txt", files.pop("requirements", ""))
+        for name, content in files.items():
+            archive.writestr(f"{name}.py", content)
+    try_package(project, project / "app.zip", str(uv))
+
+
+def test_an_app_that_needs_more_than_its_requirements_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrialError, match="No module named 'no_such_module_at_all'"):
-        try_package(project, package, str(uv))
+        try_with(tmp_path, MAKE_ENVIRONMENT, function_app="import no_such_module_at_all\n")
+
+
+def test_a_module_that_is_missing_from_the_package_is_found_although_nothing_imports_it(tmp_path: Path) -> None:
+    (tmp_path / "shared" / "auth").mkdir(parents=True)
+    packaged = dict.fromkeys(["function_app", "shared/__init__", "shared/auth/__init__"], "")
+    for name in [*packaged, "shared/auth/entra"]:
+        (tmp_path / f"{name}.py").touch()
+    with pytest.raises(TrialError, match=r"No module named 'shared\.auth\.entra'"):
+        try_with(tmp_path, MAKE_ENVIRONMENT, **packaged)
 
 
 def test_a_package_that_leaves_a_version_open_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".python-version").write_text("3.13\n")
-    uv = tmp_path / "uv"
-    # Stands in for uv: says that two packages were installed.
-    uv.write_text("#!/bin/sh\nif [ $2 = freeze ]; then printf 'msgspec==1\\nsix==3\\n'; fi\n")
-    uv.chmod(0o755)
-    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
-        archive.writestr("requirements.txt", "msgspec==1 ; python_version > '3'\nsix>=2\n")
     with pytest.raises(TrialError, match=r"leaves it open which version is installed: six==3$"):
-        try_package(tmp_path, tmp_path / "app.zip", str(uv))
+        try_with(tmp_path, LIST_PACKAGES, requirements="msgspec==1 ; python_version > '3' --hash=m\nsix>=2\n")
 
 
 class _App(BaseHTTPRequestHandler):
@@ -122,10 +136,12 @@ def test_a_delivery_that_does_not_end_fails_the_trial(server: str) -> None:
 
 
 def test_the_settings_of_a_deployment_do_not_touch_the_trial() -> None:
-    deployment = dict.fromkeys(setting_names(), "key-vault") | {"PATH": "kept"}
-    environ = {**deployment, **trial.trial_settings("http://127.0.0.1:8081", deployment)}
+    telemetry = [*worker_settings(), "APPLICATIONINSIGHTS_CONNECTION_STRING", ENDPOINT, PROTOCOL, SWITCH]
+    deployment = dict.fromkeys([*setting_names(), *settings_in_main(), *telemetry], "key-vault")
+    environ = trial.trial_environment(deployment | {"PATH": "kept"})
+    assert environ == {"PATH": "kept"}
+    environ |= trial.trial_settings("http://127.0.0.1:8081")
     assert Settings.from_environ(environ).api_url == "http://127.0.0.1:8081"
-    assert environ["PATH"] == "kept"
 
 
 def test_the_platform_of_the_trial_is_pinned() -> None:
@@ -137,7 +153,7 @@ def test_a_server_that_ends_at_once_fails_the_trial_with_its_words(tmp_path: Pat
     command = [sys.executable, "-c", "import sys; sys.exit('no port to be had')"]
     with (
         pytest.raises(TrialError, match=r"(?s)the sandbox's host ended with 1:.*no port to be had"),
-        trial.server(command, tmp_path, tmp_path / "host.log", {}),
+        trial_server.server(command, tmp_path, tmp_path / "host.log", os.environ),
     ):
         pass
 
@@ -146,9 +162,18 @@ def test_a_server_that_does_not_listen_fails_the_trial(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (
         pytest.raises(TrialError, match=r"the sandbox's host did not start in 0\.2 s"),
-        trial.server(command, tmp_path, tmp_path / "host.log", {}, patience=0.2),
+        trial_server.server(command, tmp_path, tmp_path / "host.log", os.environ, patience=0.2),
     ):
         pass
+
+
+def test_a_server_that_does_not_end_is_killed() -> None:
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:  # noqa: S603, a command of this test
+        assert process.stdout is not None
+        process.stdout.readline()
+        trial_server.end(process, 0.2)
+        assert process.returncode == -signal.SIGKILL
 
 
 def test_a_server_is_ended_when_it_is_no_longer_needed(tmp_path: Path) -> None:
@@ -159,7 +184,7 @@ def test_a_server_is_ended_when_it_is_no_longer_needed(tmp_path: Path) -> None:
         "listener.accept()\n"
         "listener.accept()\n"
     )
-    with trial.server([sys.executable, "-c", script], tmp_path, tmp_path / "host.log", {}) as url:
+    with trial_server.server([sys.executable, "-c", script], tmp_path, tmp_path / "host.log", os.environ) as url:
         port = int(url.rpartition(":")[2])
         socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(ConnectionRefusedError):
