@@ -38,6 +38,13 @@ param durableBackend string = 'storage'
 @description('SKU of the Durable Task Scheduler; used with durableBackend "dts" only.')
 param schedulerSku string = 'Consumption'
 
+@allowed(['Standard_LRS', 'Standard_ZRS'])
+@description('SKU of the storage account, which holds the deliveries under way: three copies in one data centre, or one in each of three zones.')
+param storageSku string = 'Standard_LRS'
+
+@description('Let nobody purge the key vault before 7 days after its deletion. Cannot be taken back; until then its name is taken.')
+param purgeProtection bool = false
+
 @description('Put the storage account and the key vault behind private endpoints and connect the app to them through a virtual network.')
 param vnetEnabled bool = false
 
@@ -101,6 +108,7 @@ module storage './app/storage.bicep' = {
     name: 'st${resourceToken}'
     location: location
     tags: tags
+    skuName: storageSku
     isPrivate: vnetEnabled
   }
 }
@@ -113,6 +121,8 @@ module vault './app/key-vault.bicep' = {
     location: location
     tags: tags
     isPrivate: vnetEnabled
+    isPurgeProtected: purgeProtection
+    workspaceName: monitoring.outputs.workspaceName
     businessApiClientSecret: businessApiClientSecret
     tokenStoreUrl: tokenStoreUrl
     tokenStoreKey: tokenStoreKey

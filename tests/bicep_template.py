@@ -49,6 +49,21 @@ def member(node: Node, *path: str) -> Node:
     return node
 
 
+def property_paths(node: Node, path: str = "") -> Iterator[str]:
+    """Give the path of each property of the objects below a node that has no object below it, whatever the condition.
+
+    A name that is computed is `*`.
+    """
+    inner = [child for child in node.named_children if child.type == "object_property"]
+    for child in node.named_children:
+        if child not in inner:
+            yield from property_paths(child, path)
+    for each in inner:
+        name = text(each.named_children[0])
+        here = f"{path}.{'*' if '$' in name else name}".removeprefix(".")
+        yield from list(property_paths(each.named_children[-1], here)) or [here]
+
+
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """One parameter, variable, resource, module or output."""

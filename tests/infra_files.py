@@ -20,6 +20,8 @@ TEMPLATES = [Template.read(path) for path in sorted(INFRA.rglob("*.bicep"))]
 BY_NAME = {template.path.stem: template for template in TEMPLATES}
 MAIN = BY_NAME["main"]
 QUERIES = sorted((INFRA / "queries").glob("*.kql"))
+# How a template takes a query in.
+LOADED = r"loadTextContent\('\.\./queries/([\w-]+)\.kql'\)"
 each_template = pytest.mark.parametrize(
     "template", TEMPLATES, ids=lambda template: str(template.path.relative_to(INFRA))
 )

@@ -77,6 +77,7 @@ def test_every_parameter_that_has_few_values_lists_them() -> None:
     assert {name: [a or b for a, b in values] for name, values in listed.items()} == {
         "durableBackend": ["storage", "dts"],
         "schedulerSku": ["Consumption", "Dedicated"],
+        "storageSku": ["Standard_LRS", "Standard_ZRS"],
         "instanceMemoryMB": ["512", "2048", "4096"],
     }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.bicep_template import Template, member, nodes, text
+from tests.bicep_template import Template, member, text
 from tests.infra_files import (
     BY_NAME,
+    INFRA,
+    MAIN,
     TEMPLATES,
     default,
     each_template,
@@ -80,6 +82,20 @@ def test_every_role_is_on_one_resource_and_goes_to_the_one_that_needs_it() -> No
     assert found == ASSIGNMENTS
 
 
+def test_the_documentation_lists_every_assignment_and_no_other() -> None:
+    section = (INFRA / "README.md").read_text().partition("## Who may do what")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| (app|deployer) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", section, re.MULTILINE)
+    names = {"account": "storage account", "insights": "Application Insights"}
+    storage = re.findall(r"\w+", default(BY_NAME["roles"], "variable", "storageRoles"))
+    expected = [
+        ("app" if principal == APP else "deployer", each, names.get(scope, scope.replace("vault", "key vault")))
+        for scope, principal, _, role in ASSIGNMENTS.values()
+        for each in (storage if role == "role" else [role])
+    ]
+    camel_case = [(who, role[0].lower() + role[1:].replace(" ", ""), where) for who, role, where in listed]
+    assert sorted(camel_case) == sorted(expected)
+
+
 def test_the_app_is_its_identity_and_the_deployer_is_who_deploys() -> None:
     given = parameters_of_module("roles")
     assert (given[APP], given[DEPLOYER]) == ("identity.outputs.principalId", "principalId")
@@ -102,9 +118,29 @@ def test_nothing_accepts_a_shared_key_or_plain_http() -> None:
     assert value(account, "properties", "minimumTlsVersion") == "TLS1_2"
     assert value(resource("key-vault", "vault"), "properties", "enableRbacAuthorization") == "true"
     assert value(resource("monitoring", "insights"), "properties", "DisableLocalAuth") == "true"
+    # Without it, the workspace's own keys write and read what Application Insights keeps there.
+    assert value(resource("monitoring", "workspace"), "properties", "features") == "{ disableLocalAuth: true }"
     app = resource("function-app", "app")
     assert value(app, "properties", "httpsOnly") == "true"
     assert value(app, "properties", "siteConfig", "minTlsVersion") == "1.2"
+
+
+def test_a_vault_that_was_deleted_can_be_had_again_and_purged_only_where_that_is_wanted() -> None:
+    vault = resource("key-vault", "vault")
+    assert value(vault, "properties", "enableSoftDelete") == "true"
+    # Azure refuses "false" once it was "true", and takes nothing for an answer.
+    assert value(vault, "properties", "enablePurgeProtection") == "isPurgeProtected ? true : null"
+    assert parameters_of_module("vault")["isPurgeProtected"] == "purgeProtection"
+    days = value(vault, "properties", "softDeleteRetentionInDays")
+    assert f"{days} days" in MAIN.declarations("parameter")["purgeProtection"].decorators
+
+
+def test_the_vault_s_audit_log_goes_to_the_workspace() -> None:
+    audit = resource("key-vault", "audit")
+    assert value(audit, "scope") == "vault"
+    assert value(audit, "properties", "workspaceId") == "workspace.id"
+    assert value(audit, "properties", "logs") == "[ { category: 'AuditEvent', enabled: true } ]"
+    assert parameters_of_module("vault")["workspaceName"] == "monitoring.outputs.workspaceName"
 
 
 def test_deployments_take_no_user_name_and_password() -> None:
@@ -121,16 +157,6 @@ def test_what_is_private_refuses_the_public_network() -> None:
         "storage": "vnetEnabled",
         "vault": "vnetEnabled",
     }
-
-
-def test_a_private_app_reaches_all_that_it_uses() -> None:
-    endpoints = BY_NAME["network"].declarations("variable")["endpoints"].node
-    groups = {
-        text(each.named_children[-1])
-        for each in nodes(endpoints)
-        if each.type == "object_property" and text(each.named_children[0]) == "groupId"
-    }
-    assert groups == {"blob", "queue", "table", "vault"}
 
 
 @each_template

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.bicep_template import PARSER, Template, member, members, nodes, text
+from tests.azure_properties import COMMON, PROPERTIES
+from tests.bicep_template import PARSER, Template, member, members, nodes, property_paths, text
 from tests.infra_files import INFRA, MAIN, TEMPLATES, each_template
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ RESOURCE_TYPES = {
     "Microsoft.DurableTask/schedulers/taskHubs@2025-11-01",
     "Microsoft.Insights/actionGroups@2023-01-01",
     "Microsoft.Insights/components@2020-02-02",
+    "Microsoft.Insights/diagnosticSettings@2021-05-01-preview",
     "Microsoft.Insights/scheduledQueryRules@2022-06-15",
     "Microsoft.KeyVault/vaults@2023-07-01",
     "Microsoft.KeyVault/vaults/secrets@2023-07-01",
@@ -147,3 +149,25 @@ def test_the_reader_of_templates_takes_what_bicep_allows() -> None:
 @each_template
 def test_no_template_reads_keys(template: Template) -> None:
     assert not re.search(r"\blist(Keys|Secrets|ConnectionStrings|AccountSas|ServiceSas)?\w*\(", template.text)
+
+
+def test_every_property_is_one_that_the_resource_has_and_every_one_that_is_listed_is_set() -> None:
+    used: dict[str, set[str]] = {name.partition("@")[0]: set() for name in RESOURCE_TYPES}
+    for template in TEMPLATES:
+        for each in template.declarations("resource").values():
+            paths = set(property_paths(each.node.named_children[-1]))
+            used[each.of.partition("@")[0]] |= {path for path in paths if path.partition(".")[0] not in COMMON}
+    assert used == PROPERTIES
+
+
+def test_the_reader_of_templates_sees_properties_wherever_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "some.bicep"
+    path.write_text(
+        "resource x 'T@1' = [for a in b: if (c) {\n"
+        "  name: a\n"
+        "  d: e ? { f: [{ g: 1 }, { 'h-i': {} }] } : { j: null }\n"
+        "  k: { '${a}': {} }\n"
+        "}]\n"
+    )
+    body = Template.read(path).declarations("resource")["x"].node.named_children[-1]
+    assert set(property_paths(body)) == {"name", "d.f.g", "d.f.h-i", "d.j", "k.*"}

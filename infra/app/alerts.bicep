@@ -72,7 +72,7 @@ resource unfinishedDeliveries 'Microsoft.Insights/scheduledQueryRules@2022-06-15
   tags: tags
   properties: {
     displayName: 'Business Relay: deliveries wait'
-    description: 'More than 100 deliveries have waited for over an hour: the partner or its token endpoint is in trouble. infra/queries/unfinished-deliveries.kql lists them.'
+    description: 'A delivery, perhaps a whole batch, has waited for over an hour: the partner or its token endpoint is in trouble. infra/queries/unfinished-deliveries.kql lists all that wait.'
     enabled: true
     severity: 3
     scopes: [workspace.id]
@@ -87,7 +87,8 @@ resource unfinishedDeliveries 'Microsoft.Insights/scheduledQueryRules@2022-06-15
           query: loadTextContent('../queries/unfinished-deliveries.kql')
           timeAggregation: 'Count'
           operator: 'GreaterThan'
-          threshold: 100
+          // However few they are: one of them may be a batch of a thousand records.
+          threshold: 0
           failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
         }
       ]

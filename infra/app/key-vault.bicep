@@ -10,6 +10,10 @@ param location string
 param tags object
 @description('Refuse the public network: the private endpoint is the only way in.')
 param isPrivate bool
+@description('Let nobody purge the vault before it has been deleted for 7 days. Cannot be taken back.')
+param isPurgeProtected bool
+@description('Name of the Log Analytics workspace that the audit log goes to.')
+param workspaceName string
 @secure()
 @description('The client secret for the partner\'s token endpoint; "key-vault" where it is stored already, empty for none.')
 param businessApiClientSecret string
@@ -33,12 +37,31 @@ resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
     enableRbacAuthorization: true
     enableSoftDelete: true
     softDeleteRetentionInDays: 7
+    // Azure takes no "false": what is protected once stays so.
+    enablePurgeProtection: isPurgeProtected ? true : null
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: {
       defaultAction: isPrivate ? 'Deny' : 'Allow'
       // Azure Resource Manager, which writes the secrets below, is one of these services.
       bypass: 'AzureServices'
     }
+  }
+}
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
+  name: workspaceName
+}
+
+// Who read or changed a secret, and from where, in the table AZKVAuditLogs.
+resource audit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'audit'
+  scope: vault
+  properties: {
+    workspaceId: workspace.id
+    logAnalyticsDestinationType: 'Dedicated'
+    logs: [
+      { category: 'AuditEvent', enabled: true }
+    ]
   }
 }
 

@@ -46,6 +46,8 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
   properties: {
     sku: { name: 'PerGB2018' }
     retentionInDays: retentionInDays
+    // No workspace keys: who sends or asks is an Entra identity.
+    features: { disableLocalAuth: true }
   }
 }
 

@@ -1,4 +1,5 @@
-// A virtual network that the app reaches out through, and private endpoints of all that it reaches.
+// A virtual network that the app reaches out through, with private endpoints of the storage account and the key vault.
+// All else is reached at its public address: the scheduler, Application Insights, the partner and its token endpoint.
 
 @description('Name of the virtual network.')
 param name string

@@ -8,6 +8,8 @@ param name string
 param location string
 @description('Tags of the resource.')
 param tags object
+@description('SKU: how many copies there are, and how far apart.')
+param skuName string
 @description('Refuse the public network: private endpoints are the only way in.')
 param isPrivate bool
 
@@ -18,7 +20,7 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   location: location
   tags: tags
   kind: 'StorageV2'
-  sku: { name: 'Standard_LRS' }
+  sku: { name: skuName }
   properties: {
     accessTier: 'Hot'
     allowBlobPublicAccess: false

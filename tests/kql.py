@@ -1,0 +1,169 @@
+"""KQL as the tests see it: the columns that a query has after each step, and the kinds of its joins.
+
+It reads the part of the language that infra/queries uses, and refuses everything else: what it does not know is to be
+added here. Types it does not know. The rules are those of learn.microsoft.com/kusto/query, for each operator by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.kql_tokens import KqlError, check_form, is_name, split, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+
+# learn.microsoft.com/azure/azure-monitor/reference/tables: those columns of these tables that are used.
+_SPAN = frozenset({"TimeGenerated", "Name", "DurationMs", "Success", "ResultCode", "Properties", "OperationId", "Type"})
+TABLES = {
+    "AppRequests": _SPAN,
+    "AppDependencies": _SPAN,
+    "AppTraces": frozenset({"TimeGenerated", "Message", "Properties", "OperationId", "Type"}),
+    "AppExceptions": frozenset({"TimeGenerated", "OuterMessage", "Properties", "OperationId", "Type"}),
+}
+SCALAR_FUNCTIONS = {"ago", "bin", "coalesce", "ingestion_time", "now", "round", "tostring"}
+AGGREGATIONS = {"arg_max", "count", "countif", "max", "percentile", "take_any"}
+# What a join gives: the columns of the left side alone, or those of both.
+LEFT_ONLY, BOTH = {"leftanti", "leftsemi"}, {"leftouter", "inner"}
+
+
+@dataclass(slots=True)
+class Query:
+    """A query that has been read: the columns of its result, in their order, and the kinds of its joins."""
+
+    columns: list[str] = field(default_factory=list)
+    joins: list[str] = field(default_factory=list)
+
+
+def read_query(text: str) -> Query:
+    """Follow a query step by step.
+
+    Raises:
+        KqlError: it names a column that is not there at this step, or is not of the part that is read.
+    """
+    *definitions, last = split(tokens(text), ";")
+    reader = _Reader()
+    for definition in definitions:
+        reader.define(definition)
+    return Query(reader.pipeline(last), reader.joins)
+
+
+class _Reader:
+    """Follows the pipelines of one query; `joins` grows in the order of the text."""
+
+    def __init__(self) -> None:
+        self.joins: list[str] = []
+        self._tables: dict[str, list[str]] = {name: sorted(columns) for name, columns in TABLES.items()}
+        self._scalars: set[str] = set()
+
+    def define(self, definition: Sequence[str]) -> None:
+        """Read `let name = …`, a table or a string."""
+        match definition:
+            case ["let", name, "=", literal] if literal.startswith('"'):
+                self._scalars.add(name)
+            case ["let", name, "=", *rest] if is_name(name):
+                self._tables[name] = self.pipeline(rest)
+            case _:
+                raise KqlError(f"{' '.join(definition[:4])}: not a definition")
+
+    def pipeline(self, text: Sequence[str]) -> list[str]:
+        """Give the columns of a pipeline's result."""
+        source, *steps = split(text, "|")
+        columns = self._source(source)
+        for step in steps:
+            columns = self._step(step, columns)
+        return columns
+
+    def _source(self, source: Sequence[str]) -> list[str]:
+        match source:
+            case [name] if name in self._tables:
+                return self._tables[name]
+            case ["(", *inner, ")"]:
+                return self.pipeline(inner)
+            case ["union", *rest]:
+                return list(dict.fromkeys(column for part in split(rest, ",") for column in self._source(part)))
+            case _:
+                raise KqlError(f"{' '.join(source)}: no table")
+
+    def _step(self, step: Sequence[str], columns: list[str]) -> list[str]:
+        match step:
+            case ["where", *condition]:
+                self._check(condition, columns)
+                return columns
+            case ["extend", *rest]:
+                added = [self._named(item, columns) for item in split(rest, ",")]
+                return [*(column for column in columns if column not in added), *added]
+            case ["project" | "distinct", *rest]:
+                return [self._named(item, columns) for item in split(rest, ",")]
+            case ["summarize", *rest]:
+                return self._summarize(split(rest, "by"), columns)
+            case ["order", "by", *rest]:
+                for item in split(rest, ","):
+                    if item[-1] not in {"asc", "desc"}:
+                        raise KqlError(f"{' '.join(item)}: say asc or desc")
+                    self._check(item[:-1], columns)
+                return columns
+            case ["join", "kind", "=", kind, *right, "on", key]:
+                return self._join(kind, columns, right, key)
+            case _:
+                raise KqlError(f"{' '.join(step[:4])}: not a known step")
+
+    def _summarize(self, parts: Sequence[Sequence[str]], columns: Sequence[str]) -> list[str]:
+        match parts:
+            case [aggregated, groups]:
+                found = [name for item in split(aggregated, ",") for name in self._aggregated(item, columns)]
+                return [*(self._named(item, columns) for item in split(groups, ",")), *found]
+            case _:
+                raise KqlError("summarize: say by what, once")
+
+    def _join(self, kind: str, left: list[str], other: Sequence[str], key: str) -> list[str]:
+        self.joins.append(kind)
+        right = self._source(other)
+        if key not in left or key not in right:
+            raise KqlError(f"{key}: not on both sides of the join")
+        if kind in LEFT_ONLY:
+            return left
+        if kind not in BOTH:
+            raise KqlError(f"{kind}: not a known kind of join")
+        # A column that both have comes twice, the second time with a number.
+        return [*left, *(f"{column}1" if column in left else column for column in right)]
+
+    def _named(self, item: Sequence[str], columns: Sequence[str]) -> str:
+        """Read `Name = expression`, `Column`, or `bin(Column, …)`; gives the name."""
+        match item:
+            case [name, "=", *expression] if is_name(name):
+                self._check(expression, columns)
+                return name
+            case [name] | ["bin", "(", name, *_]:
+                self._check(item, columns)
+                return name
+            case _:
+                raise KqlError(f"{' '.join(item)}: has no name")
+
+    def _aggregated(self, item: Sequence[str], columns: Sequence[str]) -> list[str]:
+        match item:
+            case ["arg_max", "(", *inner, ")"]:
+                return [self._named(each, columns) for each in split(inner, ",")]
+            case [name, "=", *expression] if AGGREGATIONS & set(expression):
+                self._check(expression, columns, AGGREGATIONS)
+                return [name]
+            case _:
+                raise KqlError(f"{' '.join(item)}: not an aggregation with a name")
+
+    def _check(
+        self, expression: Sequence[str], columns: Sequence[str], functions: AbstractSet[str] = frozenset()
+    ) -> None:
+        check_form(expression)
+        around = ["", "", *expression, ""]
+        for i, token in enumerate(around):
+            if not is_name(token):
+                continue
+            is_known = token in columns or token in self._scalars
+            if around[i + 1] == "(":
+                is_known = token in SCALAR_FUNCTIONS | functions
+            elif around[i - 2 : i] == ["in", "("]:
+                is_known = token in self._tables
+            if not is_known:
+                raise KqlError(f"{token}: not there at this step")
