@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.stage import Stage
 
-GOOD = {"externalId": "good", "name": "Good"}
+# No other test has this record, and none of these lets it be stored.
+GOOD = {"externalId": "past-the-intake", "name": "Good"}
 BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
 
 
@@ -42,21 +43,27 @@ async def started(stage: Stage, http: httpx.AsyncClient, orchestrator: str, inpu
     ids=["size", "number", "list", "retry", "total", "parallel", "bomb"],
 )
 async def test_what_the_intake_would_not_start_fails_with_a_reason(
-    stage: Stage, http: httpx.AsyncClient, orchestrator: str, input_: object, words: str
+    shared_stage: Stage, http: httpx.AsyncClient, orchestrator: str, input_: object, words: str
 ) -> None:
-    status = await started(stage, http, orchestrator, input_)
+    status = await started(shared_stage, http, orchestrator, input_)
 
     assert (status["runtimeStatus"], words in status["output"]) == ("Failed", True), status
-    assert await stage.stored(http) == {}
+    assert GOOD["externalId"] not in await shared_stage.stored(http)
 
 
 async def test_of_a_batch_each_record_that_the_intake_would_not_take_is_rejected(
-    stage: Stage, http: httpx.AsyncClient
+    shared_stage: Stage, http: httpx.AsyncClient
 ) -> None:
     marked = {"__class__": "Path", "__module__": "pathlib", "__data__": "/"}
-    records = [GOOD, GOOD | {"externalId": "large", "x": "y" * 99_999}, GOOD | {"externalId": "class", "x": marked}, 5]
+    records = [
+        GOOD | {"externalId": "past-taken"},
+        GOOD | {"externalId": "past-large", "x": "y" * 99_999},
+        GOOD | {"externalId": "past-class", "x": marked},
+        5,
+    ]
 
-    status = await started(stage, http, "DeliverBatch", batch_input(records))  # type: ignore[arg-type]  # 5 is no record
+    status = await started(shared_stage, http, "DeliverBatch", batch_input(records))  # type: ignore[arg-type]  # 5 is no record
     assert status["runtimeStatus"] == "Completed", status
     assert [rejection["index"] for rejection in status["output"]["rejections"]] == [1, 2, 3]
-    assert await stage.stored(http) == {"good": 1}
+    stored = await shared_stage.stored(http)
+    assert [stored.get(external_id, 0) for external_id in ("past-taken", "past-large", "past-class")] == [1, 0, 0]
