@@ -1,4 +1,4 @@
-"""Each role goes to whom it is for, on one resource; the documentation and who deploys from GitHub have the same list."""
+"""Each role goes to whom it is for, on one resource; the documentation and GitHub's condition have the same list."""
 
 from __future__ import annotations
 
