@@ -25,6 +25,7 @@ HOOKS: dict[str, Any] = AZURE_YAML["hooks"]
 def environment(**parameters: str) -> dict[str, str]:
     """Give the environment in which azd runs a hook: uv can be found, and this test's Python is not the active one."""
     chosen = {"VIRTUAL_ENV", "WORKER_TELEMETRY", "DURABLE_BACKEND", "TOKEN_STORE_URL", "MAKEFLAGS", "MAKELEVEL"}
+    chosen |= {"PACKAGE_IS_BUILT"}
     path = os.pathsep.join([str(PROJECT / ".tools" / "bin"), os.environ["PATH"]])
     return {name: value for name, value in os.environ.items() if name not in chosen} | {"PATH": path, **parameters}
 
@@ -60,6 +61,17 @@ def test_the_hook_without_make_takes_the_pathspec_that_is_tested() -> None:
     assert f" --with {pinned[0]} " in HOOKS["predeploy"]["windows"]["run"]
 
 
+def test_the_hook_builds_nothing_where_the_package_is_built(tmp_path: Path) -> None:
+    make = tmp_path / "make"
+    make.write_text("#!/bin/sh\necho make $*\nexit 3\n")
+    make.chmod(0o755)
+    for is_built, outcome in [("true", (0, "")), ("", (3, "make package\n")), ("false", (3, "make package\n"))]:
+        environ = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PACKAGE_IS_BUILT": is_built}
+        command = ["sh", "-c", HOOKS["predeploy"]["posix"]["run"]]
+        finished = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603, a command of azure.yaml
+        assert (finished.returncode, finished.stdout) == outcome
+
+
 def test_packaging_needs_none_of_the_packages_that_a_trial_needs() -> None:
     script = "import sys; sys.modules['httpx'] = None; import deployment.__main__"
     finished = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)  # noqa: S603, a command of this test
@@ -75,8 +87,9 @@ def test_packaging_needs_none_of_the_packages_that_a_trial_needs() -> None:
 def test_a_hook_makes_the_same_package_from_a_fresh_clone(
     clone: Path, shell: str, parameters: dict[str, str], backend: str, extras: list[str]
 ) -> None:
+    run = HOOKS["predeploy"][shell]["run"]
     # PowerShell is not here, and nothing in the command is its own.
-    command = shlex.split(HOOKS["predeploy"][shell]["run"])
+    command = ["sh", "-c", run] if shell == "posix" else shlex.split(run)
     before = {path.name for path in clone.iterdir()}
 
     finished = subprocess.run(  # noqa: S603, a command of azure.yaml

@@ -110,6 +110,24 @@ def test_the_routes_are_where_the_documentation_says() -> None:
     assert HOST["extensions"]["http"]["routePrefix"] == "api"
 
 
+def test_browsers_use_https_for_half_a_year_at_least_and_answers_are_neither_kept_nor_guessed() -> None:
+    http = HOST["extensions"]["http"]
+    assert http["customHeaders"] == {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    hsts = dict(http["hsts"])
+    # Days. The app's domain is azurewebsites.net's to speak for, or a shared one.
+    assert 180 <= int(hsts.pop("maxAge")) <= 730
+    assert hsts == {"isEnabled": True, "includeSubDomains": False, "preload": False}
+
+
+def test_the_store_is_one_that_durable_takes() -> None:
+    storage = DURABLE["storageProvider"]
+    # Azure Storage's limits: DurableTask.AzureStorage refuses more partitions, and a hub keeps the number that it has.
+    assert 1 <= storage["partitionCount"] <= 16
+    # What waits for a message in an idle app waits as long.
+    assert 0 < seconds(storage["maxQueuePollingInterval"]) <= 30
+    assert storage["useTablePartitionManagement"] is True
+
+
 def test_every_member_is_explained_with_its_value() -> None:
     section = CONFIGURATION.partition("## host.json")[2].partition("### The Durable Task Scheduler")[0]
     explained = dict(re.findall(r"^\| `([\w.-]+)` \| `([^`]*)` \| \S", section, re.MULTILINE))

@@ -5,6 +5,7 @@ There is no compiler here, which knows every resource type and function: instead
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -171,3 +172,14 @@ def test_the_reader_of_templates_sees_properties_wherever_they_stand(tmp_path: P
     )
     body = Template.read(path).declarations("resource")["x"].node.named_children[-1]
     assert set(property_paths(body)) == {"name", "d.f.g", "d.f.h-i", "d.j", "k.*"}
+
+
+def test_what_the_linter_finds_is_an_error() -> None:
+    configuration = json.loads((INFRA / "bicepconfig.json").read_text())
+    core = configuration["analyzers"]["core"]
+    assert core["enabled"] is True
+    assert {rule["level"] for rule in core["rules"].values()} == {"error"}
+    # Those that concern what the tests above cannot see, among others.
+    assert {"outputs-should-not-contain-secrets", "no-hardcoded-env-urls", "no-unnecessary-dependson"} <= set(
+        core["rules"]
+    )
