@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def clone(tmp_path: Path) -> Path:
 def test_azd_finds_the_function_app_of_its_service() -> None:
     (service,) = AZURE_YAML["services"]
     assert f"{{ 'azd-service-name': '{service}' }}" in TEMPLATE
+
+
+def test_the_template_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert AZURE_YAML["metadata"]["template"] == f"{project['name']}@{project['version']}"
 
 
 def test_azd_deploys_the_folder_that_is_packaged_before_it_is_deployed() -> None:

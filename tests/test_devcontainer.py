@@ -43,6 +43,15 @@ def test_every_task_that_another_waits_for_is_there() -> None:
     assert waited_for <= {task["label"] for task in tasks}
 
 
+def test_the_deploy_button_deploys_the_package_and_builds_it_first() -> None:
+    settings = read(".vscode/settings.json")
+    package = {task["label"]: task["command"] for task in read(".vscode/tasks.json")["tasks"]}
+    assert package[settings["azureFunctions.preDeployTask"]] == "make package"
+    # The folder that the target writes, whose requirements.txt Azure installs.
+    assert PROJECT / settings["azureFunctions.deploySubpath"] == PROJECT / "dist" / "app"
+    assert settings["azureFunctions.scmDoBuildDuringDeployment"] is True
+
+
 def test_the_container_s_azurite_is_pinned() -> None:
     assert re.search(r"npm install --global azurite@\d+\.\d+\.\d+$", dockerfile(), re.MULTILINE)
 
@@ -98,11 +107,14 @@ def test_the_core_tools_are_installed_from_the_release(tmp_path: Path) -> None:
     assert installed.stdout == "4.0\n"
 
 
-def test_a_release_without_checksums_is_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("digest", [None, "", "sha512:00"])
+def test_a_release_without_a_checksum_is_not_installed(tmp_path: Path, digest: str | None) -> None:
     release = Release(tmp_path)
-    release.assets[0]["digest"] = None
-    assert release.install().returncode == 0
-    assert (tmp_path / "bin" / "func").exists()
+    release.assets[0]["digest"] = digest
+    outcome = release.install()
+    assert outcome.returncode != 0
+    assert outcome.stderr == "install-core-tools: the release states no checksum to compare the download with\n"
+    assert not (tmp_path / "bin" / "func").exists()
 
 
 def test_a_damaged_download_is_not_installed(tmp_path: Path) -> None:

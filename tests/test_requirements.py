@@ -1,85 +1,27 @@
-"""requirements.txt has what the app imports, pinned, and nothing else; what it needs itself is locked for a package."""
+"""What the app requires is pinned to what is tested; what that needs itself is locked for a package."""
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import re
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from deployment.requirements import EXTRAS, HASH, package_requirements, requirement_lines
 from tests.make_recipes import recipe
+from tests.pinned import PROJECT, extra_pins, pins, requirements
 
-PROJECT = Path(__file__).parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
 LOCKS = PROJECT / "deployment" / "locks"
 VERSIONS: list[str] = YAML(typ="safe").load(PROJECT / ".github" / "workflows" / "ci.yml")["jobs"]["python"]["strategy"][
     "matrix"
 ]["python"]
-# Two distributions share the namespace "azure", and several "opentelemetry"; the longest prefix counts.
-SHARED_NAMESPACES = {
-    "azure.functions": "azure-functions",
-    "azure.durable_functions": "azure-functions-durable",
-    "opentelemetry": "opentelemetry-api",
-    "opentelemetry.sdk": "opentelemetry-sdk",
-    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
-}
-
-
-def pins(path: Path, python: str | None = None) -> dict[str, str]:
-    """Give the version of each package that a requirements file pins, for this Python or for a version of it."""
-    environment: dict[str, str] = {**default_environment()}  # type: ignore[dict-item]  # a TypedDict of strings
-    if python is not None:
-        environment |= {
-            "python_version": python,
-            "python_full_version": f"{python}.0",
-            "implementation_version": python,
-        }
-    lines = [line.partition(HASH)[0] for line in requirement_lines(path.read_text())]
-    found: dict[str, str] = {}
-    for requirement in map(Requirement, lines):
-        [specifier] = requirement.specifier
-        assert (specifier.operator, "*" in specifier.version) == ("==", False), requirement
-        if requirement.marker is None or requirement.marker.evaluate(environment):
-            name = canonicalize_name(requirement.name)
-            assert name not in found, requirement
-            found[name] = specifier.version
-    return found
-
-
-def requirements(python: str | None = None) -> dict[str, str]:
-    return pins(PROJECT / "requirements.txt", python)
-
-
-def extra_pins() -> dict[str, str]:
-    """Give the pins of all extras: who wants one may as well put it into requirements.txt."""
-    return {name: version for extra in EXTRAS for name, version in pins(PROJECT / f"requirements-{extra}.txt").items()}
-
-
-def imported_packages() -> set[str]:
-    """Give the distributions whose modules the app imports, at the top of a file or in a function."""
-    modules: set[str] = set()
-    for path in [PROJECT / "function_app.py", *(PROJECT / "shared").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                modules |= {name.name for name in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                modules |= {node.module}
-    distributions = importlib.metadata.packages_distributions()
-    found: set[str] = set()
-    for module in modules:
-        top = module.partition(".")[0]
-        if top in sys.stdlib_module_names or top in {"shared", "function_app"}:
-            continue
-        prefixes = [each for each in SHARED_NAMESPACES if module == each or module.startswith(f"{each}.")]
-        found |= {SHARED_NAMESPACES[max(prefixes, key=len)]} if prefixes else set(distributions[top])
-    return {canonicalize_name(name) for name in found}
 
 
 def needs(name: str, extras: frozenset[str] = frozenset()) -> list[Requirement]:
@@ -92,10 +34,6 @@ def needs(name: str, extras: frozenset[str] = frozenset()) -> list[Requirement]:
 def test_every_requirement_is_pinned_to_what_is_tested() -> None:
     pinned = requirements() | extra_pins()
     assert pinned == {name: importlib.metadata.version(name) for name in pinned}
-
-
-def test_the_app_requires_what_it_imports_and_nothing_else() -> None:
-    assert set(requirements()) - set(extra_pins()) == imported_packages() - set(extra_pins())
 
 
 def test_the_requirements_and_all_extras_go_together() -> None:

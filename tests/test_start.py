@@ -36,6 +36,8 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Blob)
 pathlib.Path("azurite.pid").write_text(str(os.getpid()))
 server.serve_forever()
 """
+# Runs until it is ended, and never listens.
+SILENT_AZURITE = "#!/bin/sh\necho $$ >azurite.pid\nexec sleep 60\n"
 BROKEN_AZURITE = "#!/bin/sh\nexit 1\n"
 
 
@@ -84,8 +86,8 @@ def command(project: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def start(project: Path, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": str(project / "bin"), "AZURITE_BLOB_PORT": str(port)}
+def start(project: Path, port: int, *arguments: str, tries: int = 300) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": str(project / "bin"), "AZURITE_BLOB_PORT": str(port), "AZURITE_TRIES": str(tries)}
     script = [str(project / "scripts" / "start"), *arguments]
     return subprocess.run(script, env=environ, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603, the project's own script
 
@@ -144,6 +146,17 @@ def test_an_azurite_that_ends_at_its_start_is_told_and_func_not_run(project: Pat
     assert outcome.returncode == 1
     assert f"Azurite has ended at its start; are its ports {port}, 10001 and 10002 free?" in outcome.stderr
     assert "func start" not in outcome.stdout
+
+
+def test_an_azurite_that_never_answers_is_told_and_ended(project: Path, port: int) -> None:
+    command(project, "func", FUNC)
+    command(project, "azurite", SILENT_AZURITE)
+
+    outcome = start(project, port, tries=10)
+    assert outcome.returncode == 1
+    assert outcome.stderr == f"make start: Azurite runs, but has not answered on its port {port}.\n"
+    assert "func start" not in outcome.stdout
+    assert has_ended(int((project / "azurite.pid").read_text()))
 
 
 @pytest.mark.usefixtures("listener")
