@@ -46,7 +46,7 @@ up: setup ## Run the partner API and the app until Ctrl-C
 
 local.settings.json: ## Make the settings for one machine from the example, where there are none
 	@cp local.settings.json.example $@
-	@echo "Made $@ from the example: its partner is the sandbox's (python -m sandbox partner --port 8081)."
+	@echo "Made $@ from the example: its partner is the sandbox's ($(PYTHON) -m sandbox partner --port 8081)."
 
 start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)

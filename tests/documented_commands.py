@@ -10,21 +10,17 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from tests.foreign_commands import NAMES, problem_of_foreign
+
 PROJECT = Path(__file__).parent.parent
-# Commands that are not on every machine, with the words that may follow them.
-NEED_MORE = {
-    "az": {"ad", "bicep", "functionapp", "keyvault", "role"},
-    "azd": {"auth", "deploy", "down", "env", "pipeline", "provision", "up"},
-    "azurite": set[str](),
-    "docker": {"build", "run"},
-    "func": {"--version", "azure", "start"},
-    "gh": {"secret", "variable"},
-    "npm": {"install"},
-}
 # What every shell has, and git, without which nobody has the project.
-BASIC = {"cp", "export", "cd", "git"}
-PYTHONS = {"python", "python3", ".venv/bin/python"}
-COMMANDS = {"make", "curl", "uv", "pip", "npx"} | PYTHONS | BASIC | NEED_MORE.keys()
+BASIC = {"cp", "export", "cd", "git", "read", "for", "done", "."}
+# The environment of the project: a shell in which nothing is activated has no packages under another name.
+PYTHON = ".venv/bin/python"
+COMMANDS = {"make", "curl", "uv", "pip", "npx", "python", "python3", "sudo", PYTHON} | BASIC | NAMES
+CURL_OPTIONS = {"-X", "-H", "-d", "--fail", "--location", "--remote-name"}
+# Of the shell's own: what a command prints.
+SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
 # Options of pytest, uv, the Core Tools and the like, whose help this module does not read.
 FREE_ARGUMENTS = {"test", "test-long", "test-chaos", "start", "pin"}
 OPERATORS = {"|", "||", "&&", ";", "&"}
@@ -33,20 +29,29 @@ REDIRECTIONS = {">", ">>", "<"}
 
 def problem_of(line: str, *, is_marked: bool = False) -> str | None:
     """Say what is wrong with a command line, None where nothing is; `is_marked` may need what is not here."""
+    while found := SUBSTITUTION.search(line):
+        if problem := problem_of(found[1], is_marked=is_marked):
+            return problem
+        line = line.replace(found[0], "substituted")
     commands: list[list[str]] = [[]]
     is_target = False
-    for word in _words(line):
+    for word in words_of(line):
         if word in OPERATORS:
             commands.append([])
         elif word in REDIRECTIONS or is_target:
             is_target = word in REDIRECTIONS
-        elif commands[-1] or not re.fullmatch(r"\w+=.*", word, re.DOTALL):
+        elif commands[-1] or not re.fullmatch(r"\w+=.*|do", word, re.DOTALL):
             commands[-1].append(word)
     problems = (_problem_of_command(*words, is_marked=is_marked) for words in commands if words)
     return next((problem for problem in problems if problem), None)
 
 
-def _words(line: str) -> list[str]:
+def words_of(line: str) -> list[str]:
+    """Split a line as a shell does.
+
+    Raises:
+        ValueError: a quotation goes on in the next line.
+    """
     reader = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
     reader.whitespace_split = True
     reader.commenters = "#"
@@ -54,17 +59,23 @@ def _words(line: str) -> list[str]:
 
 
 def _problem_of_command(command: str, *words: str, is_marked: bool) -> str | None:
+    if command == "sudo" and words:
+        return _problem_of_command(*words, is_marked=is_marked)
+    if command == "curl":
+        return _problem_of_curl(words, is_marked=is_marked)
+    if command in NAMES:
+        problem = problem_of_foreign([command, *words])
+        return problem or (None if is_marked else f"{command} is not here: mark the block")
+    return _problem_of_own_command(command, words)
+
+
+def _problem_of_own_command(command: str, words: tuple[str, ...]) -> str | None:
     if command == "make":
         return _problem_of_make(words)
-    if command in PYTHONS:
+    if command == PYTHON:
         return _problem_of_python(words)
-    if command == "curl":
-        return None if is_marked else _problem_of_curl(words)
-    if command in NEED_MORE:
-        known = NEED_MORE[command]
-        if words and words[0] not in known:
-            return f"{command} is not known to have {words[0]}"
-        return None if is_marked else f"{command} is not here: mark the block"
+    if command in {"python", "python3"}:
+        return f"{command} may be one without the packages: write {PYTHON}"
     is_known = command in BASIC or ("/" in command and (PROJECT / command).is_file())
     return None if is_known else f"{command} is nothing that this project or its checks know"
 
@@ -113,15 +124,19 @@ def _problem_of_python(words: tuple[str, ...]) -> str | None:
 @cache
 def _help(*command: str) -> str | None:
     """Give what a module says with --help, None where it refuses its command."""
-    line = [sys.executable, "-m", *command, "--help"]
+    python = PROJECT / PYTHON
+    # On a machine that tests another Python there may be no environment of that name.
+    line = [str(python) if python.exists() else sys.executable, "-m", *command, "--help"]
     outcome = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603, a module of this project
     return outcome.stdout if outcome.returncode == 0 else None
 
 
-def _problem_of_curl(words: tuple[str, ...]) -> str | None:
+def _problem_of_curl(words: tuple[str, ...], *, is_marked: bool) -> str | None:
+    if unknown := {word for word in words if word.startswith("-")} - CURL_OPTIONS:
+        return f"curl is not known to have {', '.join(sorted(unknown))}"
     addresses = [word for word in words if "://" in word]
     is_local = all(re.match(r"http://(127\.0\.0\.1|localhost)[:/]", address) for address in addresses)
-    return None if addresses and is_local else "curl goes to another machine: mark the block"
+    return None if is_marked or (addresses and is_local) else "curl goes to another machine: mark the block"
 
 
 @cache

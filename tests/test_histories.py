@@ -45,7 +45,7 @@ def test_every_recorded_delivery_goes_on_from_every_point_as_it_did(name: str) -
 
 def test_the_present_version_is_recorded() -> None:
     assert any(name.startswith(f"v{VERSION}/") for name in ALL), (
-        f"record it: python -m tests.histories.record v{VERSION}"
+        f"record it: .venv/bin/python -m tests.histories.record v{VERSION}"
     )
 
 

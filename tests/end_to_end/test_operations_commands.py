@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,6 @@ async def run(stage: Stage, block: str) -> None:
     """Run a block in a shell, at the addresses of this stage; every command must succeed."""
     block = block.replace("http://127.0.0.1:7071", stage.host.url).replace("http://127.0.0.1:8081", stage.partner.url)
     block = re.sub(r"^( *)curl ", r"\1curl --fail-with-body --silent --show-error ", block, flags=re.MULTILINE)
-    block = block.replace("python -m", f"{sys.executable} -m")
     shell = await asyncio.create_subprocess_exec(
         *("sh", "-e", "-c", block), cwd=PROJECT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

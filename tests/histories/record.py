@@ -1,4 +1,4 @@
-"""Records the histories of one version of the app: `python -m tests.histories.record v0.2.0`.
+"""Records the histories of one version of the app: `.venv/bin/python -m tests.histories.record v0.2.0`.
 
 Each scenario goes through the sandbox's host and partner, end to end. What a version has recorded is never written
 again: a new version has a folder of its own, and all are replayed by tests/test_histories.py.
@@ -244,8 +244,18 @@ async def record(folder: Path, version: str) -> None:
             sys.stdout.write(f"{version}/{recording.scenario}: {len(recording.history)} events, {recording.status}\n")
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str], histories: Path = FOLDER) -> int:
+    """Run the command; give the exit code."""
     parser = argparse.ArgumentParser(description="Record the histories of one version of the app.")
     parser.add_argument("version", help="its name, as in v0.2.0; it must not have been recorded")
-    named = parser.parse_args().version
-    asyncio.run(record(FOLDER / named, named))
+    version: str = parser.parse_args(arguments).version
+    try:
+        asyncio.run(record(histories / version, version))
+    except FileExistsError:
+        sys.stderr.write(f"{version} has been recorded: what a version has recorded is never written again\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
