@@ -14,7 +14,7 @@ from tests.foreign_commands import NAMES, problem_of_foreign
 
 PROJECT = Path(__file__).parent.parent
 # What every shell has, and git, without which nobody has the project.
-BASIC = {"cp", "export", "cd", "git", "read", "for", "done", "."}
+BASIC = {"cat", "cp", "export", "cd", "git", "read", "for", "done", "."}
 # The environment of the project: a shell in which nothing is activated has no packages under another name.
 PYTHON = ".venv/bin/python"
 COMMANDS = {"make", "curl", "uv", "pip", "npx", "python", "python3", "sudo", PYTHON} | BASIC | NAMES
