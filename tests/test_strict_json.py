@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,3 +207,21 @@ def test_what_is_not_json_is_refused_with_its_place(text: str) -> None:
     words = refusal(text.encode())
     assert words.startswith("is not JSON: ")
     assert "line" in words
+
+
+@given(
+    VALUES | st.integers() | st.integers(1, 2 * MAX_DEPTH).map(lambda depth: "[" * depth + "]" * depth).map(json.loads)
+)
+def test_what_an_encoder_wrote_and_is_plain_breaks_no_rule(value: object) -> None:
+    text = msgspec.json.encode(value)
+    if strict_json.is_plain(text):
+        assert strict_json.decode(text) == msgspec.json.decode(text) == value
+
+
+@pytest.mark.parametrize("value", [2**64, 2.5e300, json.loads("[" * 33 + "]" * 33)])
+def test_what_may_break_a_rule_is_not_plain(value: object) -> None:
+    assert not strict_json.is_plain(msgspec.json.encode(value))
+
+
+def test_most_records_are_plain() -> None:
+    assert strict_json.is_plain(b'{"externalId":"b-1","name":"Ada","turnover":[1,2.5,-3],"address":{"city":null}}')

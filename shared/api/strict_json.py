@@ -52,9 +52,17 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
         raise JsonError(f"is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})") from None
     except RecursionError:
         raise JsonError(f"is nested deeper than {depth} levels") from None
-    if text.count(b"{") + text.count(b"[") > depth and _is_deeper(value, depth):
+    if _may_be_deeper(text, depth) and _is_deeper(value, depth):
         raise JsonError(f"is nested deeper than {depth} levels")
     return value
+
+
+def is_plain(text: bytes) -> bool:
+    """Tell whether a JSON text that an encoder wrote breaks no rule of this module, without a look at each value.
+
+    An encoder writes UTF-8, no member twice and no constants: what is left are numbers and the depth.
+    """
+    return not (_may_have_inexact_number(text) or _may_be_deeper(text, MAX_DEPTH))
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -101,6 +109,10 @@ def _may_have_inexact_number(text: bytes) -> bool:
     """Tell whether a number may be long or have an exponent; so may what looks like one in a string."""
     runs = text.translate(_RUNS)
     return _LONG_RUN in runs or b"0e" in runs
+
+
+def _may_be_deeper(text: bytes, levels: int) -> bool:
+    return text.count(b"{") + text.count(b"[") > levels
 
 
 def _is_deeper(value: object, levels: int) -> bool:
