@@ -16,7 +16,7 @@ import httpx
 
 from deployment.errors import TrialError
 from deployment.requirements import pin, requirement_lines
-from deployment.trial_server import server
+from deployment.trial_server import POLL_SECONDS, server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,6 @@ for name in sys.argv[2:]:
     importlib.import_module(name)
 """
 DELIVERY_SECONDS = 60.0
-POLL_SECONDS = 0.1
 BUSINESS = {"externalId": "package-trial", "name": "Package trial"}
 
 

@@ -44,7 +44,8 @@ class SettingReader:
 
     def _own_text(self, key: str) -> str | None:
         """Give the text that a rule is for: none where there is a reference."""
-        return None if self.is_unresolved(key) else self.text(key)
+        text = self.text(key)
+        return None if text is None or is_reference(text) else text
 
     def require(self, key: str, reason: str) -> None:
         """Complain where the setting is missing."""

@@ -41,7 +41,7 @@ class BatchRecords:
 
         Raises:
             LookupError: there is no such batch with these records.
-        DeliveryError: they cannot be unpacked.
+            DeliveryError: they cannot be unpacked.
             ProblemError: 503, Durable's state cannot be read.
         """
         key = instance_id, digest
