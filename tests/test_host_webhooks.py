@@ -68,6 +68,23 @@ def test_start_takes_a_json_object_as_it_is(host: HostProcess) -> None:
     assert status["output"]["input"] == {"a": 1}
 
 
+def test_status_of_payloads_that_json_cannot_have_is_json(host: HostProcess) -> None:
+    given = rb'[NaN, -Infinity, 1e999, -1e999, 1.5, "\ud83d\ude00", "\ud800"]'
+    expected = ["NaN", "-Infinity", "Infinity", "-Infinity", 1.5, "\U0001f600", "\ufffd"]
+    path = f"{WEBHOOKS}/orchestrators/not_a_generator"
+    instance_id = host.http.post(path, content=given).json()["id"]
+    status = host.finished(instance_id)
+    assert status["input"] == expected
+    assert status["output"]["input"] == expected
+    shown = host.http.get(f"{INSTANCES}/{instance_id}", params={"showHistory": "true", "showHistoryOutput": "true"})
+    history = shown.json()["historyEvents"]
+    assert history[0]["Input"] == expected
+    assert history[-1]["Result"]["input"] == expected
+    assert expected in [each["input"] for each in host.http.get(INSTANCES).json()]
+    # Whoever waits for the end is answered with the output.
+    assert host.http.post(f"{path}?timeout=10", content=given).json()["input"] == expected
+
+
 def test_start_without_a_body_has_no_input(host: HostProcess) -> None:
     instance_id = host.http.post(f"{WEBHOOKS}/orchestrators/not_a_generator").json()["id"]
     assert host.finished(instance_id)["output"]["input"] is None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from sandbox.host.durable.history import EventType, protocol_event
 from sandbox.host.durable.instances import STATUS_NAMES
+from sandbox.host.durable.payloads import payload_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ _PAYLOADS = ("Input", "Result")
 
 
 def _value(text: str | None) -> Any:  # noqa: ANN401 - any JSON value
-    return None if text is None else json.loads(text)
+    return None if text is None else payload_value(text)
 
 
 def _time(moment: datetime) -> str:
@@ -54,7 +54,7 @@ def _shaped_event(event: dict[str, Any], start: dict[str, Any] | None, hidden: s
         shaped["Name" if kind == EventType.EventRaised else "FunctionName"] = event["Name"]
     for name in _PAYLOADS:
         if isinstance(shaped.get(name), str):
-            shaped[name] = json.loads(shaped[name])
+            shaped[name] = payload_value(shaped[name])
     return shaped
 
 

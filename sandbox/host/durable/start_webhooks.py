@@ -12,6 +12,7 @@ from sandbox.host.durable import webhook_queries as queries
 from sandbox.host.durable.client_binding import management_urls
 from sandbox.host.durable.instance_status import status_json
 from sandbox.host.durable.orchestrator_state import OrchestratorFailedError
+from sandbox.host.durable.payloads import PayloadResponse, payload_value
 from sandbox.host.durable.spans import INSTANCE_ID
 from sandbox.host.errors import EngineError
 from sandbox.host.http_invocation import read_body
@@ -125,8 +126,8 @@ class StartWebhooks:
     def _outcome(instance: Instance) -> Response:
         """Answer with the output of a finished instance, or with its status where it did not complete."""
         if instance.status == "Completed":
-            return Response(instance.output or "null", media_type="application/json")
-        return JSONResponse(status_json(instance), status_code=500 if instance.status == "Failed" else 200)
+            return PayloadResponse(payload_value(instance.output or "null"))
+        return PayloadResponse(status_json(instance), status_code=500 if instance.status == "Failed" else 200)
 
     async def restart(self, request: Request) -> Response:
         """Start an instance again with its input, under a new id unless `restartWithNewInstanceId=false`."""

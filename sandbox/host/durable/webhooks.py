@@ -13,6 +13,7 @@ from starlette.routing import Mount, Route
 from sandbox.host.durable import webhook_queries as queries
 from sandbox.host.durable.client_binding import RPC, WEBHOOKS, management_urls
 from sandbox.host.durable.instance_status import history_json, status_json
+from sandbox.host.durable.payloads import PayloadResponse
 from sandbox.host.durable.start_webhooks import StartWebhooks, json_text, message, origin_of
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ class Webhooks:
         if not instance.is_finished:
             links = management_urls(origin_of(request), self._configuration.hub_name, instance.instance_id)
             headers = {"Location": links["statusQueryGetUri"], "Retry-After": "5"}
-            return JSONResponse(document, status_code=202, headers=headers)
+            return PayloadResponse(document, status_code=202, headers=headers)
         is_error = instance.status == "Failed" and queries.flag(
             query, "returnInternalServerErrorOnFailure", default=False
         )
-        return JSONResponse(document, status_code=500 if is_error else 200)
+        return PayloadResponse(document, status_code=500 if is_error else 200)
 
     async def find(self, request: Request) -> Response:
         """List instances page by page; the token of the next page is in a header, both ways."""
@@ -89,7 +90,7 @@ class Webhooks:
         found, next_token = self._hub.page(wanted, top=top, token=token)
         show_input = queries.flag(request.query_params, "showInput", default=True)
         headers = {"x-ms-continuation-token": next_token} if next_token else {}
-        return JSONResponse([status_json(each, show_input=show_input) for each in found], headers=headers)
+        return PayloadResponse([status_json(each, show_input=show_input) for each in found], headers=headers)
 
     async def purge(self, request: Request) -> Response:
         """Delete a finished instance."""
