@@ -29,7 +29,8 @@ LOOK_UPS = ("always", "uncertain")
 
 SINGLES, SINGLES_IN_FLIGHT = 200, 32
 ACCEPTED = 202
-LOOK = 0.005  # seconds between looks at a status: little of what 100 records take
+LOOK = 20e-6  # seconds for each record between looks at a status: little of what they take
+LEAST_LOOK = 0.005  # seconds: a look takes time of the processors that deliver
 CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
 """Records of a chunk, connections."""
 
@@ -135,15 +136,19 @@ class App:
         """Deliver so many records in batches, `at_once` of them at a time; fail unless the partner got each once."""
         sizes = [min(BATCH, records - start) for start in range(0, records, BATCH)]
         bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
-        await self._deliver("/api/businesses/batch", bodies, at_once, in_turn=True)
+        await self._deliver("/api/businesses/batch", bodies, at_once, LOOK * sizes[0], in_turn=True)
 
     async def deliver_singly(self, records: int) -> None:
         """Deliver so many records with an orchestration each, some at a time."""
         bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
-        await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, in_turn=False)
+        await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, LOOK * BATCH, in_turn=False)
 
-    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, *, in_turn: bool) -> None:
-        """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered."""
+    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, look: float, *, in_turn: bool) -> None:
+        """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered.
+
+        `look` seconds pass between two looks whether it has.
+        """
+        look = max(look, LEAST_LOOK)
         waiting = iter(bodies)
         urls = []
         # Not httpx: who hands the records in must not take the processor from those who deliver them.
@@ -157,13 +162,13 @@ class App:
                         # The input of a batch is almost a megabyte: handing it over is not what is measured.
                         urls.append(URL(response.headers["location"] + "&showInput=false", encoded=True))
                     if in_turn:
-                        await _finished(http, urls[-1])
+                        await _finished(http, urls[-1], look)
 
             await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
             while self._partner.counts()["keys"] < self._posted:  # noqa: ASYNC110, the partner is another process
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(look)
             for url in urls:
-                await _finished(http, url)
+                await _finished(http, url, look)
         counts = self._partner.counts()
         if (counts["posts"], counts["keys"], counts["unauthorized"]) != (self._posted, self._posted, 0):
             raise RuntimeError(f"{self._posted} records were handed in, the partner has {counts}")
@@ -184,7 +189,7 @@ class App:
         return RECORD | {"externalId": f"business-{self._posted}"}
 
 
-async def _finished(http: aiohttp.ClientSession, url: URL) -> None:
+async def _finished(http: aiohttp.ClientSession, url: URL, look: float) -> None:
     """Wait until an orchestration has completed."""
     while True:
         async with http.get(url) as response:
@@ -193,4 +198,4 @@ async def _finished(http: aiohttp.ClientSession, url: URL) -> None:
             return
         if status["runtimeStatus"] not in {"Pending", "Running"}:
             raise RuntimeError(f"a delivery ended otherwise: {status}")
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(look)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from benchmarks.peers import AIOHTTP, HTTPX, OURS, OVER_AIOHTTP, OVER_REQWEST, P
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.load import Call
     from benchmarks.peers import Peer
 
 Table = dict[int, dict[str, Series]]
@@ -33,6 +33,7 @@ class Plan:
     seconds: float
 
 
+MEASURES = (OURS, HTTPX, AIOHTTP)
 SLOW = 0.1  # seconds that the slow API takes
 SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
 
@@ -49,10 +50,17 @@ def slow_api(origin: str, *, quick: bool) -> Table:
     return asyncio.run(_measure(origin, plan))
 
 
-def _rotated(items: Sequence[tuple[str, Call]], number: int) -> Sequence[tuple[str, Call]]:
-    """Begin with another one in each round: no peer always follows the same one."""
-    first = number % len(items)
-    return [*items[first:], *items[:first]]
+def _order(peers: Sequence[Peer], number: int) -> list[Peer]:
+    """Give the order of a round: any, but those that the others are measured by stand beside each other.
+
+    The machine's speed changes from one second to the next: in a ratio it should be the same for both.
+    """
+    shuffle = random.Random(number)  # noqa: S311, it is no secret
+    beside, others = [[peer for peer in peers if (peer in MEASURES) is is_one] for is_one in (True, False)]
+    shuffle.shuffle(beside)
+    shuffle.shuffle(others)
+    place = shuffle.randint(0, len(others))
+    return [*others[:place], *beside, *others[place:]]
 
 
 async def _measure(origin: str, plan: Plan) -> Table:
@@ -68,8 +76,8 @@ async def _measure(origin: str, plan: Plan) -> Table:
                 # The connections and the token are there before the first round.
                 await closed_loop(call, in_flight, 3 * plan.latency or plan.seconds / 4, Series())
             for number in range(plan.rounds):
-                for name, call in _rotated(list(calls.items()), number):
+                for peer in _order(plan.peers, number):
                     # Nobody pays for what the one before has left behind.
                     gc.collect()
-                    await closed_loop(call, in_flight, plan.seconds, row[name])
+                    await closed_loop(calls[peer.name], in_flight, plan.seconds, row[peer.name])
     return table
