@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ MAX_MEMBERS = 16
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemDetails:
+class ProblemDetails(msgspec.Struct, frozen=True):
     """What the partner says is wrong (RFC 9457). `members` are its extension members, text in them cut off."""
 
     title: str | None = None
@@ -129,6 +127,8 @@ def _short(value: object) -> object:
 
 def _text(text: str) -> str:
     """Keep one line of printable text."""
-    words = "".join(character if character.isprintable() else " " for character in text[: 2 * MAX_TEXT]).split()
-    line = " ".join(words)
+    text = text[: 2 * MAX_TEXT]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(text.split())
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
