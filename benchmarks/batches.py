@@ -5,32 +5,23 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
-import httpx
-import msgspec
-from yarl import URL
-
-from benchmarks.partner import CLIENT, Partner
-from benchmarks.record import RECORD
-from sandbox.processes import SandboxProcess, app_settings
+from benchmarks.app import BATCH, running_app
+from benchmarks.partner import Partner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
+    from collections.abc import Awaitable, Sequence
 
-BATCH = 1_000
+    from benchmarks.app import App
+
 AT_ONCE = 4
 LOOK_UPS = ("always", "uncertain")
 """The values of DELIVERY_LOOK_UP: two calls a record, or one to a partner that honours Idempotency-Key."""
 
-SINGLES, SINGLES_IN_FLIGHT = 200, 32
-ACCEPTED = 202
-LOOK = 20e-6  # seconds for each record between looks at a status: little of what they take
-LEAST_LOOK = 0.005  # seconds: a look takes time of the processors that deliver
+SINGLES = 200
+PART = 5_000  # records after which another app is measured: the machine's speed changes
 CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
 """Records of a chunk, connections."""
 
@@ -39,13 +30,17 @@ CHUNKS_LATENCY = 0.05  # seconds of a call: a partner that takes no time has no 
 
 @dataclass(frozen=True)
 class Delivered:
-    """So many records delivered: per second (median, least, most), and the worker's memory after it in MiB."""
+    """So many records delivered: per second (median, least, most), and the worker's memory after it in MiB.
+
+    `beside` is the rate as a share of that of 1,000 records which a new app delivered right beside (median).
+    """
 
     records: int
     rate: float
     slowest: float
     fastest: float
     memory: float
+    beside: float | None = None
 
 
 @dataclass
@@ -68,134 +63,64 @@ def measure(origin: str, *, quick: bool) -> Results:
 
 async def _measure(origin: str, *, quick: bool) -> Results:
     rounds = {100: 5, 1_000: 3, 3_000: 1} if quick else {100: 15, 1_000: 7, 10_000: 3, 100_000: 1}
-    with _running_app(Partner(origin, "batches")) as app:
+    batches = []
+    with running_app(Partner(origin, "batches")) as app:
         await app.deliver(BATCH)  # the client, its connections and its token are there from now on
-        batches = [await _repeat(app, size, rounds=times) for size, times in rounds.items()]
-    beside = {look_up: await _beside(origin, look_up, rounds=2 if quick else 7) for look_up in LOOK_UPS}
+        for size, times in rounds.items():
+            with running_app(Partner(origin, f"beside-{size}")) as new:
+                await new.deliver(BATCH)
+                batches.append(await _beside_new(app, new, size, rounds=times))
+    beside = {look_up: await _beside_singles(origin, look_up, rounds=2 if quick else 7) for look_up in LOOK_UPS}
     chunks = {}
     for size, connections in CHUNKS[1:3] if quick else CHUNKS:
         environ = {"DELIVERY_CHUNK": str(size), "BUSINESS_API_MAX_CONNECTIONS": str(connections)}
         partner = Partner(origin, f"chunks-{size}-{connections}")
-        with _running_app(partner, **environ) as app:
+        with running_app(partner, **environ) as app:
             await app.deliver(BATCH)
             fast = await _repeat(app, BATCH, rounds=1 if quick else 3)
             partner.set(latency=CHUNKS_LATENCY)
             app.forget()
             slow = await _repeat(app, BATCH, rounds=1 if quick else 3)
-            chunks[size, connections] = slow.rate, fast.rate
+            chunks[size, connections] = slow, fast
     return Results(batches, beside, chunks)
 
 
-async def _beside(origin: str, look_up: str, *, rounds: int) -> tuple[Delivered, Delivered, float]:
+async def _beside_new(app: App, new: App, records: int, *, rounds: int) -> Delivered:
+    """Deliver so many records each round, and some by a new app after each part of them."""
+    rates, ratios = [], []
+    for _ in range(rounds):
+        took = 0.0
+        for start in range(0, records, PART):
+            size = min(PART, records - start)
+            seconds = await _seconds(app.deliver(size))
+            took += seconds
+            ratios.append(size / seconds * await _seconds(new.deliver(BATCH)) / BATCH)
+        rates.append(records / took)
+    return _delivered(records, rates, app.worker_memory(), statistics.median(ratios))
+
+
+async def _beside_singles(origin: str, look_up: str, *, rounds: int) -> tuple[Delivered, Delivered, float]:
     """Alternate batches with single deliveries; give both, and the median of their ratios."""
-    with _running_app(Partner(origin, f"beside-{look_up}"), DELIVERY_LOOK_UP=look_up) as app:
+    with running_app(Partner(origin, f"beside-{look_up}"), DELIVERY_LOOK_UP=look_up) as app:
         await app.deliver(BATCH)
         at_once, singles = [], []
         for _ in range(rounds):
-            at_once.append(await _rate(app.deliver(AT_ONCE * BATCH, AT_ONCE), AT_ONCE * BATCH))
-            singles.append(await _rate(app.deliver_singly(SINGLES), SINGLES))
+            at_once.append(AT_ONCE * BATCH / await _seconds(app.deliver(AT_ONCE * BATCH, AT_ONCE)))
+            singles.append(SINGLES / await _seconds(app.deliver_singly(SINGLES)))
         memory = app.worker_memory()
     ratio = statistics.median(batch / single for batch, single in zip(at_once, singles, strict=True))
     return _delivered(AT_ONCE * BATCH, at_once, memory), _delivered(SINGLES, singles, memory), ratio
 
 
-async def _repeat(app: App, records: int, *, rounds: int) -> Delivered:
-    rates = [await _rate(app.deliver(records), records) for _ in range(rounds)]
-    return _delivered(records, rates, app.worker_memory())
+async def _repeat(app: App, records: int, *, rounds: int) -> float:
+    return statistics.median([records / await _seconds(app.deliver(records)) for _ in range(rounds)])
 
 
-async def _rate(delivery: Awaitable[None], records: int) -> float:
+async def _seconds(delivery: Awaitable[None]) -> float:
     began = time.perf_counter()
     await delivery
-    return records / (time.perf_counter() - began)
+    return time.perf_counter() - began
 
 
-def _delivered(records: int, rates: Sequence[float], memory: float) -> Delivered:
-    return Delivered(records, statistics.median(rates), min(rates), max(rates), memory)
-
-
-@contextmanager
-def _running_app(partner: Partner, **environ: str) -> Iterator[App]:
-    settings = app_settings(partner.url) | {
-        "BUSINESS_API_CLIENT_ID": CLIENT[0],
-        "BUSINESS_API_CLIENT_SECRET": CLIENT[1],
-    }
-    with SandboxProcess("host", ["--port", "0"], settings | environ) as host:
-        yield App(host, partner)
-
-
-class App:
-    """The app under the sandbox's host."""
-
-    def __init__(self, host: SandboxProcess, partner: Partner) -> None:
-        self._host = host
-        self._partner = partner
-        self._posted = 0
-
-    async def deliver(self, records: int, at_once: int = 1) -> None:
-        """Deliver so many records in batches, `at_once` of them at a time; fail unless the partner got each once."""
-        sizes = [min(BATCH, records - start) for start in range(0, records, BATCH)]
-        bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
-        await self._deliver("/api/businesses/batch", bodies, at_once, LOOK * sizes[0], in_turn=True)
-
-    async def deliver_singly(self, records: int) -> None:
-        """Deliver so many records with an orchestration each, some at a time."""
-        bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
-        await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, LOOK * BATCH, in_turn=False)
-
-    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, look: float, *, in_turn: bool) -> None:
-        """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered.
-
-        `look` seconds pass between two looks whether it has.
-        """
-        look = max(look, LEAST_LOOK)
-        waiting = iter(bodies)
-        urls = []
-        # Not httpx: who hands the records in must not take the processor from those who deliver them.
-        async with aiohttp.ClientSession(self._host.url, headers={"content-type": "application/json"}) as http:
-
-            async def one_after_the_other() -> None:
-                for body in waiting:
-                    async with http.post(path, data=body) as response:
-                        if response.status != ACCEPTED:
-                            raise RuntimeError(f"{path} answered {response.status}: {await response.text()}")
-                        # The input of a batch is almost a megabyte: handing it over is not what is measured.
-                        urls.append(URL(response.headers["location"] + "&showInput=false", encoded=True))
-                    if in_turn:
-                        await _finished(http, urls[-1], look)
-
-            await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
-            while self._partner.counts()["keys"] < self._posted:  # noqa: ASYNC110, the partner is another process
-                await asyncio.sleep(look)
-            for url in urls:
-                await _finished(http, url, look)
-        counts = self._partner.counts()
-        if (counts["posts"], counts["keys"], counts["unauthorized"]) != (self._posted, self._posted, 0):
-            raise RuntimeError(f"{self._posted} records were handed in, the partner has {counts}")
-
-    def forget(self) -> None:
-        """Count from 0 again, as the partner does after a change."""
-        self._posted = 0
-
-    def worker_memory(self) -> float:
-        """Give the resident memory of the worker process in MiB (of Linux's /proc)."""
-        pid: int = httpx.get(f"{self._host.url}/sandbox/worker").json()["pid"]
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(kilobytes) / 1024
-
-    def _record(self) -> dict[str, Any]:
-        self._posted += 1
-        return RECORD | {"externalId": f"business-{self._posted}"}
-
-
-async def _finished(http: aiohttp.ClientSession, url: URL, look: float) -> None:
-    """Wait until an orchestration has completed."""
-    while True:
-        async with http.get(url) as response:
-            status = await response.json()
-        if status["runtimeStatus"] == "Completed":
-            return
-        if status["runtimeStatus"] not in {"Pending", "Running"}:
-            raise RuntimeError(f"a delivery ended otherwise: {status}")
-        await asyncio.sleep(look)
+def _delivered(records: int, rates: Sequence[float], memory: float, beside: float | None = None) -> Delivered:
+    return Delivered(records, statistics.median(rates), min(rates), max(rates), memory, beside)

@@ -39,8 +39,8 @@ def claims(findings: Findings) -> Iterator[Sequence[str]]:
     yield _at_most("import of function_app, × the libraries", 1.15, app.wall / libraries.wall)
     yield _at_most("import of function_app, MiB more", 12, app.memory - libraries.memory)
     results = findings.batches
-    rates = [each.rate for each in results.batches]
-    yield _at_most("cost of a record, dearest over cheapest number", 1.3, max(rates) / min(rates))
+    shares = [each.beside for each in results.batches if each.beside is not None]
+    yield _at_most("cost of a record, dearest over cheapest number", 1.3, max(shares) / min(shares))
     memories = {each.records: each.memory for each in results.batches}
     growth = results.batches[-1].memory / memories[1_000]
     yield _at_most("worker's memory, after the most records over after 1,000", 1.25, growth)

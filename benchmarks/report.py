@@ -82,7 +82,7 @@ def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
             *((f"`{module}`", f"{took:.1f}") for module, took in findings.cold[1]),
         ],
         "Batches": [
-            ("records", "records/s (least–most)", "ms a record", "worker, MiB"),
+            ("records", "records/s (least–most)", "ms a record", "× 1,000 beside", "worker, MiB"),
             *(_delivered(f"{each.records:,}", each) for each in results.batches),
             *(row for look_up, both in results.beside.items() for row in _beside(look_up, *both[:2])),
         ],
@@ -97,7 +97,9 @@ def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
 
 
 def _delivered(what: str, each: Delivered) -> Sequence[str]:
-    return what, _range(each.rate, each.slowest, each.fastest), f"{1e3 / each.rate:.2f}", f"{each.memory:.0f}"
+    beside = "" if each.beside is None else f"{each.beside:.2f}"
+    rates = _range(each.rate, each.slowest, each.fastest)
+    return what, rates, f"{1e3 / each.rate:.2f}", beside, f"{each.memory:.0f}"
 
 
 def _beside(look_up: str, at_once: Delivered, singles: Delivered) -> Iterable[Sequence[str]]:
