@@ -44,6 +44,11 @@ RESOURCE_TYPES = {
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01",
     "Microsoft.Web/sites/config@2024-04-01",
 }
+# Those whose properties depend on their name (Azure/bicep-types-az: generated/web/microsoft.web/2024-04-01/types.md).
+CHOSEN_BY_NAME = {
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": {"ftp", "scm"},
+    "Microsoft.Web/sites/config": {"appsettings"},
+}
 # learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-functions, and the decorators of parameters.
 FUNCTIONS = {
     *("contains", "empty", "environment", "filter", "guid", "items", "loadTextContent", "replace", "subscription"),
@@ -159,6 +164,18 @@ def test_every_property_is_one_that_the_resource_has_and_every_one_that_is_liste
             paths = set(property_paths(each.node.named_children[-1]))
             used[each.of.partition("@")[0]] |= {path for path in paths if path.partition(".")[0] not in COMMON}
     assert used == PROPERTIES
+
+
+def test_a_name_that_chooses_the_properties_is_a_literal() -> None:
+    # A loop's variable too gets the warning BCP225 (Azure/bicep: src/Bicep.Core/TypeSystem/TypeValidator.cs).
+    found: dict[str, set[str]] = {name: set() for name in CHOSEN_BY_NAME}
+    for template in TEMPLATES:
+        for each in template.declarations("resource").values():
+            if (of := each.of.partition("@")[0]) in CHOSEN_BY_NAME:
+                name = member(each.node, "name")
+                assert name.type == "string", each.name
+                found[of].add(text(name))
+    assert found == CHOSEN_BY_NAME
 
 
 def test_the_reader_of_templates_sees_properties_wherever_they_stand(tmp_path: Path) -> None:
