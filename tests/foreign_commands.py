@@ -30,6 +30,7 @@ TAKES = {
     "az functionapp keys list": "--name= --resource-group= --query= --output=",
     "az functionapp restart": "--name= --resource-group=",
     "az keyvault secret set": "--vault-name= --name= --file= --output=",
+    "az provider register": "--namespace= --wait",
     "az role assignment create": "--assignee= --role= --scope= --condition-version= --condition=",
     "azd auth login": "",
     "azd deploy": "",

@@ -16,7 +16,7 @@ param subnetId string
 param packageContainerUrl string
 @description('Instances of the group "durable" that are always ready.')
 param alwaysReadyInstances int
-@description('Most instances that the app scales out to.')
+@description('Most instances that each group of functions scales out to.')
 param maximumInstanceCount int
 @description('Memory of one instance in MB.')
 param instanceMemoryMB int
