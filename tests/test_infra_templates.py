@@ -67,8 +67,8 @@ LINTER_RULES = {
     *("secure-params-in-nested-deploy", "secure-params-in-parameters-file", "secure-secrets-in-params"),
     *("simplify-interpolation", "simplify-json-null", "stacks-extensibility-compat", "use-parent-property"),
     *("use-recent-az-powershell-version", "use-recognized-resource-type", "use-resource-symbol-reference"),
-    *("use-safe-access", "use-secure-value-for-secure-inputs", "use-stable-resource-identifiers", "use-stable-vm-image"),
-    *("explicit-values-for-loc-params", "no-hardcoded-location", "no-loc-expr-outside-params"),
+    *("use-safe-access", "use-secure-value-for-secure-inputs", "use-stable-resource-identifiers"),
+    *("use-stable-vm-image", "explicit-values-for-loc-params", "no-hardcoded-location", "no-loc-expr-outside-params"),
 }
 # What azd keeps of a deployment, and anybody who may read deployments sees.
 OUTPUTS = {
