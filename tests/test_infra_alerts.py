@@ -61,6 +61,7 @@ def test_a_rule_sees_what_began_as_long_ago_as_azure_lets_it_and_counts_all_of_i
     rule = resource("alerts", name)
     assert value(rule, "properties", "overrideQueryTimeRange") == "lookBack"
     # The longest that there is: learn.microsoft.com/azure/azure-monitor/alerts/alerts-create-log-alert-rule
+    # (MicrosoftDocs/azure-monitor-docs: articles/azure-monitor/alerts/alerts-create-log-alert-rule.md).
     assert default(BY_NAME["alerts"], "variable", "lookBack") == "P2D"
     # Of a result with this column, the rule would count only what lies in the last window.
     assert "TimeGenerated" not in read_query(query_of(name)).columns

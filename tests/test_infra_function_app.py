@@ -61,7 +61,8 @@ def test_the_app_scales_as_its_parameters_say() -> None:
         assert parameters_of_module("functionApp")[name] == name
     assert value(scale, "instanceMemoryMB") == "instanceMemoryMB"
     assert value(scale, "maximumInstanceCount") == "maximumInstanceCount"
-    # "durable" is the group of orchestrators and activities.
+    # "durable" is the group of orchestrators and activities, "http" that of the routes
+    # (MicrosoftDocs/azure-docs: articles/azure-functions/flex-consumption-plan.md, "Per-function scaling").
     ready = "alwaysReadyInstances > 0 ? [{ name: 'durable', instanceCount: alwaysReadyInstances }] : []"
     assert value(scale, "alwaysReady") == ready
 
@@ -104,7 +105,8 @@ def test_the_scheduler_has_the_task_hub_of_host_json() -> None:
 
 
 def test_the_app_connects_to_the_scheduler_as_its_identity() -> None:
-    # learn.microsoft.com/azure/azure-functions/durable/durable-task-scheduler/durable-task-scheduler-identity
+    # learn.microsoft.com/azure/azure-functions/durable/durable-task-scheduler/durable-task-scheduler-identity, and in
+    # Azure-Samples/Durable-Task-Scheduler, samples/durable-functions/python/pdf-summarizer/: infra/app/.
     assert default(SCHEDULER, "output", "connectionString") == (
         "Endpoint=${scheduler.properties.endpoint};Authentication=ManagedIdentity;ClientID=${clientId}"
     )

@@ -16,7 +16,7 @@ from tests.infra_files import INFRA, MAIN, TEMPLATES, each_template
 if TYPE_CHECKING:
     from pathlib import Path
 
-# learn.microsoft.com/azure/templates
+# learn.microsoft.com/azure/templates, and Azure/bicep-types-az: generated/.
 RESOURCE_TYPES = {
     "Microsoft.Authorization/roleAssignments@2022-04-01",
     "Microsoft.DurableTask/schedulers@2025-11-01",
