@@ -55,7 +55,7 @@ param alwaysReadyInstances int = 1
 
 @minValue(1)
 @maxValue(1000)
-@description('Most instances that the app scales out to. Times BUSINESS_API_MAX_CONNECTIONS, this is the most calls that the partner sees at once.')
+@description('Most instances that each group of functions scales out to: that of the routes, and "durable". Those that are always ready come on top.')
 param maximumInstanceCount int = 40
 
 @allowed([512, 2048, 4096])

@@ -3,6 +3,9 @@
 Bicep calls a property that a resource does not have a warning, and Azure ignores most of them. So a change of the
 templates adds here what it uses, as learn.microsoft.com/azure/templates has it for the version of the type. Members of
 a map, whose names are the user's own, are `*`.
+
+All of them have been compared with Azure/bicep-types-az of 20 August 2026, generated/*/NAMESPACE/VERSION/types.json:
+names, types, values where there are few, what is required and what is read-only.
 """
 
 from __future__ import annotations

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-# learn.microsoft.com/azure/azure-monitor/reference/tables: those columns of these tables that are used.
-_SPAN = frozenset({"TimeGenerated", "Name", "DurationMs", "Success", "ResultCode", "Properties", "OperationId", "Type"})
+# Those columns of these tables that are used, with their types in MicrosoftDocs/azure-reference-other:
+# azure-monitor-ref/tables/includes/apprequests-include.md and so on.
+_ANY = {"TimeGenerated": "datetime", "Properties": "dynamic", "OperationId": "string", "Type": "string"}
+_SPAN = _ANY | {"Name": "string", "DurationMs": "real", "Success": "bool", "ResultCode": "string"}
 TABLES = {
     "AppRequests": _SPAN,
     "AppDependencies": _SPAN,
-    "AppTraces": frozenset({"TimeGenerated", "Message", "Properties", "OperationId", "Type"}),
-    "AppExceptions": frozenset({"TimeGenerated", "OuterMessage", "Properties", "OperationId", "Type"}),
+    "AppTraces": _ANY | {"Message": "string"},
+    "AppExceptions": _ANY | {"OuterMessage": "string"},
 }
+TYPES = {name: kind for columns in TABLES.values() for name, kind in columns.items()}
 SCALAR_FUNCTIONS = {"ago", "bin", "coalesce", "ingestion_time", "now", "round", "tostring"}
 AGGREGATIONS = {"arg_max", "count", "countif", "max", "percentile", "take_any"}
 # What a join gives: the columns of the left side alone, or those of both.
@@ -31,10 +34,11 @@ LEFT_ONLY, BOTH = {"leftanti", "leftsemi"}, {"leftouter", "inner"}
 
 @dataclass(slots=True)
 class Query:
-    """A query that has been read: the columns of its result, in their order, and the kinds of its joins."""
+    """What was read: the result's columns in their order, the kinds of joins, and the tables outside fuzzy unions."""
 
     columns: list[str] = field(default_factory=list)
     joins: list[str] = field(default_factory=list)
+    needs: set[str] = field(default_factory=set)
 
 
 def read_query(text: str) -> Query:
@@ -47,14 +51,15 @@ def read_query(text: str) -> Query:
     reader = _Reader()
     for definition in definitions:
         reader.define(definition)
-    return Query(reader.pipeline(last), reader.joins)
+    return Query(reader.pipeline(last), reader.joins, reader.needs)
 
 
 class _Reader:
-    """Follows the pipelines of one query; `joins` grows in the order of the text."""
+    """Follows the pipelines of one query; `joins` grows in the order of the text, and `needs` as tables are read."""
 
     def __init__(self) -> None:
         self.joins: list[str] = []
+        self.needs: set[str] = set()
         self._tables: dict[str, list[str]] = {name: sorted(columns) for name, columns in TABLES.items()}
         self._scalars: set[str] = set()
 
@@ -79,13 +84,29 @@ class _Reader:
     def _source(self, source: Sequence[str]) -> list[str]:
         match source:
             case [name] if name in self._tables:
+                self.needs |= {name} & set(TABLES)
                 return self._tables[name]
             case ["(", *inner, ")"]:
                 return self.pipeline(inner)
+            case ["datatable", "(", *declared, ")", "[", "]"]:
+                return [_declared(item) for item in split(declared, ",")]
+            case ["union", "isfuzzy", "=", "true", *rest]:
+                return self._fuzzy(split(rest, ","))
             case ["union", *rest]:
                 return list(dict.fromkeys(column for part in split(rest, ",") for column in self._source(part)))
             case _:
                 raise KqlError(f"{' '.join(source)}: no table")
+
+    def _fuzzy(self, parts: Sequence[Sequence[str]]) -> list[str]:
+        """Give the columns that are there whichever tables are: those of the empty one."""
+        needed = set(self.needs)
+        *tables, empty = [self._source(part) for part in parts]
+        self.needs = needed
+        if "datatable" not in parts[-1]:
+            raise KqlError(f"{' '.join(parts[-1])}: an empty table is to be the last of a fuzzy union")
+        if unknown := [column for column in empty if not any(column in columns for columns in tables)]:
+            raise KqlError(f"{unknown[0]}: in the empty table only")
+        return empty
 
     def _step(self, step: Sequence[str], columns: list[str]) -> list[str]:
         match step:
@@ -167,3 +188,12 @@ class _Reader:
                 is_known = token in self._tables
             if not is_known:
                 raise KqlError(f"{token}: not there at this step")
+
+
+def _declared(item: Sequence[str]) -> str:
+    """Read `Name: type` of an empty table; two columns would come of a name with two types."""
+    match item:
+        case [name, ":", kind] if is_name(name) and kind == TYPES.get(name, kind) and kind in {*TYPES.values()}:
+            return name
+        case _:
+            raise KqlError(f"{' '.join(item)}: not a column of that type")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 WORDS = {"and", "or", "in", "startswith", "true", "false"}
 OPERATORS = {"and", "or", "in", "startswith", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", ",", "[", "]"}
-TOKEN = re.compile(r"""\s+|//.*|("[^"\n]*"|\d[\w.]*|\w+|==|!=|<=|>=|[-+*/=<>|;,()\[\]])""")
+TOKEN = re.compile(r"""\s+|//.*|("[^"\n]*"|\d[\w.]*|\w+|==|!=|<=|>=|[-+*/=<>|;:,()\[\]])""")
 BRACKETS = {"(": 1, "[": 1, ")": -1, "]": -1}
 
 

@@ -39,6 +39,13 @@ def test_a_rule_s_query_names_what_there_is_at_each_step(name: str) -> None:
 
 
 @each_rule
+def test_a_rule_s_query_works_before_a_table_has_its_first_row_and_long_after_its_last(name: str) -> None:
+    # A rule whose query fails for a week is switched off, and one fails where a table has no data, or none for 30 days
+    # (MicrosoftDocs/azure-monitor-docs: articles/azure-monitor/alerts/alerts-troubleshoot-log.md).
+    assert read_query(query_of(name)).needs == set()
+
+
+@each_rule
 def test_a_rule_runs_the_query_that_is_saved_whole(name: str) -> None:
     assert query_of(name).startswith(_query(RULES[name]))
     assert query_of("unfinishedDeliveries") == _query("unfinished-deliveries")
@@ -54,6 +61,7 @@ def test_a_rule_sees_what_began_as_long_ago_as_azure_lets_it_and_counts_all_of_i
     rule = resource("alerts", name)
     assert value(rule, "properties", "overrideQueryTimeRange") == "lookBack"
     # The longest that there is: learn.microsoft.com/azure/azure-monitor/alerts/alerts-create-log-alert-rule
+    # (MicrosoftDocs/azure-monitor-docs: articles/azure-monitor/alerts/alerts-create-log-alert-rule.md).
     assert default(BY_NAME["alerts"], "variable", "lookBack") == "P2D"
     # Of a result with this column, the rule would count only what lies in the last window.
     assert "TimeGenerated" not in read_query(query_of(name)).columns
@@ -70,7 +78,8 @@ def test_a_failure_alerts_when_it_arrives_once_and_also_if_one_look_fails() -> N
     added = query_of("failedDeliveries").removeprefix(_query("failed-deliveries"))
     window = minutes(value(properties, "properties", "windowSize"))
     assert added == f"| where Arrived > ago({window}m)"
-    assert "| extend Arrived = ingestion_time()\n" in _query("failed-deliveries")
+    # On the table itself: of the empty one beside it, nothing has arrived.
+    assert "(AppRequests | extend Arrived = ingestion_time())" in _query("failed-deliveries")
     assert window == 3 * minutes(value(properties, "properties", "evaluationFrequency"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.bicep_template import member, text
 from tests.infra_files import BY_NAME, MAIN, PROJECT, default, host_json, parameters_of_module, resource, value
 
@@ -59,9 +61,23 @@ def test_the_app_scales_as_its_parameters_say() -> None:
         assert parameters_of_module("functionApp")[name] == name
     assert value(scale, "instanceMemoryMB") == "instanceMemoryMB"
     assert value(scale, "maximumInstanceCount") == "maximumInstanceCount"
-    # "durable" is the group of orchestrators and activities.
+    # "durable" is the group of orchestrators and activities, "http" that of the routes
+    # (MicrosoftDocs/azure-docs: articles/azure-functions/flex-consumption-plan.md, "Per-function scaling").
     ready = "alwaysReadyInstances > 0 ? [{ name: 'durable', instanceCount: alwaysReadyInstances }] : []"
     assert value(scale, "alwaysReady") == ready
+
+
+def test_the_documentation_says_how_many_calls_that_is_for_the_partner() -> None:
+    page = (PROJECT / "docs" / "configuration.md").read_text()
+    section = page.partition("### Concurrency and the partner's limits")[2]
+    most, ready = (int(default(MAIN, "parameter", name)) for name in ("maximumInstanceCount", "alwaysReadyInstances"))
+    connections = 100
+    assert f"`BUSINESS_API_MAX_CONNECTIONS` ({connections})" in section
+    assert f"`maximumInstanceCount` of the deployment ({most})" in section
+    # The number is one for each group, without the instances that are always ready
+    # (MicrosoftDocs/azure-docs: articles/azure-functions/event-driven-scaling.md, "Limit scale-out", of 08/03/2026).
+    calls = f"{(most + ready) * connections:,} calls by deliveries as deployed, and {most * connections:,} by look-ups"
+    assert calls in " ".join(section.split())
 
 
 def test_the_app_starts_when_its_roles_are_there() -> None:
@@ -75,8 +91,12 @@ def test_a_private_app_reaches_out_through_a_subnet_that_is_delegated_to_its_pla
     assert default(BY_NAME["network"], "output", "appSubnetId") == "${network.id}/subnets/app"
     network = text(resource("network", "network"))
     app = network[network.index("name: 'app'") :]
-    # learn.microsoft.com/azure/azure-functions/flex-consumption-how-to#configure-virtual-network-integration
+    # MicrosoftDocs/azure-docs: articles/azure-functions/functions-networking-options.md, "Virtual network integration":
+    # the delegation, and that no name of a subnet may have an underscore.
     assert "serviceName: 'Microsoft.App/environments'" in app
+    assert [name for name in re.findall(r"name: '([^']+)'", network) if "_" in name] == []
+    # A deployment does not register the delegation's resource provider, since it makes nothing of it.
+    assert "az provider register --namespace Microsoft.App" in (PROJECT / "infra" / "README.md").read_text()
 
 
 def test_the_scheduler_has_the_task_hub_of_host_json() -> None:
@@ -85,7 +105,8 @@ def test_the_scheduler_has_the_task_hub_of_host_json() -> None:
 
 
 def test_the_app_connects_to_the_scheduler_as_its_identity() -> None:
-    # learn.microsoft.com/azure/azure-functions/durable/durable-task-scheduler/durable-task-scheduler-identity
+    # learn.microsoft.com/azure/azure-functions/durable/durable-task-scheduler/durable-task-scheduler-identity, and in
+    # Azure-Samples/Durable-Task-Scheduler, samples/durable-functions/python/pdf-summarizer/: infra/app/.
     assert default(SCHEDULER, "output", "connectionString") == (
         "Endpoint=${scheduler.properties.endpoint};Authentication=ManagedIdentity;ClientID=${clientId}"
     )

@@ -8,7 +8,8 @@ from tests.bicep_template import text
 from tests.infra_files import MAIN, default, parameters_file, resource, settings_in_main, worker_settings
 from tests.setting_names import setting_names
 
-# What the template sets for the platform, not for `Settings`.
+# What the template sets for the platform, not for `Settings`. The names are those of
+# Azure-Samples/functions-quickstart-python-http-azd: infra/app/api.bicep.
 PLATFORM_SETTINGS = {
     "AzureWebJobsStorage__credential": "managedidentity",
     "AzureWebJobsStorage__clientId": "identity.outputs.clientId",
@@ -16,7 +17,7 @@ PLATFORM_SETTINGS = {
     "AzureWebJobsStorage__queueServiceUri": "storage.outputs.queueUrl",
     "AzureWebJobsStorage__tableServiceUri": "storage.outputs.tableUrl",
     "APPLICATIONINSIGHTS_CONNECTION_STRING": "monitoring.outputs.connectionString",
-    # learn.microsoft.com/azure/azure-functions/functions-app-settings
+    # Azure/azure-webjobs-sdk: src/Microsoft.Azure.WebJobs.Logging.ApplicationInsights/TokenCredentialOptions.cs
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "Authorization=AAD;ClientId=${identity.outputs.clientId}",
     "DURABLE_TASK_SCHEDULER_CONNECTION_STRING": "usesScheduler ? scheduler!.outputs.connectionString : ''",
 }

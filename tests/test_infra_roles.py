@@ -7,7 +7,9 @@ import re
 from tests.bicep_template import member, text
 from tests.infra_files import BY_NAME, INFRA, TEMPLATES, default, parameters_of_module, value
 
-# learn.microsoft.com/azure/role-based-access-control/built-in-roles
+# learn.microsoft.com/azure/role-based-access-control/built-in-roles: storage.md, monitor.md and security.md in
+# MicrosoftDocs/azure-docs. The last is also in Azure-Samples/Durable-Task-Scheduler:
+# samples/durable-functions/dotnet/HelloCities/infra/main.bicep.
 BUILT_IN_ROLES = {
     "storageBlobDataOwner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
     "storageQueueDataContributor": "974c5e8b-45b9-4653-ba55-5f855dd0fb88",

@@ -66,9 +66,10 @@ def test_the_vault_s_audit_log_goes_to_the_workspace() -> None:
 
 
 def test_deployments_take_no_user_name_and_password() -> None:
-    policies = resource("function-app", "noBasicAuth")
-    assert value(policies, "properties", "allow") == "false"
-    assert "for endpoint in ['scm', 'ftp']" in text(policies)
+    for name, endpoint in (("noBasicAuthOnScm", "scm"), ("noBasicAuthOnFtp", "ftp")):
+        policy = resource("function-app", name)
+        assert (value(policy, "parent"), value(policy, "name")) == ("app", endpoint)
+        assert value(policy, "properties", "allow") == "false"
 
 
 def test_what_is_private_refuses_the_public_network() -> None:

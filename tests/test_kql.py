@@ -51,10 +51,22 @@ def test_the_columns_of_a_query_are_those_after_its_last_step(query: str, column
     assert (found.columns, found.joins) == (columns, joins)
 
 
+def test_a_query_needs_the_tables_that_it_reads_without_an_empty_one_beside_them() -> None:
+    fuzzy = "union isfuzzy=true AppTraces, (AppRequests | extend A = 1), (datatable(Type: string) [])"
+    assert (read_query(fuzzy).columns, read_query(fuzzy).needs) == (["Type"], set())
+    assert read_query(f"let a = {fuzzy}; AppExceptions | where Type in (a)").needs == {"AppExceptions"}
+    assert read_query("union AppTraces, (AppRequests | distinct Type)").needs == {"AppTraces", "AppRequests"}
+
+
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
         (FAILED.replace("| project Ended, Arrived,", "| project Ended, Arrived, Outcome,"), "Outcome: not there"),
+        (FAILED.replace(" Message: string,", ""), "Message: not there"),
+        (FAILED.replace("DurationMs: real", "DurationMs: long"), "DurationMs : long: not a column of that type"),
+        (FAILED.replace("Arrived: datetime, Name", "Arrival: datetime, Name"), "Arrival: in the empty table only"),
+        (WAITING.replace("datatable(", "print("), "no table"),
+        ("union isfuzzy=true AppTraces, AppRequests", "AppRequests: an empty table is to be the last"),
         (FAILED.replace(", Outcome, Why) by", ", Outcome) by"), "Why: not there"),
         (FAILED.replace("    Success,\n", ""), "Success: not there"),
         (FAILED.replace("    OperationId\n", "    Arrived\n"), "OperationId: not on both sides"),

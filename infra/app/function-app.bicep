@@ -16,7 +16,7 @@ param subnetId string
 param packageContainerUrl string
 @description('Instances of the group "durable" that are always ready.')
 param alwaysReadyInstances int
-@description('Most instances that the app scales out to.')
+@description('Most instances that each group of functions scales out to.')
 param maximumInstanceCount int
 @description('Memory of one instance in MB.')
 param instanceMemoryMB int
@@ -84,14 +84,19 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   )
 }
 
-// Deployments authenticate with Entra: no user name and password for the deployment endpoints.
-resource noBasicAuth 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = [
-  for endpoint in ['scm', 'ftp']: {
-    parent: app
-    name: endpoint
-    properties: { allow: false }
-  }
-]
+// Deployments authenticate with Entra: no user name and password for the deployment endpoints. Not a loop: the compiler
+// must see the names, which choose the type of the rest.
+resource noBasicAuthOnScm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: app
+  name: 'scm'
+  properties: { allow: false }
+}
+
+resource noBasicAuthOnFtp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: app
+  name: 'ftp'
+  properties: { allow: false }
+}
 
 output name string = app.name
 output url string = 'https://${app.properties.defaultHostName}'

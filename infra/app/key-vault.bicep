@@ -86,7 +86,7 @@ resource storeKey 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!contains
 var hasClientSecret = !empty(businessApiClientSecret)
 var hasStoreUrl = !empty(tokenStoreUrl)
 var hasStoreKey = !empty(tokenStoreKey)
-// A reference without a version follows a rotated secret within a day, at once when the app is restarted.
+// A reference without a version follows a rotated secret within a day, at once when it is resolved again: infra/README.md.
 var reference = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/'
 
 output name string = vault.name
