@@ -44,12 +44,14 @@ TAKES = {
     "brew tap": "TAP",
     "dpkg": "--install=",
     "func --version": "",
-    "func azure functionapp publish": "APP",
+    "func azure functionapp publish": "APP --python",
     "func settings decrypt": "",
     "func start": "--port=",
     "gh variable set": "--env= --body= VARIABLE",
     "npm install": "--global NPM_PACKAGE",
 }
+# What a command cannot do without. The Core Tools look for the language in local.settings.json, which no package has.
+NEEDS = {"func azure functionapp publish": "--python"}
 NAMES = {command.split()[0] for command in TAKES}
 # What installs packages, by the one name that each may install.
 PACKAGES = {
@@ -81,6 +83,8 @@ def problem_of_foreign(words: list[str]) -> str | None:
             arguments.append((kinds.pop(0), word))
         else:
             return f"{command} takes no {word}"
+    if NEEDS.get(command) not in [None, *words]:
+        kinds.append(NEEDS[command])
     if kinds:
         return f"{command} lacks its {', '.join(kinds)}"
     return next((problem for kind, value in arguments if (problem := _problem_of_name(command, kind, value))), None)
