@@ -47,6 +47,7 @@ TAKES = {
     "func azure functionapp publish": "APP --python",
     "func settings decrypt": "",
     "func start": "--port=",
+    "gh api": "ENDPOINT --jq=",
     "gh variable set": "--env= --body= VARIABLE",
     "npm install": "--global NPM_PACKAGE",
 }
@@ -104,6 +105,7 @@ def _names_of() -> dict[str, set[str]]:
     parameters = (PROJECT / "infra" / "main.parameters.json").read_text(encoding="utf-8")
     resources = BY_NAME["key-vault"].declarations("resource").values()
     return PACKAGES | {
+        "ENDPOINT": {"repos/{owner}/{repo}/actions/oidc/customization/sub"},
         "OUTPUT": set(MAIN.declarations("output")),
         "PARAMETER": set(re.findall(r"\$\{(\w+)", parameters)),
         "VARIABLE": set(workflow["jobs"]["deploy"]["env"]),

@@ -57,6 +57,7 @@ def test_the_check_tells_what_exists_from_what_does_not(line: str, problem: str 
         ("func azure functionapp publsh NAME", "func is not known to have azure functionapp"),
         ("func azure functionapp publish NAME", "func azure functionapp publish lacks its --python"),
         ("func azure functionapp publish NAME --python", None),
+        ("gh api repos/{owner}/{repo}/actions/oidc", "gh api: there is no repos/{owner}/{repo}/actions/oidc"),
         ("gh variable sett X", "gh is not known to have variable sett"),
         ("gh variable set AZURE_CLIENT_DI", "gh variable set: there is no AZURE_CLIENT_DI"),
         ("npm install --global azurtie", "npm install: there is no azurtie"),
