@@ -47,12 +47,15 @@ TAKES = {
     "brew tap": "TAP",
     "dpkg": "--install=",
     "func --version": "",
-    "func azure functionapp publish": "APP",
+    "func azure functionapp publish": "APP --python",
     "func settings decrypt": "",
     "func start": "--port=",
+    "gh api": "ENDPOINT --jq=",
     "gh variable set": "--env= --body= VARIABLE",
     "npm install": "--global NPM_PACKAGE",
 }
+# What a command cannot do without. The Core Tools look for the language in local.settings.json, which no package has.
+NEEDS = {"func azure functionapp publish": "--python"}
 NAMES = {command.split()[0] for command in TAKES}
 # What installs packages, by the one name that each may install.
 PACKAGES = {
@@ -84,6 +87,8 @@ def problem_of_foreign(words: list[str]) -> str | None:
             arguments.append((kinds.pop(0), word))
         else:
             return f"{command} takes no {word}"
+    if NEEDS.get(command) not in [None, *words]:
+        kinds.append(NEEDS[command])
     if kinds:
         return f"{command} lacks its {', '.join(kinds)}"
     return next((problem for kind, value in arguments if (problem := _problem_of_name(command, kind, value))), None)
@@ -103,6 +108,7 @@ def _names_of() -> dict[str, set[str]]:
     parameters = (PROJECT / "infra" / "main.parameters.json").read_text(encoding="utf-8")
     resources = BY_NAME["key-vault"].declarations("resource").values()
     return PACKAGES | {
+        "ENDPOINT": {"repos/{owner}/{repo}/actions/oidc/customization/sub"},
         "OUTPUT": set(MAIN.declarations("output")),
         "PARAMETER": set(re.findall(r"\$\{(\w+)", parameters)),
         "VARIABLE": set(workflow["jobs"]["deploy"]["env"]),

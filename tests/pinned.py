@@ -38,6 +38,7 @@ def requirements(python: str | None = None) -> dict[str, str]:
     return pins(PROJECT / "requirements.txt", python)
 
 
-def extra_pins() -> dict[str, str]:
+def extra_pins(python: str | None = None) -> dict[str, str]:
     """Give the pins of all extras: who wants one may as well put it into requirements.txt."""
-    return {name: version for extra in EXTRAS for name, version in pins(PROJECT / f"requirements-{extra}.txt").items()}
+    files = [PROJECT / f"requirements-{extra}.txt" for extra in EXTRAS]
+    return {name: version for file in files for name, version in pins(file, python).items()}

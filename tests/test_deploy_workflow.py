@@ -82,7 +82,6 @@ def test_the_very_package_is_deployed_to_what_was_provisioned_and_asked_whether_
     assert run_of(DEPLOYMENT) == [
         "actions/checkout",
         "actions/download-artifact",
-        "python3 -m zipfile --extract dist/app.zip dist/app",
         "Azure/setup-azd",
         LOGIN,
         "azd provision --no-prompt",

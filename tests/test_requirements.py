@@ -113,7 +113,14 @@ def test_the_packages_of_all_extras_are_locked_to_one_version_each(tmp_path: Pat
     path = tmp_path / "requirements.txt"
     path.write_bytes(package_requirements(PROJECT, EXTRAS))
     for python in VERSIONS:
-        assert set(requirements(python) | extra_pins()) <= set(pins(path, python))
+        assert set(requirements(python) | extra_pins(python)) <= set(pins(path, python))
+
+
+def test_the_package_that_sends_by_otlp_brings_the_runtime_that_does_not_fail_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    for extras, runtime in [(("otlp",), "1.3.0"), (("azure-monitor", "token-store"), None)]:
+        path.write_bytes(package_requirements(PROJECT, extras))
+        assert pins(path, "3.13").get("azure-functions-runtime") == runtime
 
 
 @pytest.mark.parametrize(
