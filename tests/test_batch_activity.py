@@ -14,7 +14,6 @@ from shared.delivery.batch_activity import MAX_REASON, BatchRecords, post_busine
 from shared.delivery.batch_input import batch_input
 from shared.delivery.partner_gate import FEW, PartnerGate
 from shared.delivery.problem import ProblemError
-from shared.errors import DeliveryError
 from tests.fakes.durable_client import BROKEN, DurableHost, Instance
 from tests.fakes.scripted_partner import ORIGIN, ScriptedPartner, created, found, missing, refused
 
@@ -337,12 +336,13 @@ async def test_records_that_have_come_past_the_intake_are_rejected_each_for_itse
     assert len(partner.requests) == 2
 
 
-async def test_records_that_cannot_be_unpacked_are_a_defect() -> None:
+async def test_records_that_cannot_be_unpacked_are_rejected() -> None:
     host = DurableHost()
-    host.instances[BATCH] = Instance("DeliverBatch", json.dumps({"total": 1, "digest": "d", "packed": "AAAA"}))
+    host.instances[BATCH] = Instance("DeliverBatch", json.dumps({"total": 2, "digest": "d", "packed": "AAAA"}))
 
-    with pytest.raises(DeliveryError, match="cannot be unpacked"):
-        await post(host, ScriptedPartner(), [0], digest="d")
+    result = await post(host, ScriptedPartner(), [0, 1], digest="d")
+    reason = "The records of the batch cannot be unpacked"
+    assert result == {"rejected": [{"index": index, "externalId": "", "reason": reason} for index in (0, 1)]}
 
 
 async def test_the_batches_used_last_are_kept_and_no_more() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import timedelta
@@ -46,6 +47,8 @@ class Partner:
         for index, _ in order["records"]:
             kind = self.fate(index, self.tries.get(index, 0))
             self.tries[index] = self.tries.get(index, 0) + 1
+            if kind == "failed":
+                raise ConnectionError("python exited with code 137")
             entry: Any = index
             if kind == "rejected":
                 entry = {"index": index, "externalId": f"b-{index}", "status": 422, "reason": "no such city"}
@@ -200,14 +203,38 @@ async def test_a_wish_that_no_date_holds_ends_the_batch(seconds: float) -> None:
     assert run.timers == []
 
 
-async def test_a_defect_in_an_activity_fails_the_batch() -> None:
+async def test_records_whose_activity_failed_go_into_the_next_round_and_are_looked_up() -> None:
+    partner = Partner(lambda _index, _tries: "created")
+    failed = 0
+
+    async def post(name: str, order: dict[str, Any]) -> dict[str, Any]:
+        nonlocal failed
+        if order["attempt"] == 1 and order["records"][0][0] in {0, 6}:
+            failed += 1
+            raise ConnectionError("python exited with code 137")
+        # Those beside it go on, and end later.
+        await asyncio.sleep(0)
+        return await partner(name, order)
+
+    run = await play(deliver_batch, batch(12, lookUp="uncertain"), post)
+    assert replay(run) == len(run.history) - 1
+    assert failed == 2
+    assert (run.output["created"], run.output["rejected"]) == (12, 0)
+    assert partner.orders_by_index == [[3, 4, 5], [9, 10, 11], [0, 1, 2], [6, 7, 8]]
+    assert partner.looked_up == [[], [], [0, 1, 2], [6, 7, 8]]
+    waiting = next(status for status in run.custom_statuses if status and "nextRound" in status)
+    assert waiting["reason"].startswith("The attempt ended without a result, and may have posted: ")
+    assert waiting["reason"].endswith("ConnectionError: python exited with code 137")
+
+
+async def test_a_batch_whose_activities_fail_until_the_deadline_rejects_its_records_with_the_reason() -> None:
     async def broken(_name: str, _order: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    run = await play(deliver_batch, batch(4), broken)
-    assert "ZeroDivisionError: division by zero" in run.failure
-    assert run.last.custom_status["posting"] == "0-3"
+    run = await play(deliver_batch, batch(4, retry=RetryPolicy(deadline=0.1).to_json()), broken)
     assert replay(run) == len(run.history) - 1
+    assert [rejection["index"] for rejection in run.output["rejections"]] == [0, 1, 2, 3]
+    assert all("ZeroDivisionError: division by zero" in rejection["reason"] for rejection in run.output["rejections"])
 
 
 async def test_the_custom_status_tells_what_is_delivered_and_what_is_being_posted() -> None:
@@ -276,7 +303,7 @@ async def test_no_batch_logs(caplog: pytest.LogCaptureFixture) -> None:
     st.fixed_dictionaries({"chunk": st.integers(1, 5), "parallel": st.integers(1, 4), "order": st.integers(1, 12)}),
     st.dictionaries(
         st.tuples(st.integers(0, 11), st.integers(0, 3)),
-        st.sampled_from(["created", "exists", "rejected", "deferred", "uncertain"]),
+        st.sampled_from(["created", "exists", "rejected", "deferred", "uncertain", "failed"]),
     ),
     st.none() | st.floats(0, 900),
 )

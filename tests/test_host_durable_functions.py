@@ -90,6 +90,32 @@ async def test_runs_again_what_its_worker_process_lost() -> None:
     await made.close()
 
 
+async def test_where_it_is_told_to_an_activity_that_its_worker_process_lost_has_failed() -> None:
+    answers = [WorkerEndedError(), calls(1), WorkerEndedError(), calls(1, is_done=True)]
+    worker = ScriptedWorker(lambda number, _: answers[number - 1])
+    made = durable(worker, lost_activities_fail=True)
+    made.hub.start("O", "one", None, version=None, trace=TRACE)
+    assert (await finished(made, "one")).output == '"done"'
+    assert worker.names == ["O", "O", "A", "O"]
+    [failed] = [event.taskFailed for event in made.hub.history("one") if event.HasField("taskFailed")]
+    assert failed.failureDetails.errorMessage == (
+        "Activity function 'A' failed:  WorkerEndedError: the worker process ended"
+    )
+    await made.close()
+
+
+async def test_no_activity_has_failed_when_the_host_stops() -> None:
+    answers = [calls(1), WorkerEndedError(is_final=True)]
+    worker = ScriptedWorker(lambda number, _: answers[number - 1])
+    made = durable(worker, lost_activities_fail=True)
+    made.hub.start("O", "one", None, version=None, trace=TRACE)
+    while len(worker.names) < len(answers):
+        worker.answered.clear()
+        await settled(worker)
+    await made.close()
+    assert not any(event.HasField("taskFailed") for event in made.hub.history("one"))
+
+
 async def test_bounds_what_runs_at_once() -> None:
     def script(_number: int, invoked: Function) -> object:
         return calls(20, is_done=True) if invoked.name == "O" else 1

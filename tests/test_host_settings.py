@@ -83,6 +83,19 @@ def test_has_the_platforms_defaults(tmp_path: Path) -> None:
     assert (configuration.max_concurrent_activities, configuration.max_concurrent_orchestrators) == (40, 40)
 
 
+@pytest.mark.parametrize(("text", "fail"), [(None, False), ("", False), ("run-again", False), ("fail", True)])
+def test_reads_what_becomes_of_lost_activities(tmp_path: Path, text: str | None, *, fail: bool) -> None:
+    write_host_json(tmp_path, {})
+    settings = {} if text is None else {"SANDBOX_LOST_ACTIVITIES": text}
+    assert host_configuration(tmp_path, settings).lost_activities_fail is fail
+
+
+def test_refuses_anything_else_to_become_of_them(tmp_path: Path) -> None:
+    write_host_json(tmp_path, {})
+    with pytest.raises(StartError, match="SANDBOX_LOST_ACTIVITIES is 'Fail', neither run-again nor fail"):
+        host_configuration(tmp_path, {"SANDBOX_LOST_ACTIVITIES": "Fail"})
+
+
 def test_an_app_can_do_without_a_route_prefix(tmp_path: Path) -> None:
     write_host_json(tmp_path, {"http": {"routePrefix": ""}})
     assert host_configuration(tmp_path, {}).route_prefix == ""

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.delivery import activities, orchestrators
+from shared.delivery.activity_failure import MAX_REASON
 from shared.delivery.attempt import Attempt
 from shared.delivery.orchestrators import deliver_business
 from shared.delivery.partner_gate import PartnerGate
@@ -190,11 +191,26 @@ async def test_a_wish_that_no_date_holds_ends_the_delivery_with_its_message(seco
     assert run.failure.startswith("Business 'b-1' was given up after 1 attempt: the deadline of 86400 s would pass")
 
 
-async def test_a_defect_in_an_activity_fails_the_delivery() -> None:
-    run = await deliver(deferred(), ZeroDivisionError("division by zero"))
+async def test_an_attempt_whose_activity_fails_is_made_again_and_looks_up() -> None:
+    lost = RuntimeError("python exited with code 137 (0x89)\n  Stack: …")
+    run = await deliver(lost, CREATED, input_=order(look_up="uncertain"))
 
+    assert run.output == CREATED | {"attempts": 2}
+    assert [attempt.look_up for attempt in attempts(run)] == [False, True]
+    waiting = run.custom_statuses[1]
+    assert (waiting["outcome"], waiting["externalId"], waiting["uncertain"]) == ("deferred", "b-1", True)
+    assert waiting["reason"] == (
+        "The attempt ended without a result, and may have posted: "
+        "Activity function failed: RuntimeError: python exited with code 137 (0x89) Stack: …"
+    )
+
+
+async def test_an_activity_that_fails_until_the_deadline_fails_the_delivery_with_its_last_words() -> None:
+    run = await deliver(ZeroDivisionError("division by zero " * 100), input_=order(deadline=0.1))
+
+    assert "was given up after 1 attempt" in run.failure
     assert "ZeroDivisionError: division by zero" in run.failure
-    assert run.last.custom_status["attempts"] == 1
+    assert len(run.last.custom_status["reason"]) == MAX_REASON
 
 
 async def test_once_the_fate_of_an_attempt_is_unknown_all_later_ones_look_up() -> None:
@@ -224,19 +240,26 @@ async def test_the_terms_of_a_delivery_are_those_it_began_with() -> None:
 
 @settings(max_examples=40)
 @given(
-    st.lists(st.builds(deferred, retryAfter=st.none() | st.floats(0, 1e6), uncertain=st.booleans()), max_size=8),
+    st.lists(
+        st.builds(deferred, retryAfter=st.none() | st.floats(0, 1e6), uncertain=st.booleans())
+        | st.builds(RuntimeError, st.text()),
+        max_size=8,
+    ),
     st.sampled_from([CREATED, EXISTS, REJECTED]),
     st.floats(0.01, 300),
     st.floats(1, 1e7),
     st.text(alphabet="0123456789abcdef-", min_size=1, max_size=40),
 )
 def test_every_delivery_is_replayed_to_the_same_actions(
-    outcomes: list[dict[str, Any]], end: dict[str, Any], first: float, deadline: float, instance_id: str
+    outcomes: list[dict[str, Any] | Exception], end: dict[str, Any], first: float, deadline: float, instance_id: str
 ) -> None:
     script = iter([*outcomes, end])
 
     async def post_business(_name: str, _attempt: object) -> dict[str, Any]:
-        return next(script)
+        outcome = next(script)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     input_ = order(deadline=deadline, first=first)
     run, waited = run_fast(play(deliver_business, input_, post_business, instance_id=instance_id))

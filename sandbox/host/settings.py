@@ -19,9 +19,18 @@ CONCURRENT_FUNCTIONS_PER_PROCESSOR = 10
 OVERRIDE = "azurefunctionsjobhost"
 
 
+# What becomes of activities whose worker process has ended. On the platform they have failed where the host goes on,
+# and are run again where it is gone as well.
+LOST_ACTIVITIES = "SANDBOX_LOST_ACTIVITIES"
+RUN_AGAIN, FAIL = "run-again", "fail"
+
+
 @dataclass(frozen=True, slots=True)
 class HostConfiguration:
-    """What the host honours of host.json; the defaults are the platform's."""
+    """What the host honours of host.json; the defaults are the platform's.
+
+    `lost_activities_fail` says that an activity whose worker process ends has failed, and is not run again.
+    """
 
     route_prefix: str = "api"
     custom_headers: Mapping[str, str] = field(default_factory=dict)
@@ -29,6 +38,7 @@ class HostConfiguration:
     default_version: str | None = None
     max_concurrent_activities: int = 10
     max_concurrent_orchestrators: int = 10
+    lost_activities_fail: bool = False
 
 
 def _read_json(path: Path) -> object:
@@ -117,7 +127,8 @@ def host_configuration(
     `processors` sets the default limits of concurrent durable functions: those of this machine unless it is given.
 
     Raises:
-        StartError: the file is missing or broken, or its version is not "2.0".
+        StartError: the file is missing or broken, its version is not "2.0", or SANDBOX_LOST_ACTIVITIES is none of its
+            two values.
     """
     path = directory / "host.json"
     document = _read_json(path)
@@ -129,6 +140,9 @@ def host_configuration(
     _override(document, settings)
     http, durable = _section(document, "extensions", "http"), _section(document, "extensions", "durableTask")
     headers = _section(http, "customHeaders")
+    lost = settings.get(LOST_ACTIVITIES) or RUN_AGAIN
+    if lost not in {RUN_AGAIN, FAIL}:
+        raise StartError(f"{LOST_ACTIVITIES} is {lost!r}, neither {RUN_AGAIN} nor {FAIL}")
     per_host = CONCURRENT_FUNCTIONS_PER_PROCESSOR * (processors or os.process_cpu_count() or 1)
     return HostConfiguration(
         route_prefix=_text(http, "routePrefix", "api").strip("/"),
@@ -137,4 +151,5 @@ def host_configuration(
         default_version=_text(durable, "defaultVersion", "") or None,
         max_concurrent_activities=_positive(durable, "maxConcurrentActivityFunctions", per_host),
         max_concurrent_orchestrators=_positive(durable, "maxConcurrentOrchestratorFunctions", per_host),
+        lost_activities_fail=lost == FAIL,
     )

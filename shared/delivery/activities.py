@@ -56,7 +56,7 @@ async def post_business(
 ) -> dict[str, Any]:
     """Make one attempt at a delivery; give its outcome.
 
-    Every expected failure is an outcome: an exception is a defect, and fails the orchestration.
+    Every expected failure is an outcome. An exception is a defect: the orchestrator defers the record.
     """
     return (await keep_running(make_attempt(Attempt.from_json(attempt), business_api, gate))).to_json()
 

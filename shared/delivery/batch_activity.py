@@ -12,6 +12,7 @@ from shared.delivery.batch import OrderResult, Rejection
 from shared.delivery.batch_input import records_of
 from shared.delivery.durable_client import find
 from shared.delivery.problem import ProblemError
+from shared.errors import DeliveryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -83,6 +84,9 @@ async def post_businesses(
         except ProblemError:
             # Durable's state passes with time, as the partner's troubles do; find() has logged it.
             return OrderResult(deferred=indices, reason="The records of the batch cannot be read now")
+        except DeliveryError as exc:
+            # No later attempt could.
+            return OrderResult(rejected=[Rejection(index, "", str(exc)) for index in indices])
         outcomes: dict[int, Outcome] = {}
         waiting = iter(order["records"])
 

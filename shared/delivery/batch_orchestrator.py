@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.delivery.activity_failure import failure_reason
 from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_input import records_of, total_of
 from shared.delivery.delivery_input import check_batch
@@ -88,16 +89,37 @@ def _post_round(
         wave = orders[start : start + parallel]
         context.set_custom_status(books.progress(posting=[index for indices in wave for index in indices]))
         records = [[[index, index in books.to_look_up] for index in indices] for indices in wave]
-        results = yield context.task_all(
-            [context.call_activity(POST_BUSINESSES, {**order, "records": each}) for each in records]
-        )
-        for result in map(OrderResult.from_json, results):
+        activities = [context.call_activity(POST_BUSINESSES, {**order, "records": each}) for each in records]
+        for result in (yield from _results_of(context, activities, wave)):
             books.enter(result)
             if result.deferred:
                 deferred.append(result)
         if any(result.retry_after is not None for result in deferred):
             break
     return deferred
+
+
+def _results_of(
+    context: OrchestrationContext, activities: Sequence[Any], wave: Sequence[Sequence[int]]
+) -> Generator[Any, Any, list[OrderResult]]:
+    """Wait for all activities of a wave; where one failed, its records are deferred, and may have been posted."""
+    try:
+        done = yield context.task_all(activities)
+    except Exception:  # noqa: BLE001, the Durable SDK raises nothing narrower
+        # The first that failed ends the wait for all of them: the others go on.
+        results = []
+        for activity, indices in zip(activities, wave, strict=True):
+            results.append((yield from _result_of(activity, indices)))
+        return results
+    return [OrderResult.from_json(result) for result in done]
+
+
+def _result_of(activity: Any, indices: Sequence[int]) -> Generator[Any, Any, OrderResult]:  # noqa: ANN401, a task of the Durable SDK, which is untyped
+    try:
+        result = yield activity
+    except Exception as exc:  # noqa: BLE001, the Durable SDK raises nothing narrower
+        return OrderResult(deferred=indices, uncertain=indices, reason=failure_reason(exc))
+    return OrderResult.from_json(result)
 
 
 def _order_size(batch: dict[str, Any], pending: int, parallel: int) -> int:

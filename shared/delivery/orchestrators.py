@@ -10,8 +10,10 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.delivery.activity_failure import failure_reason
 from shared.delivery.attempt import Attempt
 from shared.delivery.delivery_input import check_delivery
+from shared.delivery.external_id import shown_external_id
 from shared.delivery.outcome import Outcome
 from shared.delivery.retry import RetryPolicy, retry_wait
 from shared.errors import DeliveryError
@@ -41,7 +43,7 @@ def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[
     while True:
         age = (context.current_utc_datetime - start).total_seconds()
         attempt = Attempt(delivery["business"], context.instance_id, context.instance_id, number, look_up, age)
-        outcome = Outcome.from_json((yield context.call_activity(POST_BUSINESS, attempt.to_json())))
+        outcome = yield from _outcome_of(context, attempt)
         if outcome.kind != "deferred":
             break
         look_up = look_up or outcome.is_uncertain
@@ -62,6 +64,16 @@ def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[
             f"Business {outcome.external_id!r} was rejected after {_attempts(number)}: {_words(outcome)}"
         )
     return {**outcome.to_json(), "attempts": number}
+
+
+def _outcome_of(context: OrchestrationContext, attempt: Attempt) -> Generator[Any, Any, Outcome]:
+    """Have an attempt made; one that failed is deferred, and may have posted the record."""
+    try:
+        outcome = yield context.call_activity(POST_BUSINESS, attempt.to_json())
+    except Exception as exc:  # noqa: BLE001, the Durable SDK raises nothing narrower
+        external_id = shown_external_id(attempt.business)
+        return Outcome("deferred", external_id, reason=failure_reason(exc), is_uncertain=True)
+    return Outcome.from_json(outcome)
 
 
 def _attempts(number: int) -> str:

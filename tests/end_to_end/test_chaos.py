@@ -52,11 +52,12 @@ def _records() -> list[dict[str, str]]:
     return [{"externalId": f"record-{number}", "name": f"Record {number}"} for number in range(RECORDS)]
 
 
-@pytest.mark.parametrize("idempotency", ["honour", "ignore"])
+@pytest.mark.parametrize(("idempotency", "lost_activities"), [("honour", "run-again"), ("ignore", "fail")])
 async def test_every_record_is_stored_and_reported_once_whatever_fails(
-    start: StartStage, http: httpx.AsyncClient, idempotency: str
+    start: StartStage, http: httpx.AsyncClient, idempotency: str, lost_activities: str
 ) -> None:
-    stage = start(["--idempotency", idempotency, "--seed", str(SEED)], SETTINGS)
+    settings = SETTINGS | {"SANDBOX_LOST_ACTIVITIES": lost_activities}
+    stage = start(["--idempotency", idempotency, "--seed", str(SEED)], settings)
     records = _records()
 
     statuses = await _survive(stage, http, records, [])

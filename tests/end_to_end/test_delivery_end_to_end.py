@@ -5,6 +5,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.end_to_end.stage import finished, until
 
 if TYPE_CHECKING:
@@ -36,11 +38,12 @@ async def test_delivers_200_concurrent_posts_once_each_with_one_token_request(
     await stage.assert_no_secret(http)
 
 
+@pytest.mark.parametrize(("lost_activities", "attempts"), [("run-again", 1), ("fail", 2)])
 async def test_stores_a_record_once_when_the_worker_is_killed_before_it_can_answer(
-    start: StartStage, http: httpx.AsyncClient
+    start: StartStage, http: httpx.AsyncClient, lost_activities: str, attempts: int
 ) -> None:
     for idempotency in ("honour", "ignore"):
-        stage = start(partner=["--idempotency", idempotency])
+        stage = start(["--idempotency", idempotency], {"SANDBOX_LOST_ACTIVITIES": lost_activities})
         await stage.set_faults(http, {"fault": "hold", "route": "post", "stage": "after", "gate": "answer", "times": 1})
         url = await stage.post(http, _business(1))
 
@@ -49,7 +52,7 @@ async def test_stores_a_record_once_when_the_worker_is_killed_before_it_can_answ
         status = await finished(http, url)
 
         assert status["runtimeStatus"] == "Completed"
-        assert status["output"]["outcome"] == "exists"
+        assert (status["output"]["outcome"], status["output"]["attempts"]) == ("exists", attempts)
         assert await stage.stored(http) == {"business-1": 1}
         worker = (await http.get(f"{stage.host.url}/sandbox/worker")).json()
         assert worker["pid"] != killed

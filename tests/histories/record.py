@@ -168,11 +168,23 @@ async def batch_given_up(stage: Stage, http: httpx.AsyncClient) -> str:
     return await ended(http, await hand_in(stage, http, [business(number) for number in range(50, 55)], "gave-up"))
 
 
-async def batch_failed(stage: Stage, http: httpx.AsyncClient) -> str:
-    """A batch that no route would have taken: it fails its activity."""
-    url = f"{stage.host.url}{WEBHOOKS}/orchestrators/DeliverBatch/batch-failed"
-    response = await http.post(url, json={"businesses": [business(), 5], "digest": "d"})
-    return await ended(http, response.json(), "Failed")
+async def lose_process(stage: Stage, http: httpx.AsyncClient, links: dict[str, Any], stored: int) -> str:
+    """Kill the worker process when the partner has stored so many records, and answers one of them never."""
+    await until(partial(stage.are_stored, http, stored))
+    await stage.kill_worker(http)
+    return await ended(http, links)
+
+
+async def process_lost(stage: Stage, http: httpx.AsyncClient) -> str:
+    await stage.set_faults(http, {"fault": "hold", "route": "post", "stage": "after", "gate": "never", "times": 1})
+    return await lose_process(stage, http, await hand_in(stage, http, business(70), "process-lost"), 1)
+
+
+async def batch_process_lost(stage: Stage, http: httpx.AsyncClient) -> str:
+    hold = {"fault": "hold", "route": "post", "stage": "after", "external_id": "record-8[05]", "gate": "never"}
+    await stage.set_faults(http, {**hold, "times": 2})
+    links = await hand_in(stage, http, [business(number) for number in range(80, 88)], "batch-process-lost")
+    return await lose_process(stage, http, links, 7)
 
 
 async def redelivered(stage: Stage, http: httpx.AsyncClient) -> str:
@@ -187,7 +199,8 @@ async def redelivered(stage: Stage, http: httpx.AsyncClient) -> str:
 # The app's settings, and the scenarios that are recorded under them one after the other.
 GROUPS: list[tuple[dict[str, str], list[Scenario]]] = [
     (QUICK, [created, exists, deferred, lost_answer, rejected, rejected_late, suspended, terminated]),
-    (QUICK, [batch, batch_rounds, batch_suspended, batch_failed, redelivered, batch_terminated]),
+    (QUICK, [batch, batch_rounds, batch_suspended, redelivered, batch_terminated]),
+    (QUICK | {"SANDBOX_LOST_ACTIVITIES": "fail"}, [process_lost, batch_process_lost]),
     (QUICK | {"DELIVERY_LOOK_UP": "uncertain", "DELIVERY_DEADLINE": "3"}, [given_up, batch_given_up]),
 ]
 

@@ -1,7 +1,8 @@
 """Runs the orchestrators and activities of the app: from the task hub's work items to the worker process and back.
 
 An invocation whose worker process ends is run again in the next one. What it was asked is durable in the task hub, so
-an orchestration only notices that an activity ran more than once, which Durable Functions allows.
+an orchestration only notices that an activity ran more than once, which Durable Functions allows. With
+SANDBOX_LOST_ACTIVITIES=fail the activity has failed instead.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sandbox.host.durable.spans import DurableSpans
 from sandbox.host.durable.task_hub import TaskHub
 from sandbox.host.errors import WorkerEndedError
 from sandbox.host.functions import ACTIVITY, ORCHESTRATOR
-from sandbox.host.messages import TypedData
+from sandbox.host.messages import Answer, RpcException, TypedData
 from sandbox.host.spans import Spans
 from sandbox.host.trace import new_trace_context
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sandbox.host.functions import Function
-    from sandbox.host.messages import Answer, TraceContext
+    from sandbox.host.messages import TraceContext
     from sandbox.host.settings import HostConfiguration
     from sandbox.host.worker_process import WorkerProcess
 
@@ -74,6 +75,7 @@ class DurableFunctions:
             orchestrators=self._orchestrators.keys(),
             default_version=configuration.default_version,
         )
+        self._lost_activities_fail = configuration.lost_activities_fail
         self._activity_slots = asyncio.Semaphore(configuration.max_concurrent_activities)
         self._orchestrator_slots = asyncio.Semaphore(configuration.max_concurrent_orchestrators)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,6 +127,18 @@ class DurableFunctions:
                     raise
                 logger.warning("Running %s again in another worker process", function.name)
 
+    async def _invoke_activity(self, function: Function, value: TypedData, trace: TraceContext) -> Answer:
+        if not self._lost_activities_fail:
+            return await self._invoke(function, value, trace)
+        try:
+            return await self._worker.invoke(function, value, trace)
+        except WorkerEndedError as error:
+            if error.is_final:
+                raise
+            return Answer(
+                invocation_id="", exception=RpcException(message="WorkerEndedError: the worker process ended")
+            )
+
     async def _run_activity(self, item: pb.WorkItem) -> None:
         request = item.activityRequest
         function = self._activities[request.name]
@@ -133,7 +147,7 @@ class DurableFunctions:
         scheduled = self.spans.scheduled_activity(request.name, instance_id, parent)
         async with self._activity_slots:
             span = self.spans.activity(request.name, instance_id, scheduled.context)
-            answer = await self._invoke(function, activity_input(text_or_none(request.input)), span.context)
+            answer = await self._invoke_activity(function, activity_input(text_or_none(request.input)), span.context)
         for each in (span, scheduled):
             each.end(failed=answer.exception is not None)
         exception = answer.exception
