@@ -131,6 +131,18 @@ def test_a_module_that_is_left_out_is_named(project: Path, pattern: str) -> None
         Package.of_project(project)
 
 
+@pytest.mark.parametrize("name", ["function_app.py", "requirements.txt", "shared"])
+def test_an_app_that_is_not_whole_is_refused(project: Path, name: str) -> None:
+    with (project / ".funcignore").open("a") as file:
+        file.write(f"/{name}\n")
+    with pytest.raises(PackageError, match=rf"^{re.escape(name)}: not there, or left out by \.funcignore"):
+        Package.of_project(project)
+    (project / ".funcignore").write_text((PROJECT / ".funcignore").read_text())
+    (project / name).rename(project.parent / name)
+    with pytest.raises(PackageError, match=rf"^{re.escape(name)}: not there"):
+        Package.of_project(project)
+
+
 def test_what_an_editor_hides_below_shared_is_left_out(project: Path) -> None:
     copy = project / "shared" / ".ipynb_checkpoints" / "model.py"
     copy.parent.mkdir()
