@@ -6,15 +6,12 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.documented_commands import PYTHON, problem_of
 
 PROJECT = Path(__file__).parent.parent
 INSTALL = PROJECT / ".devcontainer" / "install-core-tools"
@@ -28,23 +25,6 @@ def read(name: str) -> dict[str, Any]:
 def test_the_devcontainer_has_the_extensions_that_are_recommended() -> None:
     installed = read(".devcontainer/devcontainer.json")["customizations"]["vscode"]["extensions"]
     assert installed == read(".vscode/extensions.json")["recommendations"]
-
-
-def commands_of_the_editor() -> list[str]:
-    """Give what the tasks, the launch configurations and the container run, each as one types it."""
-    # The type of a task of the Core Tools is their command.
-    tasks = [
-        f"{'func ' if task['type'] == 'func' else ''}{task['command']}" for task in read(".vscode/tasks.json")["tasks"]
-    ]
-    launched = [each for each in read(".vscode/launch.json")["configurations"] if each["request"] == "launch"]
-    modules = [shlex.join([PYTHON, "-m", each["module"], *each["args"]]) for each in launched]
-    return [*tasks, *modules, read(".devcontainer/devcontainer.json")["postCreateCommand"]]
-
-
-def test_everything_that_the_editor_runs_exists() -> None:
-    commands = commands_of_the_editor()
-    assert {"make setup", "make local.settings.json", f"{PYTHON} -m sandbox up", "func host start"} <= set(commands)
-    assert {each: problem for each in commands if (problem := problem_of(each, is_marked=True))} == {}
 
 
 def test_every_task_that_another_waits_for_is_there() -> None:
