@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from shared.container import container
 from shared.delivery.openapi import document
 from tests.documentation import PROJECT, blocks, each_page, inline_codes
 from tests.foreign_commands import names_of
 from tests.infra_files import settings_in_main, worker_settings
+from tests.pinned import extra_pins, requirements
 from tests.setting_names import setting_names
 from tests.test_configuration import DOCUMENTED
 
@@ -116,6 +118,17 @@ def test_the_readme_has_every_route() -> None:
     # Health checks share a line.
     routes = {(method.upper(), path) for path, methods in PATHS.items() for method in methods}
     assert listed | {("GET", "/health/deep")} == routes
+
+
+def test_each_requirement_has_its_reason_and_versions_that_are_named_are_the_pinned_ones() -> None:
+    page = (PROJECT / "docs" / "dependencies.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE)
+    assert set(requirements()) <= {canonicalize_name(word) for row in rows for word in re.findall(r"[\w-]+", row)}
+    pinned = requirements() | extra_pins()
+    named = re.findall(r"([\w-]+)(?: is pinned to)? (\d+\.\d+\.\d+)\b", page)
+    versions = {name: version for name, version in named if name in pinned}
+    assert versions == {name: pinned[name] for name in versions}
+    assert "opentelemetry-api" in versions
 
 
 @each_page
