@@ -50,11 +50,12 @@ class Package:
 
         Raises:
             PackageError: there is no .funcignore or no host.json of this backend, a file is a symbolic link,
-                something lies in the project's folder that is not the app, or .funcignore leaves out a module.
+                something lies in the project's folder that is not the app, or a part of the app is missing or left out.
             RequirementsError: the requirements are not known.
         """
         paths = deployed_paths(project)
         _check_that_all_is_the_app(paths)
+        _check_that_the_app_is_whole(paths)
         _check_that_no_module_is_left_out(project, paths)
         contents = {path: (project / path).read_bytes() for path in paths}
         host_json = project / HOST_JSON_OF[backend]
@@ -135,6 +136,13 @@ def _check_that_all_is_the_app(paths: Iterable[PurePosixPath]) -> None:
 
 def _is_code(path: PurePosixPath) -> bool:
     return path.suffix == ".py" or path.name == "py.typed"
+
+
+def _check_that_the_app_is_whole(paths: Iterable[PurePosixPath]) -> None:
+    # Azure takes a package without function_app.py, and runs no function. host.json has a message of its own.
+    missing = APP.difference((path.parts[0] for path in paths), {str(HOST_JSON)})
+    if missing:
+        raise PackageError(f"{', '.join(sorted(missing))}: not there, or left out by .funcignore; the app needs it")
 
 
 def _check_that_no_module_is_left_out(project: Path, paths: Iterable[PurePosixPath]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OWN = {"shared", "function_app"}
 # What imports by a name that is only known when it runs.
-IMPORTERS = {"import_module", "__import__"}
+IMPORTERS = {"import_module", "__import__", "resolve_name", "run_module"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def _modules(node: ast.AST) -> list[str | None]:
     if isinstance(node, ast.Call) and _last_name(node.func) in IMPORTERS:
         first = node.args[0] if node.args else None
         is_constant = isinstance(first, ast.Constant) and isinstance(first.value, str)
-        return [str(first.value) if is_constant and isinstance(first, ast.Constant) else None]
+        # "module:object", as resolve_name takes it.
+        return [str(first.value).partition(":")[0] if is_constant and isinstance(first, ast.Constant) else None]
     return []
 
 

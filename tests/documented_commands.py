@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 import shlex
 import subprocess
@@ -21,8 +22,8 @@ COMMANDS = {"make", "curl", "uv", "pip", "npx", "python", "python3", "sudo", PYT
 CURL_OPTIONS = {"-X", "-H", "-d", "--fail", "--location", "--remote-name"}
 # Of the shell's own: what a command prints.
 SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
-# Options of pytest, uv, the Core Tools and the like, whose help this module does not read.
-FREE_ARGUMENTS = {"test", "test-long", "test-chaos", "start", "pin"}
+# Options of uv and the Core Tools, whose help this module does not read.
+FREE_ARGUMENTS = {"start", "pin"}
 OPERATORS = {"|", "||", "&&", ";", "&"}
 REDIRECTIONS = {">", ">>", "<"}
 
@@ -92,7 +93,7 @@ def _problem_of_make(words: tuple[str, ...]) -> str | None:
     arguments = [word.removeprefix("ARGS=") for word in words if word.startswith("ARGS=")]
     for target in set(targets) - FREE_ARGUMENTS:
         recipe = re.search(rf"^{re.escape(target)}:.*\n((\t.*\n)+)", _makefile(), re.MULTILINE)
-        module = re.search(r"-m (\w+(?: [a-z]+)?)(?= .*\$\(ARGS\))", recipe[1]) if recipe else None
+        module = re.search(r"\$\(PYTHON\) -m (\w+(?: [a-z]+)?)(?= .*\$\(ARGS\))", recipe[1]) if recipe else None
         for text in arguments:
             if module is None:
                 return f"make {target} takes no ARGS"
@@ -116,9 +117,18 @@ def _problem_of_python(words: tuple[str, ...]) -> str | None:
     text = _help(module, *command)
     if text is None:
         return f"{module} has no command {' '.join(command)}"
+    return _problem_of_arguments(" ".join([module, *command]), rest[len(command) :], text)
+
+
+def _problem_of_arguments(name: str, rest: list[str], text: str) -> str | None:
+    """Say what is wrong with the arguments of a command whose --help gives `text`."""
     options = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    unknown = options - set(re.findall(r"--[a-z][\w-]*", text))
-    return f"{' '.join([module, *command])} has no option {', '.join(sorted(unknown))}" if unknown else None
+    if unknown := options - set(re.findall(r"--[a-z][\w-]*", text)):
+        return f"{name} has no option {', '.join(sorted(unknown))}"
+    with_value = set(re.findall(r"(--?[a-zA-Z][\w-]*)[ =][A-Z{]", text))
+    pairs = itertools.pairwise(["", *rest])
+    more = [word for before, word in pairs if not word.startswith("-") and before not in with_value]
+    return f"{name} takes no {more[0]}" if more and "positional arguments:" not in text else None
 
 
 @cache

@@ -47,6 +47,7 @@ TAKES = {
     "brew tap": "TAP",
     "dpkg": "--install=",
     "func --version": "",
+    "func host start": "",
     "func azure functionapp publish": "APP --python",
     "func settings decrypt": "",
     "func start": "--port=",
@@ -95,14 +96,14 @@ def problem_of_foreign(words: list[str]) -> str | None:
 
 
 def _problem_of_name(command: str, kind: str, value: str) -> str | None:
-    names = _names_of()
+    names = names_of()
     allowed = names.get(f"{command} {kind}", names.get(kind, {value}))
     # A name in capitals is for the reader to replace.
     return None if value in allowed | {"NAME"} else f"{command}: there is no {value}"
 
 
 @cache
-def _names_of() -> dict[str, set[str]]:
+def names_of() -> dict[str, set[str]]:
     """Give the names that there are in this project, by what takes them."""
     workflow = YAML(typ="safe").load(PROJECT / ".github" / "workflows" / "deploy.yml")
     parameters = (PROJECT / "infra" / "main.parameters.json").read_text(encoding="utf-8")

@@ -63,6 +63,8 @@ def test_what_is_optional_is_imported_and_is_not_required() -> None:
         ("importlib.import_module('yaml')", "pyyaml", False),
         ("import_module('yaml')", "pyyaml", False),
         ("class A:\n    async def f(self):\n        return __import__('yaml')", "pyyaml", True),
+        ("def f():\n    return pkgutil.resolve_name('yaml:safe_load')", "pyyaml", True),
+        ("runpy.run_module('yaml')", "pyyaml", False),
         ("importlib.import_module(name)", None, False),
         ("__import__(name=name)", None, False),
     ],

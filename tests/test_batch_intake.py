@@ -117,7 +117,7 @@ def written(record: dict[str, Any], size: int) -> bytes:
 def test_a_record_of_as_many_bytes_as_are_allowed_is_taken_and_one_more_is_a_422(content_type: str) -> None:
     def body(size: int) -> bytes:
         two = [json.dumps(RECORD | {"externalId": "b-1"}).encode(), written(RECORD, size)]
-        return b"\r\n".join(two) if content_type == NDJSON else b"[ " + b" ,\n".join(two) + b" ]"
+        return b"\r\n".join([*two, b""]) if content_type == NDJSON else b"[ " + b" ,\n".join(two) + b" ]"
 
     assert len(read(body(MAX_BYTES), content_type)) == 2
     document = refusal(body(MAX_BYTES + 1), content_type)

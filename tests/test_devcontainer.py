@@ -27,15 +27,6 @@ def test_the_devcontainer_has_the_extensions_that_are_recommended() -> None:
     assert installed == read(".vscode/extensions.json")["recommendations"]
 
 
-def test_every_task_runs_a_target_that_is_there() -> None:
-    targets = set(re.findall(r"^([a-z][\w.-]*):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE))
-    commands = [task["command"] for task in read(".vscode/tasks.json")["tasks"]]
-    commands.append(read(".devcontainer/devcontainer.json")["postCreateCommand"])
-    used = {command.removeprefix("make ") for command in commands if command.startswith("make ")}
-    assert {"setup", "local.settings.json"} <= used
-    assert used <= targets
-
-
 def test_every_task_that_another_waits_for_is_there() -> None:
     tasks = read(".vscode/tasks.json")["tasks"]
     waited_for = {name for task in tasks for name in task.get("dependsOn", [])}

@@ -6,30 +6,20 @@ import contextlib
 import re
 import shutil
 import subprocess
-import textwrap
 from typing import TYPE_CHECKING
 
-import pytest
-
+from tests.documentation import BLOCK, PAGES, blocks, each_page, inline_codes
 from tests.documented_commands import COMMANDS, PROJECT, problem_of, words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), PROJECT / "infra" / "README.md"])
-BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # A block of commands that need an account or a network says so in its first line.
 MARK = re.compile(r"# Needs (Azure|GitHub|Azure and GitHub|a network)\.")
 # What the reader has at hand (docs/operations.md), and what /etc/os-release sets.
 VARIABLES = {"APP", "RESOURCE_GROUP", "FUNCTION_KEY", "DURABLE_KEY", "INSTANCE", "ID", "VERSION_ID"}
 # What a block may be. One that is to be typed is "sh"; "text" is output, or a drawing.
 LANGUAGES = {"sh", "json", "mermaid", "python", "text"}
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-
-
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """Give the language and the text of each code block."""
-    return [(language, textwrap.dedent(text)) for language, text in BLOCK.findall(page.read_text())]
 
 
 def lines_of_shell(page: Path, *, is_marked: bool = False) -> list[str]:
@@ -56,14 +46,15 @@ def whole_lines(block: str) -> list[str]:
 
 
 def inline_commands(page: Path) -> list[str]:
-    """Give the commands that stand in sentences and tables: known ones, and the project's own by their path."""
-    codes = re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text()))
-    return [code for code in codes if _is_command(code)]
+    """Give the commands of sentences and tables: known ones, what has an option, and the project's own scripts."""
+    return [code for code in inline_codes(page) if _is_command(code)]
 
 
 def _is_command(code: str) -> bool:
     first, _, rest = code.partition(" ")
-    return (first in COMMANDS and bool(rest)) or code.startswith(("scripts/", ".ci/"))
+    # A word before an option is meant to be a command, known or not.
+    is_called = bool(re.search(r"(^| )--?[a-zA-Z]", rest)) and re.fullmatch(r"[a-z./][\w./-]*", first) is not None
+    return (first in COMMANDS and bool(rest)) or is_called or code.startswith(("scripts/", ".ci/"))
 
 
 def test_there_are_pages_and_they_have_commands() -> None:

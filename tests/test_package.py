@@ -41,6 +41,14 @@ def test_tests_tools_and_secrets_are_left_out(project: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", [".git/config", ".vscode/tasks.json", "local.settings.json", "shared/.gitignore"])
+def test_what_the_core_tools_never_deploy_is_left_out_whatever_is_ignored(project: Path, name: str) -> None:
+    (project / ".funcignore").write_text("/nothing\n")
+    (project / name).parent.mkdir(exist_ok=True)
+    (project / name).touch()
+    assert name not in core_tools_paths(project) | names(deployed_paths(project))
+
+
 def test_the_core_tools_deploy_the_same(project: Path) -> None:
     assert core_tools_paths(project) == names(deployed_paths(project))
 
@@ -66,6 +74,8 @@ def test_the_zip_holds_the_files_as_they_are(project: Path, tmp_path: Path) -> N
         assert archive.namelist() == sorted(names(deployed_paths(project)))
         assert archive.read("function_app.py") == b"app = 1\n"
         assert {entry.external_attr >> 16 for entry in archive.infolist()} == {0o100666}
+        # 3 is Unix. Neither the machine nor the time of packaging shows.
+        assert {(entry.create_system, entry.date_time) for entry in archive.infolist()} == {(3, (1980, 1, 1, 0, 0, 0))}
 
 
 def test_the_same_files_give_the_same_bytes_whenever_they_were_written(project: Path, tmp_path: Path) -> None:
@@ -118,6 +128,18 @@ def test_a_module_that_is_left_out_is_named(project: Path, pattern: str) -> None
     with (project / ".funcignore").open("a") as file:
         file.write(f"{pattern}\n")
     with pytest.raises(PackageError, match=r"^shared/auth/entra\.py: \.funcignore leaves it out of the package"):
+        Package.of_project(project)
+
+
+@pytest.mark.parametrize("name", ["function_app.py", "requirements.txt", "shared"])
+def test_an_app_that_is_not_whole_is_refused(project: Path, name: str) -> None:
+    with (project / ".funcignore").open("a") as file:
+        file.write(f"/{name}\n")
+    with pytest.raises(PackageError, match=rf"^{re.escape(name)}: not there, or left out by \.funcignore"):
+        Package.of_project(project)
+    (project / ".funcignore").write_text((PROJECT / ".funcignore").read_text())
+    (project / name).rename(project.parent / name)
+    with pytest.raises(PackageError, match=rf"^{re.escape(name)}: not there"):
         Package.of_project(project)
 
 

@@ -33,6 +33,15 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _complete(project: Path) -> None:
+    """Add what else an app has."""
+    (project / ".funcignore").write_text("/deployment\n/dist\n/requirements-*.txt\n")
+    (project / "host.json").write_text("{}")
+    (project / "function_app.py").touch()
+    (project / "shared").mkdir()
+    (project / "shared" / "__init__.py").touch()
+
+
 def packaged(project: Path, *extras: str) -> list[str]:
     content = package_requirements(project, extras).decode()
     assert content.startswith(HEADER)
@@ -114,8 +123,7 @@ def test_telemetry_is_switched_by_true_and_false_alone(
 
 
 def test_the_command_line_adds_extras(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / ".funcignore").write_text("/deployment\n/dist\n/requirements-*.txt\n")
-    (project / "host.json").write_text("{}")
+    _complete(project)
     arguments = ["package", "--extra", "otlp", "--extra", "otlp"]
     assert main(arguments, {"WORKER_TELEMETRY": "false", "TOKEN_STORE_URL": "key-vault"}, project) == 0
     assert "extras otlp, token-store," in capsys.readouterr().out
@@ -123,8 +131,7 @@ def test_the_command_line_adds_extras(project: Path, capsys: pytest.CaptureFixtu
 
 
 def test_trouble_with_requirements_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / ".funcignore").write_text("/deployment\n/requirements-*.txt\n")
-    (project / "host.json").write_text("{}")
+    _complete(project)
     assert main(["package"], {}, project) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "deployment: deployment/locks/azure-monitor.txt is missing: `make pin` writes it"

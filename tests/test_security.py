@@ -41,7 +41,13 @@ def test_the_audit_looks_up_all_that_is_pinned_and_fails_where_it_cannot() -> No
     assert set(read) == {*locks, "requirements-dev.txt", "benchmarks/requirements.txt"}
 
 
-@pytest.mark.parametrize("name", ["local.settings.json", ".env", "client.pem", "shared/client.key", "certificate.pfx"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("local.settings.json", ".env", ".env.local", ".azure/relay/.env", ".azure/relay/config.json"),
+        *("client.pem", "shared/client.key", "certificate.pfx"),
+    ],
+)
 def test_git_ignores_secrets(name: str) -> None:
     ignored = GitIgnoreSpec.from_lines((PROJECT / ".gitignore").read_text().splitlines())
     assert ignored.match_file(name)

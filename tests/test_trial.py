@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -33,7 +34,34 @@ PROJECT = Path(__file__).parent.parent
 
 # Make an environment without any package; say that two packages were installed.
 MAKE_ENVIRONMENT = f"if [ $1 = venv ]; then mkdir -p $5/bin; ln -s {sys.executable} $5/bin/python; fi"
+# The same, with packages of its own: what is written into them is not written into this test's.
+MAKE_OWN_ENVIRONMENT = f"if [ $1 = venv ]; then {sys.executable} -m venv --without-pip $5; fi"
 LIST_PACKAGES = "if [ $2 = freeze ]; then printf 'msgspec==1\\nsix==3\\n'; fi"
+
+
+# The host or the partner: writes down what it was started with, and answers as both do.
+SANDBOX = """
+import http.server, json, os, sys
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        url = f"http://127.0.0.1:{self.server.server_port}/status"
+        body = json.dumps({"statusQueryGetUri": url, "runtimeStatus": "Completed", "count": 1}).encode()
+        self.send_response(202 if self.command == "POST" else 200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+
+kind, *options = sys.argv[1:]
+files = sorted(os.listdir(options[1])) if kind == "host" else []
+with open(f"{kind}.json", "w") as file:
+    json.dump([sys.prefix, files, os.environ.get("BUSINESS_API_URL")], file)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+print(f"{kind}: http://127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()
+"""
 
 
 def try_with(project: Path, does: str, **files: str) -> None:
@@ -66,6 +94,31 @@ def test_a_module_that_is_missing_from_the_package_is_found_although_nothing_imp
 def test_a_package_that_leaves_a_version_open_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrialError, match=r"leaves it open which version is installed: six==3$"):
         try_with(tmp_path, LIST_PACKAGES, requirements="msgspec==1 ; python_version > '3' --hash=m\nsix>=2\n")
+
+
+def test_the_trial_runs_what_was_unpacked_with_what_its_requirements_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sandbox").mkdir()
+    (tmp_path / "sandbox" / "__main__.py").write_text(SANDBOX)
+    (tmp_path / "function_app.py").write_text("raise ValueError('the project, not the package')\n")
+    log = tmp_path / "uv.log"
+    packaged = {"function_app": "", "only_in_the_package": ""}
+
+    try_with(tmp_path, f"echo $* >>{log}; {MAKE_OWN_ENVIRONMENT}", requirements="", **packaged)
+
+    assert capsys.readouterr().out.endswith("delivered 'package-trial' exactly once\n")
+    prefix, files, url = json.loads((tmp_path / "host.json").read_text())
+    assert set(files) == {"function_app.py", "only_in_the_package.py", "requirements.txt"}
+    assert (Path(prefix).name, url[:17]) == ("environment", "http://127.0.0.1:")
+    assert json.loads((tmp_path / "partner.json").read_text()) == [sys.prefix, [], None]
+    [of_the_app, of_the_platform] = [line.split() for line in log.read_text().splitlines() if " install " in line]
+    app = Path(prefix).parent / "app"
+    assert of_the_app[-3:] == ["--require-hashes", "--requirement", str(app / "requirements.txt")]
+    assert of_the_platform[-len(trial.PLATFORM) :] == list(trial.PLATFORM)
+    assert "--target" in of_the_platform
+    # Nothing is left of it.
+    assert not Path(prefix).parent.exists()
 
 
 class _App(BaseHTTPRequestHandler):
