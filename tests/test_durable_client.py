@@ -129,14 +129,75 @@ async def test_a_new_start_whose_answer_is_lost_has_happened() -> None:
     assert host.instances[instance_id].starts == 1
 
 
-@pytest.mark.parametrize("status", sorted(ALIVE | FINISHED))
-async def test_an_instance_that_is_there_is_not_started_again(status: str) -> None:
+REJECTED = {"outcome": "rejected", "attempts": 1}
+GIVEN_UP = {"outcome": "deferred", "attempts": 17}
+WAITS = {"outcome": "deferred", "attempts": 2, "nextAttempt": "2026-02-01T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("status", "custom_status"),
+    [
+        *((status, WAITS) for status in sorted(ALIVE | FINISHED - {"Failed"})),
+        ("Failed", REJECTED),
+        ("Failed", GIVEN_UP),
+    ],
+)
+async def test_an_instance_that_is_there_is_not_started_again(status: str, custom_status: object) -> None:
     host = DurableHost()
     await start_once(host.client(), "DeliverBusiness", "key-1", INPUT)
-    host.instances["key-1"].status = status
+    host.instances["key-1"].status, host.instances["key-1"].custom_status = status, custom_status
 
     await start_once(host.client(), "DeliverBusiness", "key-1", INPUT)
     assert host.instances["key-1"].starts == 1
+
+
+@pytest.fixture(params=[None, WAITS, {"total": 5, "created": 2, "posting": "2-4"}], ids=["at once", "waits", "batch"])
+def broken_off(request: pytest.FixtureRequest) -> DurableHost:
+    """A host with a delivery that has failed with its worker process, at its first step or a later one."""
+    host = DurableHost()
+    failed = "Orchestrator function 'DeliverBusiness' failed: python exited with code 137"
+    host.instances["key-1"] = Instance(
+        "DeliverBusiness", json.dumps(INPUT), "Failed", output=failed, custom_status=request.param
+    )
+    return host
+
+
+async def test_a_delivery_that_was_broken_off_is_started_again_and_looks_up(
+    broken_off: DurableHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = INPUT | {"lookUp": "uncertain"}
+
+    assert await start_once(broken_off.client(), "DeliverBusiness", "key-1", given) == "key-1"
+    [instance] = broken_off.instances.values()
+    assert (instance.status, json.loads(instance.input)) == ("Running", INPUT)
+    assert [(record.message, vars(record)["instance_id"]) for record in caplog.records] == [
+        ("delivery started again", "key-1")
+    ]
+    # Once is enough.
+    await start_once(broken_off.client(), "DeliverBusiness", "key-1", given)
+    assert len(caplog.records) == 1
+
+
+async def test_a_delivery_that_was_broken_off_is_not_started_with_another_payload(broken_off: DurableHost) -> None:
+    other = {"business": {"externalId": "b-1", "name": "Bob"}}
+
+    assert (await refusal(start_once(broken_off.client(), "DeliverBusiness", "key-1", other))).status == 409
+    assert broken_off.instances["key-1"].status == "Failed"
+
+
+async def test_of_fifty_callers_at_once_one_starts_a_broken_off_delivery_again(broken_off: DurableHost) -> None:
+    starts = [start_once(broken_off.client(), "DeliverBusiness", "key-1", INPUT) for _ in range(50)]
+
+    assert set(await asyncio.gather(*starts)) == {"key-1"}
+    assert broken_off.instances["key-1"].status == "Running"
+    assert sum(call.startswith("POST") for call in broken_off.calls) == 50
+
+
+async def test_a_broken_off_delivery_that_cannot_be_started_again_is_a_503(broken_off: DurableHost) -> None:
+    broken_off.start_faults.append(([503, "busy"], False))
+
+    reply = await refusal(start_once(broken_off.client(), "DeliverBusiness", "key-1", INPUT))
+    assert (reply.status, detail(reply).startswith("The delivery could not be started")) == (503, True)
 
 
 async def test_the_payload_is_the_same_in_any_order_and_under_other_settings() -> None:

@@ -54,6 +54,15 @@ class Instance:
     output: Any = None
     custom_status: Any = None
 
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether it has failed without a verdict on its records: with its worker process, or by a defect.
+
+        A delivery that is rejected or given up has failed as well, and its custom status speaks of no next attempt.
+        """
+        last = self.custom_status if isinstance(self.custom_status, dict) else {}
+        return self.status == "Failed" and ("outcome" not in last or "nextAttempt" in last)
+
 
 async def find(client: DurableClient, instance_id: str, *, show_input: bool = False) -> Instance | None:
     """Give the instance, None where there is none.
@@ -80,8 +89,9 @@ async def start_once(client: DurableClient, name: str, instance_id: str | None, 
     """Start the orchestration `name`, unless it is there already with the same input; give its instance id.
 
     `instance_id` is None for a delivery that is new in any case, and gets an id of its own. Any other is asked for
-    first, for the host would overwrite a finished instance. The host refuses to start one that lives, as 409 or as 500
-    with "already exists", so it is asked again.
+    first, for the host would overwrite a finished instance. That is what it is to do with one that was broken off: its
+    caller asks again. The host refuses to start one that lives, as 409 or as 500 with "already exists", so it is asked
+    again.
 
     Raises:
         ProblemError: 409 where the instance is there with another input, 503 where it could not be started.
@@ -90,17 +100,28 @@ async def start_once(client: DurableClient, name: str, instance_id: str | None, 
         instance_id, there = uuid.uuid4().hex, None
     else:
         there = await find(client, instance_id, show_input=True)
-    if there is None:
+    is_again = there is not None and there.is_broken_off
+    if there is not None:
+        _check_payload(there, input_)
+    if is_again:
+        logger.warning("delivery started again", extra={"instance_id": instance_id})
+        # It may have posted already.
+        input_ = {**input_, "lookUp": "always"}
+    if there is None or is_again:
         try:
             await client.start_new(name, instance_id, input_)
         except Exception as exc:
             there = await find(client, instance_id, show_input=True)
-            if there is None:
+            if there is None or (is_again and there.is_broken_off):
                 detail = "The delivery could not be started; nothing was. Send it again, with the same Idempotency-Key."
                 raise _unavailable("orchestration not started", detail, instance_id, exc) from exc
-    if there is not None and _fingerprint(there.input) != _fingerprint(input_):
-        raise ProblemError(problem(409, "The Idempotency-Key was used for another payload."))
+            _check_payload(there, input_)
     return instance_id
+
+
+def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
+    if _fingerprint(there.input) != _fingerprint(input_):
+        raise ProblemError(problem(409, "The Idempotency-Key was used for another payload."))
 
 
 def _unavailable(event: str, detail: str, instance_id: str, exc: Exception) -> ProblemError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -78,3 +79,28 @@ async def test_records_that_would_fill_the_memory_are_rejected_and_never_unpacke
     reasons = {rejection["reason"] for rejection in status["output"]["rejections"]}
     assert reasons == {"The records of the batch are more than 4194304 bytes, or broken off"}
     assert status["output"]["rejected"] == 2
+
+
+async def test_a_delivery_that_was_broken_off_goes_on_when_its_caller_asks_again(
+    shared_stage: Stage, http: httpx.AsyncClient
+) -> None:
+    record = {"externalId": "broken-off", "name": "Ada"}
+    instance_id = "key-" + hashlib.sha256(b"broken-off").hexdigest()[:40]
+    # What ends with the worker process in an orchestrator's step has failed like what the orchestrator cannot begin.
+    broken = {"business": record, "retry": {"first": -1}}
+    status = await started(shared_stage, http, f"DeliverBusiness/{instance_id}", broken)
+    assert (status["instanceId"], status["runtimeStatus"]) == (instance_id, "Failed")
+
+    url = f"{shared_stage.host.url}/api/businesses"
+    headers = {"Idempotency-Key": "broken-off", "Prefer": "wait=60"}
+    answers = [await http.post(url, json=record, headers=headers, timeout=90) for _ in range(2)]
+
+    expected = {
+        "instanceId": instance_id,
+        "outcome": "created",
+        "externalId": "broken-off",
+        "status": 201,
+        "attempts": 1,
+    }
+    assert [answer.json() for answer in answers] == [expected, expected]
+    assert (await shared_stage.stored(http))["broken-off"] == 1
