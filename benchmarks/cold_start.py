@@ -52,7 +52,7 @@ def measure(*, quick: bool) -> tuple[dict[str, Import], list[tuple[str, float]]]
     rounds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in codes}
     for code in codes.values():
         _run("-c", code)  # the bytecode is compiled and written by the first run
-    for _ in range(5 if quick else 15):
+    for _ in range(3 if quick else 15):
         for name, code in codes.items():
             rounds[name].append(tuple(json.loads(_run("-c", _PROBE.format(code=code)).stdout)))
     return {name: _summary(samples) for name, samples in rounds.items()}, _longest_imports()

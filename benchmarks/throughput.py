@@ -40,13 +40,13 @@ SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
 
 def fast_api(origin: str, *, quick: bool) -> Table:
     """Measure all peers against an API that answers at once."""
-    plan = Plan(PEERS, (1, 16, 64), latency=0.0, rounds=3 if quick else 17, seconds=0.2 if quick else 0.4)
+    plan = Plan(PEERS, (1, 16, 64), latency=0.0, rounds=2 if quick else 17, seconds=0.15 if quick else 0.4)
     return asyncio.run(_measure(origin, plan))
 
 
 def slow_api(origin: str, *, quick: bool) -> Table:
     """Measure those that manage their connections against an API that takes 100 ms."""
-    plan = Plan(SLOW_PEERS, (64, 200), latency=SLOW, rounds=2 if quick else 7, seconds=0.7 if quick else 1.5)
+    plan = Plan(SLOW_PEERS, (64, 200), latency=SLOW, rounds=1 if quick else 7, seconds=0.5 if quick else 1.5)
     return asyncio.run(_measure(origin, plan))
 
 
