@@ -29,6 +29,7 @@ LEAVES = {
     "shared.delivery.outcome",
     "shared.delivery.retry",
     "shared.api.strict_json",
+    "shared.text",
 }
 ORCHESTRATORS = [name for name in MODULES if "orchestrat" in name]
 

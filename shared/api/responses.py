@@ -10,6 +10,7 @@ import msgspec
 from aiohttp.hdrs import RETRY_AFTER
 
 from shared.retry_after import retry_after
+from shared.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,5 +131,4 @@ def _text(text: str) -> str:
     text = text[: 2 * MAX_TEXT]
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+    return shortened(" ".join(text.split()), MAX_TEXT)

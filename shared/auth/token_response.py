@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 from shared.auth.access_token import AccessToken
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from shared.retry_after import retry_after
+from shared.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -122,7 +123,7 @@ def safe_words(words: object, secrets: Iterable[str] = ()) -> str | None:
     safe = known.sub("[redacted]", words)
     safe = " ".join("".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in safe).split())
     safe = known.sub("[redacted]", safe)
-    return (safe if len(safe) <= _MAX_WORDS else safe[: _MAX_WORDS - 1] + "…") or None
+    return shortened(safe, _MAX_WORDS) or None
 
 
 def _forms(secret: str) -> set[str]:

@@ -13,6 +13,7 @@ from shared.delivery.batch_input import records_of
 from shared.delivery.durable_client import find
 from shared.delivery.problem import ProblemError
 from shared.errors import DeliveryError
+from shared.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -116,13 +117,9 @@ def _summary(outcomes: Mapping[int, Outcome]) -> OrderResult:
         deferred=deferred,
         uncertain=[index for index in deferred if outcomes[index].is_uncertain],
         retry_after=max((wish for wish in wishes if wish is not None), default=None),
-        reason=next((_short(outcomes[index].reason or "deferred") for index in deferred), None),
+        reason=next((shortened(outcomes[index].reason or "deferred", MAX_REASON) for index in deferred), None),
     )
 
 
 def _rejection(index: int, outcome: Outcome) -> Rejection:
-    return Rejection(index, outcome.external_id, _short(outcome.reason or outcome.kind), outcome.status)
-
-
-def _short(reason: str) -> str:
-    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+    return Rejection(index, outcome.external_id, shortened(outcome.reason or outcome.kind, MAX_REASON), outcome.status)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.text import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -49,12 +51,9 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Give a plain object for a durable boundary, without the members that say nothing."""
         outcome: dict[str, Any] = {"outcome": self.kind, "externalId": self.external_id}
-        reason = self.reason
-        if reason is not None and len(reason) > MAX_REASON:
-            reason = reason[: MAX_REASON - 1] + "…"
         optional = {
             "status": self.status,
-            "reason": reason,
+            "reason": None if self.reason is None else shortened(self.reason, MAX_REASON),
             "problem": dict(self.problem) or None,
             "retryAfter": self.retry_after,
             "uncertain": self.is_uncertain or None,

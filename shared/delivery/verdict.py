@@ -9,6 +9,7 @@ import msgspec
 from shared.auth.challenges import may_concern_token
 from shared.delivery.custom_object import custom_object_fault
 from shared.delivery.outcome import Outcome
+from shared.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +55,7 @@ def judge_look_up(business: Business, response: ApiResponse) -> Outcome | None:
         differing = differing_members(business.to_json(), response.content)
         if not differing:
             return Outcome("exists", business.external_id, response.status)
-        named = ", ".join(
-            name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name in differing[:MAX_NAMES]
-        )
+        named = ", ".join(shortened(name, MAX_NAME) for name in differing[:MAX_NAMES])
         more = f" and {len(differing) - MAX_NAMES} more" if len(differing) > MAX_NAMES else ""
         reason = f"The partner has this external id with other content; different: {named}{more}"
         return Outcome("rejected", business.external_id, response.status, reason)
