@@ -15,7 +15,19 @@ from shared.delivery.batch_orchestrator import deliver_batch
 from shared.delivery.index_ranges import from_ranges
 from shared.delivery.retry import RetryPolicy, retry_wait
 from tests.fakes.fast_loop import run_fast
-from tests.fakes.replay import START, Clock, Play, play, replay
+from tests.fakes.replay import (
+    EXECUTION_STARTED,
+    ORCHESTRATOR_STARTED,
+    START,
+    TASK_COMPLETED,
+    TASK_FAILED,
+    TASK_SCHEDULED,
+    Clock,
+    Play,
+    answer_to,
+    play,
+    replay,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,6 +237,30 @@ async def test_records_whose_activity_failed_go_into_the_next_round_and_are_look
     waiting = next(status for status in run.custom_statuses if status and "nextRound" in status)
     assert waiting["reason"].startswith("The attempt ended without a result, and may have posted: ")
     assert waiting["reason"].endswith("ConnectionError: python exited with code 137")
+
+
+def test_a_wave_of_a_thousand_activities_of_which_one_failed_goes_on() -> None:
+    clock = Clock()
+    run = Play(deliver_batch, "0f5c2d", batch(1_000, chunk=1, order=1, parallel=10_000), clock)
+    stamp = {"IsPlayed": False, "EventId": -1, "Timestamp": clock.now.isoformat()}
+    started = {"EventType": EXECUTION_STARTED, "Name": "O", "Version": "", "Input": json.dumps(run.input)}
+    turn = stamp | {"EventType": ORCHESTRATOR_STARTED}
+    run.history = [turn, stamp | started]
+    actions = answer_to(run).actions
+    scheduled = [{"EventType": TASK_SCHEDULED, "EventId": id_, "Name": "PostBusinesses"} for id_ in range(1_000)]
+    # The first that was scheduled fails when all but the last have ended.
+    done = [
+        {"EventType": TASK_COMPLETED, "TaskScheduledId": id_, "Result": f'{{"created": [{id_}]}}'}
+        for id_ in range(1_000)
+    ]
+    failed = {"EventType": TASK_FAILED, "TaskScheduledId": 0, "Reason": "lost", "Details": ""}
+    ends = [*done[1:-1], failed, done[-1]]
+    run.history += [*(stamp | event for event in scheduled), turn, *(stamp | event for event in ends)]
+
+    answer = answer_to(run)
+    assert answer.failure is None
+    assert len(answer.actions) == len(actions) + 1 == 1_001
+    assert (answer.custom_status["created"], answer.custom_status["deferred"]) == (999, 1)
 
 
 async def test_a_batch_whose_activities_fail_until_the_deadline_rejects_its_records_with_the_reason() -> None:

@@ -7,8 +7,23 @@ of the app looks the same. Of all of them nobody knows how far they came.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from shared.text import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 # Characters: it goes into the custom status.
 MAX_REASON = 400
+
+
+def ended(task: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401, a task of the Durable SDK, which is untyped
+    """Wait for a task; give its result, or what it raised."""
+    try:
+        return (yield task)
+    except Exception as exc:  # noqa: BLE001, the Durable SDK raises nothing narrower
+        return exc
 
 
 def failure_reason(failure: Exception) -> str:
@@ -18,5 +33,4 @@ def failure_reason(failure: Exception) -> str:
     traceback, which stays in the host's log.
     """
     sentence = " ".join(str(failure).partition(" \n ")[0].split())
-    reason = f"The attempt ended without a result, and may have posted: {sentence}"
-    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
+    return shortened(f"The attempt ended without a result, and may have posted: {sentence}", MAX_REASON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.delivery.activity_failure import failure_reason
+from shared.delivery.activity_failure import ended, failure_reason
 from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_input import records_of, total_of
 from shared.delivery.delivery_input import check_batch
@@ -103,22 +103,18 @@ def _results_of(
     context: OrchestrationContext, activities: Sequence[Any], wave: Sequence[Sequence[int]]
 ) -> Generator[Any, Any, list[OrderResult]]:
     """Wait for all activities of a wave; where one failed, its records are deferred, and may have been posted."""
-    try:
-        done = yield context.task_all(activities)
-    except Exception:  # noqa: BLE001, the Durable SDK raises nothing narrower
-        # The first that failed ends the wait for all of them: the others go on.
-        results = []
-        for activity, indices in zip(activities, wave, strict=True):
-            results.append((yield from _result_of(activity, indices)))
-        return results
-    return [OrderResult.from_json(result) for result in done]
+    yield from ended(context.task_all(activities))
+    for activity in activities:
+        # The first that failed has ended the wait for all of them. What is there is not waited for: each such wait is
+        # a step deeper into the SDK's recursion.
+        if not activity.is_completed:
+            yield from ended(activity)
+    return [_result(activity.result, indices) for activity, indices in zip(activities, wave, strict=True)]
 
 
-def _result_of(activity: Any, indices: Sequence[int]) -> Generator[Any, Any, OrderResult]:  # noqa: ANN401, a task of the Durable SDK, which is untyped
-    try:
-        result = yield activity
-    except Exception as exc:  # noqa: BLE001, the Durable SDK raises nothing narrower
-        return OrderResult(deferred=indices, uncertain=indices, reason=failure_reason(exc))
+def _result(result: Any, indices: Sequence[int]) -> OrderResult:  # noqa: ANN401, any JSON, or what the activity raised
+    if isinstance(result, Exception):
+        return OrderResult(deferred=indices, uncertain=indices, reason=failure_reason(result))
     return OrderResult.from_json(result)
 
 

@@ -10,7 +10,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.delivery.activity_failure import failure_reason
+from shared.delivery.activity_failure import ended, failure_reason
 from shared.delivery.attempt import Attempt
 from shared.delivery.delivery_input import check_delivery
 from shared.delivery.external_id import shown_external_id
@@ -68,12 +68,11 @@ def deliver_business(context: OrchestrationContext) -> Generator[Any, Any, dict[
 
 def _outcome_of(context: OrchestrationContext, attempt: Attempt) -> Generator[Any, Any, Outcome]:
     """Have an attempt made; one that failed is deferred, and may have posted the record."""
-    try:
-        outcome = yield context.call_activity(POST_BUSINESS, attempt.to_json())
-    except Exception as exc:  # noqa: BLE001, the Durable SDK raises nothing narrower
+    result = yield from ended(context.call_activity(POST_BUSINESS, attempt.to_json()))
+    if isinstance(result, Exception):
         external_id = shown_external_id(attempt.business)
-        return Outcome("deferred", external_id, reason=failure_reason(exc), is_uncertain=True)
-    return Outcome.from_json(outcome)
+        return Outcome("deferred", external_id, reason=failure_reason(result), is_uncertain=True)
+    return Outcome.from_json(result)
 
 
 def _attempts(number: int) -> str:
