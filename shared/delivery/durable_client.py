@@ -96,26 +96,24 @@ async def start_once(client: DurableClient, name: str, instance_id: str | None, 
     Raises:
         ProblemError: 409 where the instance is there with another input, 503 where it could not be started.
     """
+    is_again = False
     if instance_id is None:
-        instance_id, there = uuid.uuid4().hex, None
-    else:
-        there = await find(client, instance_id, show_input=True)
-    is_again = there is not None and there.is_broken_off
-    if there is not None:
+        instance_id = uuid.uuid4().hex
+    elif there := await find(client, instance_id, show_input=True):
         _check_payload(there, input_)
-    if is_again:
+        if not there.is_broken_off:
+            return instance_id
         logger.warning("delivery started again", extra={"instance_id": instance_id})
         # It may have posted already.
-        input_ = {**input_, "lookUp": "always"}
-    if there is None or is_again:
-        try:
-            await client.start_new(name, instance_id, input_)
-        except Exception as exc:
-            there = await find(client, instance_id, show_input=True)
-            if there is None or (is_again and there.is_broken_off):
-                detail = "The delivery could not be started; nothing was. Send it again, with the same Idempotency-Key."
-                raise _unavailable("orchestration not started", detail, instance_id, exc) from exc
-            _check_payload(there, input_)
+        is_again, input_ = True, {**input_, "lookUp": "always"}
+    try:
+        await client.start_new(name, instance_id, input_)
+    except Exception as exc:
+        there = await find(client, instance_id, show_input=True)
+        if there is None or (is_again and there.is_broken_off):
+            detail = "The delivery could not be started; nothing was. Send it again, with the same Idempotency-Key."
+            raise _unavailable("orchestration not started", detail, instance_id, exc) from exc
+        _check_payload(there, input_)
     return instance_id
 
 
