@@ -113,8 +113,10 @@ class DurableFunctions:
             if not is_final:
                 logger.error("A work item could not be handled", exc_info=error)
 
-    async def _invoke(self, function: Function, value: TypedData, trace: TraceContext) -> Answer:
-        """Run a function; in another worker process where the one that ran it ended.
+    async def _invoke(
+        self, function: Function, value: TypedData, trace: TraceContext, *, may_fail: bool = False
+    ) -> Answer:
+        """Run a function; where its worker process ended, in another one, or let it fail where it `may_fail`.
 
         Raises:
             WorkerEndedError: the host is stopping.
@@ -125,19 +127,10 @@ class DurableFunctions:
             except WorkerEndedError as error:
                 if error.is_final:
                     raise
+                if may_fail:
+                    lost = RpcException(message="WorkerEndedError: the worker process ended")
+                    return Answer(invocation_id="", exception=lost)
                 logger.warning("Running %s again in another worker process", function.name)
-
-    async def _invoke_activity(self, function: Function, value: TypedData, trace: TraceContext) -> Answer:
-        if not self._lost_activities_fail:
-            return await self._invoke(function, value, trace)
-        try:
-            return await self._worker.invoke(function, value, trace)
-        except WorkerEndedError as error:
-            if error.is_final:
-                raise
-            return Answer(
-                invocation_id="", exception=RpcException(message="WorkerEndedError: the worker process ended")
-            )
 
     async def _run_activity(self, item: pb.WorkItem) -> None:
         request = item.activityRequest
@@ -147,7 +140,8 @@ class DurableFunctions:
         scheduled = self.spans.scheduled_activity(request.name, instance_id, parent)
         async with self._activity_slots:
             span = self.spans.activity(request.name, instance_id, scheduled.context)
-            answer = await self._invoke_activity(function, activity_input(text_or_none(request.input)), span.context)
+            given = activity_input(text_or_none(request.input))
+            answer = await self._invoke(function, given, span.context, may_fail=self._lost_activities_fail)
         for each in (span, scheduled):
             each.end(failed=answer.exception is not None)
         exception = answer.exception
