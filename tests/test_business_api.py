@@ -25,6 +25,7 @@ from shared.errors import (
     TokenUnavailableError,
 )
 from tests.fakes.numbered_grant import NumberedGrant
+from tests.fakes.passing_time import let_pass
 from tests.fakes.raw_server import RawServer, answering, answering_once, response
 
 if TYPE_CHECKING:
@@ -60,11 +61,18 @@ async def hold(connection: Connection) -> None:
     await connection.gone()
 
 
+async def never_answer(connection: Connection) -> None:
+    await connection.read_request()
+    await let_pass(PATIENT)
+    await connection.gone()
+
+
 async def garbage_in_body(connection: Connection) -> None:
     """Break a chunked body so that the client's parser fails after the response has begun."""
     await connection.read_request()
     await connection.send(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
     await connection.send(b"no chunk\r\n")
+    await let_pass(PATIENT)
     await connection.gone()
 
 
@@ -179,18 +187,18 @@ async def test_every_other_fault_leaves_it_open_whether_the_api_has_acted(fault:
 
 
 @pytest.mark.parametrize(
-    ("serve", "timeout"),
+    "serve",
     [
-        pytest.param(answering_once(b""), PATIENT, id="closed"),
-        pytest.param(answering_once(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), PATIENT, id="truncated"),
-        pytest.param(answering_once(b"junk\r\n\r\n"), PATIENT, id="garbage"),
-        pytest.param(answering_once(response(b"text", "Content-Encoding: gzip")), PATIENT, id="not the encoding"),
-        pytest.param(hold, SHORT, id="never answered"),
-        pytest.param(garbage_in_body, SHORT, id="broken chunk"),
+        pytest.param(answering_once(b""), id="closed"),
+        pytest.param(answering_once(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), id="truncated"),
+        pytest.param(answering_once(b"junk\r\n\r\n"), id="garbage"),
+        pytest.param(answering_once(response(b"text", "Content-Encoding: gzip")), id="not the encoding"),
+        pytest.param(never_answer, id="never answered"),
+        pytest.param(garbage_in_body, id="broken chunk"),
     ],
 )
-async def test_a_post_that_was_read_and_not_wholly_answered_has_an_unknown_fate(serve: Serve, timeout: float) -> None:  # noqa: ASYNC109, it is the client's
-    async with RawServer(serve) as server, calling(server.url, timeout=timeout) as api:
+async def test_a_post_that_was_read_and_not_wholly_answered_has_an_unknown_fate(serve: Serve) -> None:
+    async with RawServer(serve) as server, calling(server.url) as api:
         with pytest.raises(ApiInterruptedError):
             await api.post_business(Business.from_json(RECORD), idempotency_key="k")
         assert len(server.requests) == 1
@@ -202,9 +210,9 @@ async def test_a_response_that_drips_ends_with_the_time_for_the_whole_call() -> 
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
         while True:
             await connection.send(b"x")
-            await asyncio.sleep(SHORT / 10)
+            await let_pass(PATIENT / 10)
 
-    async with RawServer(serve) as server, calling(server.url, timeout=SHORT) as api:
+    async with RawServer(serve) as server, calling(server.url) as api:
         with pytest.raises(ApiInterruptedError, match="TimeoutError"):
             await api.get_business("a")
 

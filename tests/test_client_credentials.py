@@ -5,7 +5,6 @@ import base64
 import itertools
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -249,20 +248,16 @@ async def test_plain_http_where_tls_is_spoken_is_unavailable(client: httpx.Async
 
 async def test_a_hung_server_is_given_up_after_the_timeout(client: httpx.AsyncClient, server: TokenServer) -> None:
     server.queue.append(Answer(after=asyncio.Event()))
-    begun = time.monotonic()
-    with pytest.raises(TokenUnavailableError):
+    with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.2 s"):
         await grant(client, server, timeout=0.2).request_token()
-    assert 0.1 < time.monotonic() - begun < 5
 
 
 async def test_a_server_that_drips_is_given_up_after_the_timeout_too(
     client: httpx.AsyncClient, server: TokenServer
 ) -> None:
     server.queue.append(Answer(body=b" " * 60_000, drips=True))
-    begun = time.monotonic()
     with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.3 s"):
         await grant(client, server, timeout=0.3).request_token()
-    assert time.monotonic() - begun < 5
 
 
 async def test_a_cancelled_request_stays_cancelled(client: httpx.AsyncClient, server: TokenServer) -> None:

@@ -95,11 +95,11 @@ def test_the_timer_beats_an_event_that_never_comes(host: HostProcess) -> None:
 
 
 def test_an_instance_runs_until_its_uncancelled_timer_fires(host: HostProcess) -> None:
+    before = time.monotonic()
     instance_id = host.start("uncancelled", 1.0)
-    started = time.monotonic()
     assert host.raise_event(instance_id, None) == 202
     assert host.finished(instance_id)["output"] == "done"
-    assert time.monotonic() - started > 0.9
+    assert time.monotonic() - before >= 1
 
 
 def test_takes_events_in_the_order_in_which_they_came(host: HostProcess) -> None:

@@ -155,10 +155,8 @@ async def test_a_hung_endpoint_is_given_up(machine: Machine) -> None:
     await machine.grant().request_token()  # so that MSAL is imported already
     released = asyncio.Event()
     machine.server.queue.append(Answer(body=b"{}", after=released))
-    begun = time.monotonic()
-    with pytest.raises(TokenUnavailableError, match="did not answer within"):
+    with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.3 s"):
         await machine.grant(timeout=0.3).request_token()
-    assert time.monotonic() - begun < 5
     released.set()
 
 

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from sandbox.partner.faults import Drop, Hold, Latency, Status, faults_from_json
-from tests.partner_client import running_partner, until
+from tests.fakes.passing_time import let_pass
+from tests.partner_client import PATIENCE, running_partner, until
 
 if TYPE_CHECKING:
     from sandbox.partner.faults import Stage
@@ -39,11 +40,16 @@ def test_latency_lies_between_its_two_numbers() -> None:
 async def test_latency_after_the_record_is_stored_lets_the_client_give_up_in_doubt() -> None:
     async with running_partner(faults=(Latency(route="post", stage="after", seconds=600),)) as partner:
         await partner.token()
-        with pytest.raises(httpx.ReadTimeout):
-            await partner.http.post("/business/", json={"externalId": "b-1", "name": "A"}, timeout=0.2)
-        records = await partner.records()
+        post = asyncio.create_task(partner.post())
 
-    assert records["count"] == 1
+        async def it_is_stored() -> bool:
+            return bool((await partner.records())["count"] == 1)
+
+        await until(it_is_stored)
+        await let_pass(PATIENCE)
+        with pytest.raises(httpx.ReadTimeout):
+            await post
+        assert await it_is_stored()
 
 
 @pytest.mark.parametrize("status", [400, 409, 422, 429, 500, 502, 503, 504])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from shared.auth.stored_grant import StoredGrant
 from shared.auth.token_store import StoredToken, TokenCipher
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +28,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def now() -> float:
+    """Seconds on the clock of the running loop, which begins at 0 in virtual time."""
+    return asyncio.get_running_loop().time()
 
 
 class NumberedGrant:
@@ -73,7 +78,7 @@ class App:
             cipher,
             request_timeout=request_timeout,
             clock=self.clock,
-            monotonic=lambda: time.monotonic() + self.monotonic.now,
+            monotonic=lambda: now() + self.monotonic.now,
         )
         self.processes.append(process)
         return process
@@ -251,21 +256,23 @@ async def test_rubbish_costs_one_warning_and_is_replaced(app: App, caplog: pytes
     assert warnings_in(caplog) == ["token store holds rubbish"]
 
 
-async def test_rubbish_costs_one_warning_however_often_it_is_looked_at(
-    app: App, caplog: pytest.LogCaptureFixture
-) -> None:
+@in_virtual_time
+async def test_rubbish_costs_one_warning_however_often_it_is_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
     app.store.values[NAME] = b"rubbish"
     app.store.leases[NAME] = "a process that died"
     await app.process(request_timeout=2.0).request_token()
     assert app.store.calls.count("read") > 2
+    await app.settle()
     assert warnings_in(caplog) == ["token store holds rubbish"]
 
 
-async def test_a_dead_process_leaves_the_token_request_most_of_its_time(app: App) -> None:
+@in_virtual_time
+async def test_a_dead_process_leaves_the_token_request_most_of_its_time() -> None:
+    app = App()
     app.store.leases[NAME] = "a process that died"
-    begun = time.monotonic()
     assert (await app.process(request_timeout=2.0).request_token()).value == "token-1"
-    assert 0.4 < time.monotonic() - begun < 1.0  # a quarter, and not a look more
+    assert 0.5 <= now() < 0.75  # a quarter, and what is left of a pause between looks
     await app.settle()
     assert (await app.process().request_token()).value == "token-1"  # stored, though it never had the lease
     assert app.store.leases == {NAME: "a process that died"}
@@ -305,54 +312,61 @@ async def test_a_lease_that_another_process_has_is_not_given_back(app: App) -> N
     assert "release" not in app.store.calls
 
 
+@in_virtual_time
 async def test_a_store_that_hangs_takes_half_a_second_of_a_request_and_is_left_alone(
-    app: App, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    app = App()
     app.store.hangs = True
     process = app.process()
-    begun = time.monotonic()
     assert (await process.request_token()).value == "token-1"
-    assert 0.4 < time.monotonic() - begun < 1.5
+    assert now() == 0.5
     assert (await process.request_token()).value == "token-2"
     await app.settle()
     assert app.store.calls == ["read"]
     assert warnings_in(caplog) == ["token store unavailable"]
 
 
+@in_virtual_time
 async def test_a_store_that_answers_slowly_takes_no_more_time_than_one_that_hangs(
-    app: App, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Slow(MemoryStore):
         async def _called(self, method: str) -> None:
             await super()._called(method)
             await asyncio.sleep(0.2)
 
+    app = App()
     app.store = Slow()
     app.store.leases[NAME] = "another"
-    begun = time.monotonic()
     assert (await app.process().request_token()).value == "token-1"
-    assert time.monotonic() - begun < 1.5
+    assert now() < 1
     assert warnings_in(caplog) == ["token store unavailable"]
     assert app.store.calls == ["read", "acquire", "read"]
+    await app.settle()
 
 
-async def test_a_store_that_hangs_takes_no_more_than_a_quarter_of_a_short_request(app: App) -> None:
+@in_virtual_time
+async def test_a_store_that_hangs_takes_no_more_than_a_quarter_of_a_short_request() -> None:
+    app = App()
     app.store.hangs = True
-    begun = time.monotonic()
     assert (await app.process(request_timeout=0.8).request_token()).value == "token-1"
-    assert 0.15 < time.monotonic() - begun < 0.45
+    assert now() == 0.2
+    await app.settle()
 
 
-async def test_nobody_waits_for_the_token_to_be_stored(app: App) -> None:
+@in_virtual_time
+async def test_nobody_waits_for_the_token_to_be_stored() -> None:
+    app = App()
     process = app.process()
     app.grant.gate.clear()
     flight = asyncio.create_task(process.request_token())
     await app.grant.asked.wait()
     app.store.hangs = True
-    begun = time.monotonic()
     app.grant.gate.set()
     assert (await flight).value == "token-1"
-    assert time.monotonic() - begun < 0.4
+    assert now() == 0
+    await app.settle()
 
 
 async def test_closing_finishes_what_goes_on_in_the_background_and_closes_the_store(app: App) -> None:
@@ -363,7 +377,9 @@ async def test_closing_finishes_what_goes_on_in_the_background_and_closes_the_st
     assert app.store.is_closed
 
 
-async def test_closing_waits_a_second_at_most_for_a_store_that_hangs(app: App) -> None:
+@in_virtual_time
+async def test_closing_waits_a_second_at_most_for_a_store_that_hangs() -> None:
+    app = App()
     process = app.process()
     app.grant.gate.clear()
     flight = asyncio.create_task(process.request_token())
@@ -371,9 +387,8 @@ async def test_closing_waits_a_second_at_most_for_a_store_that_hangs(app: App) -
     app.store.hangs = True
     app.grant.gate.set()
     await flight
-    begun = time.monotonic()
     await process.aclose()
-    assert time.monotonic() - begun < 2
+    assert 0 < now() <= 1
 
 
 async def test_a_token_issued_by_a_clock_that_is_far_ahead_is_left_alone(app: App) -> None:

@@ -17,6 +17,7 @@ import pytest
 from shared.api.business_api import NOT_SENT
 from shared.api.transport import create_client
 from shared.api.transport_faults import transport_fault
+from tests.fakes.passing_time import let_pass
 from tests.fakes.raw_server import Connection, RawServer, answering, answering_once, response
 from tests.fakes.tls import tls_server
 
@@ -46,13 +47,9 @@ async def calling(
         yield client
 
 
-async def fault_of(
-    serve: Serve,
-    *,
-    timeout: float = PATIENT,  # noqa: ASYNC109, it is the client's
-) -> httpx.TransportError:
+async def fault_of(serve: Serve) -> httpx.TransportError:
     """What a POST to this server raises."""
-    async with RawServer(serve) as server, calling(timeout=timeout) as client:
+    async with RawServer(serve) as server, calling() as client:
         with pytest.raises(httpx.TransportError) as caught:
             await client.post(server.url, content=b"{}")
         assert len(server.requests) == 1
@@ -88,6 +85,7 @@ def holding_after(octets: bytes) -> Serve:
     async def serve(connection: Connection) -> None:
         await connection.read_request()
         await connection.send(octets)
+        await let_pass(PATIENT)
         await connection.gone()
 
     return serve
@@ -208,7 +206,7 @@ async def test_a_fault_after_the_request_was_read_never_says_that_it_was_not_sen
     ids=["no response", "in the headers", "before the body", "in the body"],
 )
 async def test_a_response_that_stops_coming_is_a_read_timeout(octets: bytes) -> None:
-    caught = await fault_of(holding_after(octets), timeout=SHORT)
+    caught = await fault_of(holding_after(octets))
     assert type(caught) is httpx.ReadTimeout
 
 
