@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,18 +48,21 @@ class App:
         self._partner = partner
         self._posted = 0
 
-    async def deliver(self, records: int, at_once: int = 1) -> None:
-        """Deliver so many records in batches, `at_once` of them at a time; fail unless the partner got each once."""
+    async def deliver(self, records: int, at_once: int = 1) -> float:
+        """Deliver so many records in batches, `at_once` of them at a time, and give the seconds that it took.
+
+        Fails unless the partner got each once.
+        """
         sizes = [min(BATCH, records - start) for start in range(0, records, BATCH)]
         bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
-        await self._deliver("/api/businesses/batch", bodies, at_once, LOOK * sizes[0], in_turn=True)
+        return await self._deliver("/api/businesses/batch", bodies, at_once, LOOK * sizes[0], in_turn=True)
 
-    async def deliver_singly(self, records: int) -> None:
-        """Deliver so many records with an orchestration each, some at a time."""
+    async def deliver_singly(self, records: int) -> float:
+        """Deliver so many records with an orchestration each, some at a time; else as `deliver`."""
         bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
-        await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, LOOK * BATCH, in_turn=False)
+        return await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, LOOK * BATCH, in_turn=False)
 
-    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, look: float, *, in_turn: bool) -> None:
+    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, look: float, *, in_turn: bool) -> float:
         """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered.
 
         `look` seconds pass between two looks whether it has.
@@ -79,15 +83,18 @@ class App:
                     if in_turn:
                         await _finished(http, urls[-1], look)
 
+            began = time.perf_counter()
             await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
             if not in_turn:
                 while self._partner.counts()["keys"] < self._posted:  # noqa: ASYNC110, the partner is another process
                     await asyncio.sleep(look)
                 for url in urls:
                     await _finished(http, url, look)
+            took = time.perf_counter() - began
         counts = self._partner.counts()
         if (counts["posts"], counts["keys"], counts["unauthorized"]) != (self._posted, self._posted, 0):
             raise RuntimeError(f"{self._posted} records were handed in, the partner has {counts}")
+        return took
 
     def forget(self) -> None:
         """Count from 0 again, as the partner does after a change."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from benchmarks.app import BATCH, running_app
 from benchmarks.partner import Partner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
     from benchmarks.app import App
 
@@ -92,9 +91,9 @@ async def _beside_new(app: App, new: App, records: int, *, rounds: int) -> Deliv
         took = 0.0
         for start in range(0, records, PART):
             size = min(PART, records - start)
-            seconds = await _seconds(app.deliver(size))
+            seconds = await app.deliver(size)
             took += seconds
-            ratios.append(size / seconds * await _seconds(new.deliver(BATCH)) / BATCH)
+            ratios.append(size / seconds * await new.deliver(BATCH) / BATCH)
         rates.append(records / took)
     return _delivered(records, rates, app.worker_memory(), statistics.median(ratios))
 
@@ -105,21 +104,15 @@ async def _beside_singles(origin: str, look_up: str, *, rounds: int) -> tuple[De
         await app.deliver(BATCH)
         at_once, singles = [], []
         for _ in range(rounds):
-            at_once.append(AT_ONCE * BATCH / await _seconds(app.deliver(AT_ONCE * BATCH, AT_ONCE)))
-            singles.append(SINGLES / await _seconds(app.deliver_singly(SINGLES)))
+            at_once.append(AT_ONCE * BATCH / await app.deliver(AT_ONCE * BATCH, AT_ONCE))
+            singles.append(SINGLES / await app.deliver_singly(SINGLES))
         memory = app.worker_memory()
     ratio = statistics.median(batch / single for batch, single in zip(at_once, singles, strict=True))
     return _delivered(AT_ONCE * BATCH, at_once, memory), _delivered(SINGLES, singles, memory), ratio
 
 
 async def _repeat(app: App, records: int, *, rounds: int) -> float:
-    return statistics.median([records / await _seconds(app.deliver(records)) for _ in range(rounds)])
-
-
-async def _seconds(delivery: Awaitable[None]) -> float:
-    began = time.perf_counter()
-    await delivery
-    return time.perf_counter() - began
+    return statistics.median([records / await app.deliver(records) for _ in range(rounds)])
 
 
 def _delivered(records: int, rates: Sequence[float], memory: float, beside: float | None = None) -> Delivered:
