@@ -178,14 +178,24 @@ async def test_a_wish_to_come_back_at_once_is_a_wish() -> None:
     assert result["retryAfter"] == 0.0
 
 
-async def test_a_defect_in_one_record_fails_the_activity_with_its_own_error() -> None:
+async def test_a_defect_in_one_record_defers_it_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     def answers(_method: str, index: int) -> httpx.Response:
         if index == 1:
-            raise ZeroDivisionError("division by zero")
+            raise ZeroDivisionError("s3cr3t by zero")
         return created()
 
-    with pytest.raises(ZeroDivisionError):
-        await post(host_with(8), ByRecord(answers), [0, 1, 2])
+    result = await post(host_with(8), ByRecord(answers), [0, 1, 2], attempt=4)
+    reason = result.pop("reason")
+    assert result == {"created": [0, 2], "deferred": [1], "uncertain": [1]}
+    assert reason == (
+        "The attempt ended without a result, and may have posted: ZeroDivisionError, a defect of this app whose "
+        "traceback is in the log"
+    )
+    [line] = [record for record in caplog.records if record.message == "delivery attempt failed"]
+    fields = vars(line)
+    assert (fields["instance_id"], fields["external_id"], fields["attempt"]) == (BATCH, "b-1", 4)
+    assert line.exc_info
+    assert line.exc_info[0] is ZeroDivisionError
 
 
 async def test_an_index_that_the_batch_does_not_have_is_a_defect() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -232,11 +233,57 @@ async def test_records_whose_activity_failed_go_into_the_next_round_and_are_look
     assert replay(run) == len(run.history) - 1
     assert failed == 2
     assert (run.output["created"], run.output["rejected"]) == (12, 0)
-    assert partner.orders_by_index == [[3, 4, 5], [9, 10, 11], [0, 1, 2], [6, 7, 8]]
-    assert partner.looked_up == [[], [], [0, 1, 2], [6, 7, 8]]
+    assert partner.orders_by_index == [[3, 4, 5], [9, 10, 11], [0], [1], [2], [6], [7], [8]]
+    assert partner.looked_up == [[], [], [0], [1], [2], [6], [7], [8]]
     waiting = next(status for status in run.custom_statuses if status and "nextRound" in status)
     assert waiting["reason"].startswith("The attempt ended without a result, and may have posted: ")
     assert waiting["reason"].endswith("ConnectionError: python exited with code 137")
+
+
+class DyingProcess:
+    """Delivers every record, but ends with all that goes on in it when it has the record 107."""
+
+    def __init__(self) -> None:
+        self.under_way: list[list[int]] = []
+        self.posts: Counter[int] = Counter()
+
+    async def __call__(self, _name: str, order: dict[str, Any]) -> dict[str, Any]:
+        indices = [index for index, _ in order["records"]]
+        self.under_way.append(indices)
+        await asyncio.sleep(0)
+        is_dying = any(107 in others for others in self.under_way)
+        await asyncio.sleep(0)
+        self.under_way.remove(indices)
+        if is_dying:
+            raise ConnectionError("python exited with code 137")
+        self.posts.update(indices)
+        return {"created": indices}
+
+
+@pytest.mark.parametrize("total", [108, 250, 1_000])
+async def test_a_record_that_ends_its_process_each_time_takes_no_other_with_it(total: int) -> None:
+    process = DyingProcess()
+    input_ = batch(total, chunk=50, order=250, retry=RetryPolicy(deadline=20, first=1, max=5).to_json())
+
+    run = await play(deliver_batch, input_, process)
+    assert replay(run) == len(run.history) - 1
+    assert (run.output["created"], run.output["rejected"]) == (total - 1, 1)
+    assert [rejection["index"] for rejection in run.output["rejections"]] == [107]
+    assert set(process.posts.values()) == {1}
+    # It takes a few rounds to be alone, and is tried alone then.
+    alone = [[index for index, _ in order["records"]] for _, order in run.activities].index([107])
+    assert run.activities[alone][1]["attempt"] <= 5
+
+
+async def test_activities_that_all_fail_do_not_become_ever_more() -> None:
+    async def broken(_name: str, _order: object) -> None:
+        raise ZeroDivisionError
+
+    input_ = batch(1_000, chunk=50, order=250, retry=RetryPolicy(deadline=20, first=1, max=5).to_json())
+    run = await play(deliver_batch, input_, broken)
+    rounds = Counter(order["attempt"] for _, order in run.activities)
+    assert rounds.pop(1) == 4
+    assert set(rounds.values()) == {8}
 
 
 def test_a_wave_of_a_thousand_activities_of_which_one_failed_goes_on() -> None:

@@ -32,5 +32,13 @@ def failure_reason(failure: Exception) -> str:
     The Durable SDK raises a bare Exception: the extension's sentence and, after a line break between two spaces, a
     traceback, which stays in the host's log.
     """
-    sentence = " ".join(str(failure).partition(" \n ")[0].split())
+    return _reason(" ".join(str(failure).partition(" \n ")[0].split()))
+
+
+def defect_reason(defect: Exception) -> str:
+    """Say it of a defect where it is met: its type alone, for its text may repeat anything."""
+    return _reason(f"{type(defect).__name__}, a defect of this app whose traceback is in the log")
+
+
+def _reason(sentence: str) -> str:
     return shortened(f"The attempt ended without a result, and may have posted: {sentence}", MAX_REASON)

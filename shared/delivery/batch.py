@@ -36,6 +36,7 @@ class OrderResult:
     """What came of one order: indices, and the rejections. `retry_after` is the longest wish in seconds, if any.
 
     `uncertain` are those of the deferred that the partner may have stored all the same; `reason` is one of theirs.
+    `is_lost` says that there is no result: the activity failed. That is the orchestrator's word, no activity's.
     """
 
     created: Sequence[int] = ()
@@ -45,6 +46,7 @@ class OrderResult:
     uncertain: Sequence[int] = ()
     retry_after: float | None = None
     reason: str | None = None
+    is_lost: bool = False
 
     @classmethod
     def from_json(cls, result: Mapping[str, Any]) -> OrderResult:
@@ -75,13 +77,17 @@ class OrderResult:
 
 @dataclass(slots=True)
 class BatchBooks:
-    """The books of one batch of `total` records; `to_look_up` are those to look up before they are posted again."""
+    """The books of one batch of `total` records; `to_look_up` are those to look up before they are posted again.
+
+    `suspects` are those whose last activity failed: one of them may be what ends it each time.
+    """
 
     total: int
     to_look_up: set[int]
     created: set[int] = field(default_factory=set)
     exists: set[int] = field(default_factory=set)
     rejected: dict[int, Rejection] = field(default_factory=dict)
+    suspects: set[int] = field(default_factory=set)
 
     def enter(self, result: OrderResult) -> None:
         """Enter what came of an order."""
@@ -89,11 +95,19 @@ class BatchBooks:
         self.exists.update(result.exists)
         self.rejected.update((rejection.index, rejection) for rejection in result.rejected)
         self.to_look_up.update(result.uncertain)
+        if result.is_lost:
+            self.suspects.update(result.deferred)
+        else:
+            self.suspects.difference_update(result.deferred)
 
     def pending(self) -> list[int]:
         """Give the records of which nothing final is known, in order."""
         done = self.created | self.exists | self.rejected.keys()
         return [index for index in range(self.total) if index not in done]
+
+    def pending_suspects(self) -> list[int]:
+        """Give those of them that are suspects."""
+        return [index for index in self.pending() if index in self.suspects]
 
     def counts(self) -> dict[str, int]:
         """Count the records by what came of them."""

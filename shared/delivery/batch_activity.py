@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from shared.delivery.activities import keep_running, make_attempt
+from shared.delivery.activity_failure import defect_reason
 from shared.delivery.attempt import Attempt
 from shared.delivery.batch import OrderResult, Rejection
 from shared.delivery.batch_input import records_of
 from shared.delivery.durable_client import find
+from shared.delivery.external_id import shown_external_id
+from shared.delivery.outcome import Outcome
 from shared.delivery.problem import ProblemError
 from shared.errors import DeliveryError
 from shared.text import shortened
@@ -20,8 +24,9 @@ if TYPE_CHECKING:
 
     from shared.api.business_api import BusinessApi
     from shared.delivery.durable_client import DurableClient
-    from shared.delivery.outcome import Outcome
     from shared.delivery.partner_gate import PartnerGate
+
+logger = logging.getLogger(__name__)
 
 # A batch's output has every rejection, its custom status a reason: so many characters of each are kept.
 MAX_REASON = 400
@@ -76,9 +81,21 @@ async def post_businesses(
     of version 0.1 names no `chunk`: it is one.
     """
 
-    async def post() -> OrderResult:
+    async def attempt(index: int, business: Mapping[str, Any], *, look_up: bool) -> Outcome:
         instance_id: str = order["instanceId"]
         number, age = order.get("attempt", 1), order.get("age", 0.0)
+        made = Attempt(business, instance_id, f"{instance_id}-{index}", number, look_up, age)
+        try:
+            return await make_attempt(made, business_api, gate)
+        except Exception as exc:
+            # A defect in one record must not take those beside it along, and leave them being posted by nobody.
+            external_id = shown_external_id(business)
+            fields = {"instance_id": instance_id, "external_id": external_id, "attempt": number}
+            logger.exception("delivery attempt failed", extra=fields)
+            return Outcome("deferred", external_id, reason=defect_reason(exc), is_uncertain=True)
+
+    async def post() -> OrderResult:
+        instance_id: str = order["instanceId"]
         indices = [index for index, _ in order["records"]]
         try:
             businesses = await batches.of(instance_id, order["digest"], client)
@@ -93,9 +110,7 @@ async def post_businesses(
 
         async def one_after_the_other() -> None:
             for index, look_up in waiting:
-                key = f"{instance_id}-{index}"
-                attempt = Attempt(businesses[index], instance_id, key, number, look_up, age)
-                outcomes[index] = await make_attempt(attempt, business_api, gate)
+                outcomes[index] = await attempt(index, businesses[index], look_up=look_up)
 
         at_once = min(order.get("chunk", len(indices)), len(indices))
         await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 POST_BUSINESSES = "PostBusinesses"
 # For an input that names none.
 CHUNK = 50
+# What was in activities that failed is divided among so many.
+SUSPECT_ORDERS = 8
 
 
 def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
@@ -81,12 +83,8 @@ def _post_round(
     `order` is what every activity of the round is told, beside the indices of its records. Once the partner is in
     trouble the rest of the round is left for the next one.
     """
-    parallel = batch.get("parallel", 1)
-    size = _order_size(batch, len(pending), parallel)
-    orders = [pending[start : start + size] for start in range(0, len(pending), size)]
     deferred: list[OrderResult] = []
-    for start in range(0, len(orders), parallel):
-        wave = orders[start : start + parallel]
+    for wave in _waves(books, pending, batch):
         context.set_custom_status(books.progress(posting=[index for indices in wave for index in indices]))
         records = [[[index, index in books.to_look_up] for index in indices] for indices in wave]
         activities = [context.call_activity(POST_BUSINESSES, {**order, "records": each}) for each in records]
@@ -114,8 +112,27 @@ def _results_of(
 
 def _result(result: Any, indices: Sequence[int]) -> OrderResult:  # noqa: ANN401, any JSON, or what the activity raised
     if isinstance(result, Exception):
-        return OrderResult(deferred=indices, uncertain=indices, reason=failure_reason(result))
+        return OrderResult(deferred=indices, uncertain=indices, reason=failure_reason(result), is_lost=True)
     return OrderResult.from_json(result)
+
+
+def _waves(books: BatchBooks, pending: Sequence[int], batch: dict[str, Any]) -> list[list[Sequence[int]]]:
+    """Divide the pending records into orders, and these into those that go at a time.
+
+    Where an activity failed, one of its records may be the cause, by the memory that it takes for one, and ends the
+    worker process with all that runs in it. So these go last, one order at a time, and a fraction of what failed is in
+    each: after a few rounds such a record is alone, and the others are delivered.
+    """
+    parallel: int = batch.get("parallel", 1)
+    suspects = books.pending_suspects()
+    others = [index for index in pending if index not in books.suspects]
+    orders = _orders(others, _order_size(batch, len(others), parallel))
+    waves = [orders[start : start + parallel] for start in range(0, len(orders), parallel)]
+    return waves + [[order] for order in _orders(suspects, max(1, -(-len(suspects) // SUSPECT_ORDERS)))]
+
+
+def _orders(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def _order_size(batch: dict[str, Any], pending: int, parallel: int) -> int:
