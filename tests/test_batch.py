@@ -169,3 +169,15 @@ def test_the_status_of_the_most_scattered_thousand_fits_with_the_longest_reason(
 @given(st.text("cerdp", min_size=1, max_size=200))
 def test_the_status_of_any_thousand_fits(kinds: str) -> None:
     assert units(status_of(kinds, "\N{ROCKET}" * MAX_REASON)) <= MOST_UNITS
+
+
+def test_the_reasons_of_a_thousand_rejections_are_cut_and_those_of_a_few_are_not() -> None:
+    def result(count: int) -> list[str]:
+        books = BatchBooks(1_000, set())
+        books.enter(OrderResult(rejected=[Rejection(index, f"b-{index}", "語" * 400) for index in range(count)]))
+        return [rejection["reason"] for rejection in books.result()["rejections"]]
+
+    assert result(300) == ["語" * 400] * 300
+    assert result(1_000) == ["語" * 149 + "…"] * 1_000
+    # As the Durable SDK writes it, in one message of the Durable Task Scheduler.
+    assert len(json.dumps(result(1_000))) < 1024 * 1024

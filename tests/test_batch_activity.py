@@ -4,18 +4,21 @@ import asyncio
 import gc
 import json
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from shared.api.business_api import BusinessApi
-from shared.delivery.batch_activity import MAX_REASON, BatchRecords, post_businesses
+from shared.delivery.batch_activity import MAX_REASON, Batch, BatchRecords, post_businesses
 from shared.delivery.batch_input import batch_input
 from shared.delivery.partner_gate import FEW, PartnerGate
 from shared.delivery.problem import ProblemError
+from shared.delivery.settling import LOOK
 from tests.fakes.durable_client import BROKEN, DurableHost, Instance
 from tests.fakes.scripted_partner import ORIGIN, ScriptedPartner, created, found, missing, refused
+from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -361,7 +364,7 @@ async def test_the_batches_used_last_are_kept_and_no_more() -> None:
     client, named = host.client(), digest(1)
 
     for batch_id in ["a", "b", "a", "c"]:
-        assert await batches.of(batch_id, named, client) == records(1)
+        assert await batches.of(batch_id, named, client) == Batch(records(1), [f"{batch_id}-0"])
     assert reads(host) == 3
     await batches.of("a", named, client)
     assert reads(host) == 3
@@ -377,7 +380,7 @@ async def test_a_batch_that_is_pushed_out_while_it_is_read_is_still_given() -> N
     reading = [asyncio.create_task(batches.of(batch_id, digest(1), client)) for batch_id in "abc"]
     await asyncio.sleep(0)
     gc.collect()
-    assert await asyncio.gather(*reading) == [records(1)] * 3
+    assert await asyncio.gather(*reading) == [Batch(records(1), [f"{batch_id}-0"]) for batch_id in "abc"]
 
 
 async def test_a_caller_who_goes_away_leaves_the_reading_to_the_others() -> None:
@@ -387,7 +390,7 @@ async def test_a_caller_who_goes_away_leaves_the_reading_to_the_others() -> None
     await asyncio.sleep(0)
     first.cancel()
 
-    assert await second == records(1)
+    assert (await second).records == records(1)
     assert reads(host) == 1
     assert (await asyncio.gather(first, return_exceptions=True))[0].__class__ is asyncio.CancelledError
 
@@ -401,7 +404,7 @@ async def test_a_reading_that_was_cancelled_is_begun_again() -> None:
     reading.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
 
-    assert await batches.of(BATCH, digest(1), client) == records(1)
+    assert (await batches.of(BATCH, digest(1), client)).records == records(1)
 
 
 async def test_a_failed_reading_is_told_to_all_who_wait_for_it() -> None:
@@ -415,6 +418,77 @@ async def test_a_failed_reading_is_told_to_all_who_wait_for_it() -> None:
     )
     assert [type(result) for result in results] == [ProblemError] * 3
     assert reads(host) == 1
+
+
+class TakingASecond(httpx.AsyncBaseTransport):
+    """Stores every record within a second; `on_post` is told after how many."""
+
+    def __init__(self, on_post: Callable[[int], None]) -> None:
+        self.posts = 0
+        self._on_post = on_post
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        assert request.method == "POST"
+        await asyncio.sleep(1)
+        self.posts += 1
+        self._on_post(self.posts)
+        return created()
+
+
+def end(host: DurableHost, how: str) -> None:
+    if how == "purged":
+        del host.instances[BATCH]
+    elif how == "begun anew":
+        host.instances[BATCH].created += timedelta(seconds=90)
+    else:
+        host.instances[BATCH].status = how
+
+
+@pytest.mark.parametrize("how", ["Terminated", "Suspended", "Failed", "Completed", "purged", "begun anew"])
+@in_virtual_time
+async def test_an_activity_stops_soon_when_its_batch_does_not_go_on(how: str) -> None:
+    host = host_with(20)
+    slow = TakingASecond(lambda posts: end(host, how) if posts == 7 else None)
+    api = BusinessApi(httpx.AsyncClient(transport=slow), ORIGIN)
+
+    async def business_api() -> BusinessApi:
+        return api
+
+    order = {"instanceId": BATCH, "digest": digest(20), "chunk": 1, "records": [[index, False] for index in range(20)]}
+    result = await post_businesses(order, host.client(), BatchRecords(), business_api, trusting_gate())
+    assert 7 <= slow.posts <= 7 + LOOK
+    assert result == {
+        "created": [*range(slow.posts)],
+        "deferred": [*range(slow.posts, 20)],
+        "reason": "The batch was ended or suspended meanwhile",
+    }
+    await asyncio.sleep(0)
+
+
+@in_virtual_time
+async def test_an_activity_that_cannot_find_out_whether_its_batch_goes_on_goes_on() -> None:
+    host = host_with(8)
+    slow = TakingASecond(lambda _posts: host.read_faults.append(BROKEN))
+    api = BusinessApi(httpx.AsyncClient(transport=slow), ORIGIN)
+
+    async def business_api() -> BusinessApi:
+        return api
+
+    order = {"instanceId": BATCH, "digest": digest(8), "chunk": 1, "records": [[index, False] for index in range(8)]}
+    result = await post_businesses(order, host.client(), BatchRecords(), business_api, trusting_gate())
+    assert result == {"created": [*range(8)]}
+    assert reads(host) > 2
+    await asyncio.sleep(0)
+
+
+async def test_a_record_that_brings_its_key_along_is_posted_under_it() -> None:
+    host = DurableHost()
+    input_ = batch_input(records(3), [None, "key-1-17", None])
+    host.instances[BATCH] = Instance("DeliverBatch", json.dumps(input_))
+    partner = ScriptedPartner(*[created() for _ in range(3)])
+
+    await post(host, partner, [0, 1, 2], digest=input_["digest"])
+    assert sorted(partner.posted_keys) == ["key-1-17", "key-7-0", "key-7-2"]
 
 
 async def test_a_chunk_that_is_all_done_already_is_nothing_to_do() -> None:

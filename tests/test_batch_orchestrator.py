@@ -320,6 +320,13 @@ async def test_a_batch_whose_activities_fail_until_the_deadline_rejects_its_reco
     assert all("ZeroDivisionError: division by zero" in rejection["reason"] for rejection in run.output["rejections"])
 
 
+async def test_a_batch_that_is_to_pause_begins_after_that() -> None:
+    run = await deliver(Partner(lambda _index, _tries: "created"), batch(4, pause=62.5))
+
+    assert run.timers == [START + timedelta(seconds=62.5)]
+    assert run.output["created"] == 4
+
+
 async def test_the_custom_status_tells_what_is_delivered_and_what_is_being_posted() -> None:
     partner = Partner(lambda index, tries: "deferred" if index == 7 and tries == 0 else "created")
 

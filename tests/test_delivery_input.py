@@ -124,6 +124,20 @@ def test_no_wait_is_less_than_none_and_none_is_for_ever(
         assert refusal(check, input_ | {"retry": {name: value}}).startswith(f"its retry.{name} is not a number")
 
 
+def test_a_pause_is_not_for_ever() -> None:
+    for good in (0.001, DAY):
+        assert check_batch(BATCH | {"pause": good})
+    wrong: list[object] = [0, -1, DAY + 1, math.inf, math.nan, "60", True, None]
+    for value in wrong:
+        assert refusal(check_batch, BATCH | {"pause": value}).startswith("its pause is not a number of seconds")
+
+
+def test_keys_are_packed() -> None:
+    assert check_batch({**BATCH, **batch_input([RECORD], ["key-1-0"])})
+    for wrong in (5, None, ["key-1-0"], "x" * (MAX_PACKED + 1)):
+        assert refusal(check_batch, BATCH | {"keys": wrong}) == "its keys are none that were packed"
+
+
 @pytest.mark.parametrize("check", [check_delivery, check_batch])
 @pytest.mark.parametrize("retry", [None, 5, "text", []])
 def test_the_waits_are_an_object(check: Callable[[object], object], retry: object) -> None:

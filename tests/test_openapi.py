@@ -252,7 +252,7 @@ def broken() -> DurableHost:
 
 def with_batch(status: str, output: object = None, name: str = "businesses") -> DurableHost:
     host = DurableHost()
-    host.instances["key-1"] = Instance("DeliverBatch", json.dumps({name: [RECORD]}), status, output)
+    host.instances["key-1"] = Instance("DeliverBatch", json.dumps({name: [RECORD], "digest": "d"}), status, output)
     return host
 
 

@@ -39,8 +39,9 @@ def test_every_log_line_of_a_delivery_is_on_the_page(event: str) -> None:
 
 
 def test_the_events_that_are_logged_through_a_function_are_there() -> None:
-    source = SOURCES[PROJECT / "shared" / "delivery" / "durable_client.py"]
-    assert all(f'"{event}"' in source for event in EVENTS)
+    folder = PROJECT / "shared" / "delivery"
+    source = SOURCES[folder / "durable_client.py"] + SOURCES[folder / "starting.py"]
+    assert all(f'unavailable("{event}", ' in source for event in EVENTS)
 
 
 @pytest.mark.parametrize(

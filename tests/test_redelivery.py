@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,14 +12,18 @@ from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_input import batch_input
 from shared.delivery.durable_client import Instance
 from shared.delivery.problem import ProblemError
-from shared.delivery.redelivery import redelivery_id, undelivered
+from shared.delivery.redelivery import next_redelivery, redelivery_id, undelivered
 from shared.delivery.routes import INSTANCE_ID
+from tests.fakes.durable_client import NOON, DurableHost
+from tests.fakes.durable_client import Instance as Stored
 
 RECORDS = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(6)]
 
 
-def batch(status: str = "Completed", output: object = None, custom_status: object = None) -> Instance:
-    return Instance("key-1", status, batch_input(RECORDS), output, custom_status)
+def batch(
+    status: str = "Completed", output: object = None, custom_status: object = None, created: datetime | None = None
+) -> Instance:
+    return Instance("key-1", status, batch_input(RECORDS), output, custom_status, created)
 
 
 def refusal(instance: Instance) -> int:
@@ -29,11 +34,11 @@ def refusal(instance: Instance) -> int:
 
 
 def left(instance: Instance) -> list[int]:
-    return [RECORDS.index(record) for record in undelivered(instance)]
+    return [RECORDS.index(record) for record in undelivered(instance).records]
 
 
 def test_of_a_completed_batch_the_rejected_are_left_in_their_order() -> None:
-    output = {"rejections": [{"index": 4}, {"index": 1}]}
+    output = {"rejections": [{"index": 4, "status": 422}, {"index": 1}]}
 
     assert left(batch(output=output)) == [1, 4]
 
@@ -57,6 +62,75 @@ def test_of_a_batch_that_was_ended_all_is_left_that_is_not_known_to_be_delivered
     status: str, custom_status: object, expected: list[int]
 ) -> None:
     assert left(batch(status, custom_status=custom_status)) == expected
+
+
+def keys(instance: Instance) -> list[str | None]:
+    return undelivered(instance).keys
+
+
+def test_what_was_given_up_keeps_its_key_and_what_the_partner_has_rejected_gets_a_new_one() -> None:
+    assert keys(batch(output={"rejections": [{"index": 4, "status": 422}, {"index": 1}]})) == ["key-1-1", None]
+
+
+@pytest.mark.parametrize("status", ["Failed", "Terminated"])
+def test_what_was_being_posted_when_its_batch_ended_keeps_its_key(status: str) -> None:
+    shown = {"delivered": "0-2", "posting": "3", "rejectedRecords": "4"}
+    assert keys(batch(status, custom_status=shown)) == ["key-1-3", None, "key-1-5"]
+
+
+def test_a_key_is_kept_through_any_number_of_redeliveries() -> None:
+    first = undelivered(batch(output={"rejections": [{"index": 4}, {"index": 1, "status": 422}]}))
+    again = Instance("key-1-redelivery-1", "Terminated", batch_input(first.records, first.keys))
+
+    assert keys(again) == ["key-1-redelivery-1-0", "key-1-4"]
+
+
+async def test_a_redelivery_passes_over_ids_that_stand_for_others() -> None:
+    host = DurableHost()
+    ended = batch("Terminated", created=NOON)
+    later, earlier = NOON + timedelta(seconds=1), NOON - timedelta(seconds=1)
+    ours = batch_input(RECORDS)
+    others = json.dumps(batch_input(RECORDS[:2]))
+    # Other records, and the same ones of the batch that had the id before.
+    host.instances["key-1-redelivery-1"] = Stored("DeliverBatch", others, "Completed", created=later)
+    host.instances["key-1-redelivery-2"] = Stored("DeliverBatch", json.dumps(ours), "Completed", created=earlier)
+
+    assert await redelivery_id(host.client(), ended, ours) == "key-1-redelivery-3"
+    host.instances["key-1-redelivery-3"] = Stored("DeliverBatch", json.dumps(ours), "Completed", created=later)
+    assert await redelivery_id(host.client(), ended, ours) == "key-1-redelivery-3"
+
+
+async def test_a_batch_that_was_redelivered_too_often_is_a_409() -> None:
+    host = DurableHost()
+    others = json.dumps(batch_input(RECORDS[:2]))
+    for number in range(1, 101):
+        host.instances[f"key-1-redelivery-{number}"] = Stored("DeliverBatch", others, "Completed")
+
+    with pytest.raises(ProblemError) as caught:
+        await redelivery_id(host.client(), batch("Terminated"), batch_input(RECORDS))
+    assert caught.value.reply.status == 409
+    assert "key-1-redelivery-100" in json.loads(caught.value.reply.body)["detail"]
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        Instance("key-1", "Completed", {"packed": batch_input([])["packed"]}, {"rejections": []}),
+        Instance("key-1", "Completed", {"businesses": 5}, {"rejections": []}),
+        Instance("key-1", "Completed", {"business": RECORDS[0], **batch_input(RECORDS)}, {"outcome": "created"}),
+        batch(output={"rejections": [{"index": 6}]}),
+        batch(output={"rejections": [{"index": "1"}]}),
+        batch(output={"rejections": ["1"]}),
+        batch(output="text"),
+        batch("Failed", custom_status={"delivered": "a-b"}),
+        batch("Failed", custom_status={"delivered": 5}),
+        Instance("key-1", "Failed", {**batch_input(RECORDS), "keys": "AAAA"}),
+        Instance("key-1", "Failed", {**batch_input(RECORDS), "keys": batch_input([RECORDS[0]])["packed"]}),
+        Instance("key-1", "Failed", batch_input(RECORDS, ["a\r\nb: c", *[None] * 5])),
+    ],
+)
+def test_what_somebody_else_has_started_as_a_batch_is_a_409(instance: Instance) -> None:
+    assert refusal(instance) == 409
 
 
 @pytest.mark.parametrize("status", ["Pending", "Running", "Suspended", "ContinuedAsNew"])
@@ -106,7 +180,7 @@ def test_what_is_delivered_and_what_is_left_are_the_whole_batch(fates: list[str]
 
     expected = [records[index] for index in sorted([*of("rejected"), *of("open")])]
     if expected:
-        assert undelivered(instance) == expected
+        assert undelivered(instance).records == expected
     else:
         assert refusal(instance) == 409
 
@@ -125,14 +199,14 @@ def test_what_is_delivered_and_what_is_left_are_the_whole_batch(fates: list[str]
     ],
 )
 def test_a_redelivery_has_an_id_that_counts_on(instance_id: str, expected: str) -> None:
-    assert redelivery_id(instance_id) == expected
+    assert next_redelivery(instance_id) == expected
 
 
 def test_a_batch_can_be_redelivered_very_often() -> None:
     instance_id = "key-" + "f" * 40
     seen = {instance_id}
     for _ in range(2_000):
-        instance_id = redelivery_id(instance_id)
+        instance_id = next_redelivery(instance_id)
         assert INSTANCE_ID.fullmatch(instance_id)
         assert instance_id not in seen
         seen.add(instance_id)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.delivery import routes
-from shared.delivery.batch_input import batch_input, records_of
+from shared.delivery.batch_input import batch_input, keys_of, records_of
 from shared.delivery.exchange import Reply, Request
 from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
 from shared.settings import Settings
@@ -137,7 +138,7 @@ async def test_a_bad_key_starts_nothing() -> None:
 
 async def test_settings_that_are_wrong_start_nothing_and_are_all_named() -> None:
     host = DurableHost()
-    finished = Instance("DeliverBatch", json.dumps({"businesses": [RECORD]}), "Failed")
+    finished = Instance("DeliverBatch", json.dumps({"businesses": [RECORD], "digest": "d"}), "Failed")
     host.instances["batch"] = finished
 
     for reply in (
@@ -255,6 +256,10 @@ def test_a_delivery_that_cannot_be_watched_is_accepted_all_the_same() -> None:
         ("Failed", "text", 500),
         ("Failed", {"total": 3}, 500),
         ("Terminated", None, 500),
+        # It had waited for its next attempt.
+        ("Failed", {"outcome": "deferred", "nextAttempt": "2026-02-01T00:00:00+00:00"}, 500),
+        ("Terminated", {"outcome": "deferred", "nextAttempt": "2026-02-01T00:00:00+00:00"}, 500),
+        ("Terminated", {"outcome": "rejected", "status": 422}, 500),
     ],
 )
 def test_a_delivery_that_failed_is_a_problem_that_says_why(status: str, custom_status: object, expected: int) -> None:
@@ -319,6 +324,33 @@ async def test_of_a_batch_that_was_ended_all_is_delivered_again_that_is_not_know
     assert redelivered(host) == ["b-1", "b-3", "b-4"]
 
 
+async def test_a_redelivery_posts_under_the_old_keys_what_the_partner_has_not_answered_for_good() -> None:
+    host = finished_batch(output={"rejections": [{"index": 3}, {"index": 1, "status": 422}]})
+
+    await redeliver(host, "key-1")
+    given = json.loads(host.instances["key-1-redelivery-1"].input)
+    assert keys_of(given, "key-1-redelivery-1") == ["key-1-redelivery-1-0", "key-1-3"]
+    assert "pause" not in given
+
+
+async def test_a_redelivery_waits_until_no_activity_of_an_ended_batch_posts_any_more() -> None:
+    host = finished_batch("Terminated", custom_status={"delivered": "0", "posting": "1-4"})
+    host.instances["key-1"].updated = datetime.now(UTC)
+
+    await redeliver(host, "key-1")
+    given = json.loads(host.instances["key-1-redelivery-1"].input)
+    assert given["pause"] == pytest.approx(2 + 2 * 30, abs=5)
+
+
+async def test_a_batch_that_is_begun_anew_gets_a_redelivery_of_its_own() -> None:
+    host = finished_batch(output={"rejections": [{"index": 3}]})
+    await redeliver(host, "key-1")
+    host.instances["key-1-redelivery-1"].status = "Completed"
+    host.instances["key-1"].created = host.instances["key-1-redelivery-1"].created + timedelta(seconds=1)
+
+    assert content(await redeliver(host, "key-1"))["id"] == "key-1-redelivery-2"
+
+
 async def test_asking_for_a_redelivery_again_starts_nothing_new() -> None:
     host = finished_batch(output={"rejections": [{"index": 3}]})
 
@@ -328,7 +360,7 @@ async def test_asking_for_a_redelivery_again_starts_nothing_new() -> None:
 
 async def test_records_of_an_old_batch_that_no_longer_meet_the_rules_can_still_be_delivered_again() -> None:
     host = DurableHost()
-    old = {"businesses": [{"externalId": "b-1"}]}
+    old = {"businesses": [{"externalId": "b-1"}], "digest": "d"}
     host.instances["key-1"] = Instance("DeliverBatch", json.dumps(old), "Failed")
 
     assert (await redeliver(host, "key-1")).status == 202

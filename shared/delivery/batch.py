@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shared.delivery.index_ranges import to_ranges
+from shared.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+
+MAX_REASONS = 150_000
+"""Characters of all reasons in the output of a batch: a thousand rejections keep 150 each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,4 +140,8 @@ class BatchBooks:
 
     def result(self) -> dict[str, Any]:
         """Give the batch's output: the counts, and every rejected record."""
-        return self.counts() | {"rejections": [self.rejected[index].to_json() for index in sorted(self.rejected)]}
+        # A message of the Durable Task Scheduler has 1 MiB at most.
+        most = MAX_REASONS // max(1, len(self.rejected))
+        rejections = [self.rejected[index] for index in sorted(self.rejected)]
+        cut = [replace(each, reason=shortened(each.reason, most)) for each in rejections]
+        return self.counts() | {"rejections": [rejection.to_json() for rejection in cut]}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.delivery.activities import keep_running, make_attempt
 from shared.delivery.activity_failure import defect_reason
 from shared.delivery.attempt import Attempt
 from shared.delivery.batch import OrderResult, Rejection
-from shared.delivery.batch_input import records_of
+from shared.delivery.batch_input import keys_of, records_of
 from shared.delivery.durable_client import find
 from shared.delivery.external_id import shown_external_id
 from shared.delivery.outcome import Outcome
 from shared.delivery.problem import ProblemError
+from shared.delivery.settling import until_it_ends
 from shared.errors import DeliveryError
 from shared.text import shortened
 
@@ -32,6 +34,14 @@ logger = logging.getLogger(__name__)
 MAX_REASON = 400
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The records of a batch, and the idempotency key of each."""
+
+    records: Sequence[Mapping[str, Any]]
+    keys: Sequence[str]
+
+
 class BatchRecords:
     """The records of the batches that this process works on, read from their orchestrations' inputs, each once.
 
@@ -41,9 +51,9 @@ class BatchRecords:
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
-        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Sequence[Mapping[str, Any]]]] = OrderedDict()
+        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Batch]] = OrderedDict()
 
-    async def of(self, instance_id: str, digest: str, client: DurableClient) -> Sequence[Mapping[str, Any]]:
+    async def of(self, instance_id: str, digest: str, client: DurableClient) -> Batch:
         """Give the records of a batch; concurrent callers read them once.
 
         Raises:
@@ -61,11 +71,11 @@ class BatchRecords:
         return await asyncio.shield(task)
 
 
-async def _read(instance_id: str, digest: str, client: DurableClient) -> Sequence[Mapping[str, Any]]:
+async def _read(instance_id: str, digest: str, client: DurableClient) -> Batch:
     instance = await find(client, instance_id, show_input=True)
     if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest:
         raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest}")
-    return records_of(instance.input)
+    return Batch(records_of(instance.input), keys_of(instance.input, instance_id))
 
 
 async def post_businesses(
@@ -78,13 +88,13 @@ async def post_businesses(
     """Make one attempt at each record of an order, `chunk` of them at a time; give what came of them.
 
     `order` is `{"instanceId", "digest", "attempt", "age", "chunk", "records": [[index, look up?], …]}`. An order
-    of version 0.1 names no `chunk`: it is one.
+    of version 0.1 names no `chunk`: it is one. Where the batch does not go on any more, what is left is deferred.
     """
+    instance_id: str = order["instanceId"]
+    number, age = order.get("attempt", 1), order.get("age", 0.0)
 
-    async def attempt(index: int, business: Mapping[str, Any], *, look_up: bool) -> Outcome:
-        instance_id: str = order["instanceId"]
-        number, age = order.get("attempt", 1), order.get("age", 0.0)
-        made = Attempt(business, instance_id, f"{instance_id}-{index}", number, look_up, age)
+    async def attempt(business: Mapping[str, Any], key: str, *, look_up: bool) -> Outcome:
+        made = Attempt(business, instance_id, key, number, look_up, age)
         try:
             return await make_attempt(made, business_api, gate)
         except Exception as exc:
@@ -95,10 +105,9 @@ async def post_businesses(
             return Outcome("deferred", external_id, reason=defect_reason(exc), is_uncertain=True)
 
     async def post() -> OrderResult:
-        instance_id: str = order["instanceId"]
         indices = [index for index, _ in order["records"]]
         try:
-            businesses = await batches.of(instance_id, order["digest"], client)
+            batch = await batches.of(instance_id, order["digest"], client)
         except ProblemError:
             # Durable's state passes with time, as the partner's troubles do; find() has logged it.
             return OrderResult(deferred=indices, reason="The records of the batch cannot be read now")
@@ -110,10 +119,17 @@ async def post_businesses(
 
         async def one_after_the_other() -> None:
             for index, look_up in waiting:
-                outcomes[index] = await attempt(index, businesses[index], look_up=look_up)
+                if end.done():
+                    outcomes[index] = Outcome("deferred", "", reason="The batch was ended or suspended meanwhile")
+                else:
+                    outcomes[index] = await attempt(batch.records[index], batch.keys[index], look_up=look_up)
 
+        end = asyncio.create_task(until_it_ends(client, instance_id))
         at_once = min(order.get("chunk", len(indices)), len(indices))
-        await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+        try:
+            await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+        finally:
+            end.cancel()
         return _summary({index: outcomes[index] for index in indices})
 
     return (await keep_running(post())).to_json()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.delivery.idempotency_key import IDEMPOTENCY_KEY
 from shared.errors import DeliveryError
 
 if TYPE_CHECKING:
@@ -29,14 +30,15 @@ MAX_PACKED = MAX_UNPACKED * 3 // 2
 _LEVEL = 1
 
 
-def batch_input(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def batch_input(records: Sequence[Mapping[str, Any]], keys: Sequence[str | None] = ()) -> dict[str, Any]:
     """Give the records for an orchestration's input, with their number and the digest that names them.
 
-    `packed` is their JSON array, compressed (RFC 1950), in base64.
+    `packed` is their JSON array, compressed (RFC 1950), in base64; so are `keys`, idempotency keys that some of the
+    records bring along, None for the others.
     """
-    packed = base64.b64encode(zlib.compress(msgspec.json.encode(records), _LEVEL)).decode()
     digest = hashlib.sha256(msgspec.json.encode(records, order="sorted")).hexdigest()
-    return {"total": len(records), "digest": digest, "packed": packed}
+    input_ = {"total": len(records), "digest": digest, "packed": _pack(records)}
+    return {**input_, "keys": _pack(keys)} if any(keys) else input_
 
 
 def is_batch(input_: object) -> bool:
@@ -62,6 +64,27 @@ def records_of(input_: Mapping[str, Any]) -> list[Any]:
     if not isinstance(records, list) or len(records) != input_["total"] or len(records) > MAX_RECORDS:
         raise DeliveryError("The records of the batch are not as many as it says")
     return records
+
+
+def keys_of(input_: Mapping[str, Any], instance_id: str) -> list[str]:
+    """Give the idempotency keys of a batch's records: each its own, or that of the batch with its index.
+
+    Raises:
+        DeliveryError: these are no keys that `batch_input` has packed.
+    """
+    total = total_of(input_)
+    keys = _unpacked(input_["keys"]) if "keys" in input_ else [None] * total
+    if not isinstance(keys, list) or len(keys) != total or not all(map(_may_be_key, keys)):
+        raise DeliveryError("The keys of the batch are not one for each record")
+    return [key or f"{instance_id}-{index}" for index, key in enumerate(keys)]
+
+
+def _may_be_key(key: object) -> bool:
+    return key is None or (isinstance(key, str) and IDEMPOTENCY_KEY.fullmatch(key) is not None)
+
+
+def _pack(value: object) -> str:
+    return base64.b64encode(zlib.compress(msgspec.json.encode(value), _LEVEL)).decode()
 
 
 def _unpacked(packed: str) -> object:

@@ -27,11 +27,11 @@ SUSPECT_ORDERS = 8
 def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
     """Deliver a batch of businesses; give the counts, and every rejected record with its index, id and reason.
 
-    Input: `{"total", "digest", "packed", "retry": {…}, "lookUp": "always" | "uncertain", "chunk", "parallel",
-    "order"}`, the first three as `batch_input` has them. `parallel` activities at a time have at most `order` records
-    each, and post `chunk` of these at a time. The records are not handed on: an activity is told their indices and
-    reads them from this input, so that the history has each record once. Deferred records go into the next round; a
-    round in which nothing moved makes the wait longer.
+    Input: `{"total", "digest", "packed", "keys", "retry": {…}, "lookUp": "always" | "uncertain", "chunk", "parallel",
+    "order", "pause"}`, the first four as `batch_input` has them. It begins after `pause` seconds, if any. `parallel`
+    activities at a time have at most `order` records each, and post `chunk` of these at a time. The records are not
+    handed on: an activity is told their indices and reads them from this input, so that the history has each record
+    once. Deferred records go into the next round; a round in which nothing moved makes the wait longer.
 
     Raises:
         DeliveryError: the input is none of the intake's.
@@ -42,6 +42,8 @@ def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str
     start = context.current_utc_datetime
     deadline = start + timedelta(seconds=policy.deadline)
     books = BatchBooks(total, set(range(total)) if batch.get("lookUp", "always") != "uncertain" else set())
+    if "pause" in batch:
+        yield context.create_timer(start + timedelta(seconds=batch["pause"]))
     number = idle_rounds = 0
     while pending := books.pending():
         number += 1

@@ -51,6 +51,11 @@ def check_batch(input_: object) -> dict[str, Any]:
     for name, most in (("chunk", MAX_CHUNK), ("parallel", MAX_PARALLEL), ("order", MAX_ORDER)):
         if not _is_whole(input_.get(name, 1), 1, most):
             raise _refused(f"its {name} is not a whole number from 1 to {most}")
+    keys = input_.get("keys", "")
+    if not isinstance(keys, str) or len(keys) > MAX_PACKED:
+        raise _refused("its keys are none that were packed")
+    if not _is_seconds(input_.get("pause", 1), MAX_WAIT):
+        raise _refused(f"its pause is not a number of seconds over 0 and up to {MAX_WAIT:g}")
     _check_retry(input_)
     return input_
 
@@ -60,10 +65,13 @@ def _check_retry(input_: dict[str, Any]) -> None:
     if not isinstance(retry, dict):
         raise _refused("its retry is not an object")
     for name, most in _MOST_SECONDS.items():
-        seconds = retry.get(name, 1)
-        # NaN is neither.
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= most:
+        if not _is_seconds(retry.get(name, 1), most):
             raise _refused(f"its retry.{name} is not a number of seconds over 0 and up to {most:g}")
+
+
+def _is_seconds(value: object, most: float) -> bool:
+    # NaN is neither.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _is_whole(value: object, least: int, most: int) -> bool:

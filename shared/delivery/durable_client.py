@@ -1,10 +1,9 @@
-"""Starting and watching orchestrations through the Durable client, with errors that mean one thing each."""
+"""Orchestrations seen through the Durable client, with errors that mean one thing each."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +14,7 @@ from shared.delivery.exchange import Reply
 from shared.delivery.problem import ProblemError, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from datetime import datetime
 
     from shared.delivery.exchange import Request
 
@@ -46,13 +45,22 @@ class DurableClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An orchestration instance: `status` is Durable's runtimeStatus ("Running", "Completed", …)."""
+    """An orchestration instance: `status` is Durable's runtimeStatus ("Running", "Completed", …).
+
+    `created` and `updated` are when it was begun, and when it went on last; both have a time zone.
+    """
 
     id: str
     status: str
     input: Any = None
     output: Any = None
     custom_status: Any = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+    def is_older_than(self, other: Instance) -> bool:
+        """Whether it was begun before the other was, which may have been begun anew since."""
+        return self.created is not None and other.created is not None and self.created < other.created
 
     @property
     def is_broken_off(self) -> bool:
@@ -77,52 +85,22 @@ async def find(client: DurableClient, instance_id: str, *, show_input: bool = Fa
             raise RuntimeError(error)  # noqa: TRY301, it joins the SDK's own bare exceptions
     except Exception as exc:
         detail = "The state of the delivery cannot be read now. Send the request again, with the same Idempotency-Key."
-        raise _unavailable("orchestration not found out", detail, instance_id, exc) from exc
+        raise unavailable("orchestration not found out", detail, instance_id, exc) from exc
     if status.runtime_status is None:
         return None
     return Instance(
-        instance_id, status.runtime_status.value, _value(status.input_), status.output, status.custom_status
+        instance_id,
+        status.runtime_status.value,
+        _value(status.input_),
+        status.output,
+        status.custom_status,
+        status.created_time,
+        status.last_updated_time,
     )
 
 
-async def start_once(client: DurableClient, name: str, instance_id: str | None, input_: Mapping[str, Any]) -> str:
-    """Start the orchestration `name`, unless it is there already with the same input; give its instance id.
-
-    `instance_id` is None for a delivery that is new in any case, and gets an id of its own. Any other is asked for
-    first, for the host would overwrite a finished instance. That is what it is to do with one that was broken off: its
-    caller asks again. The host refuses to start one that lives, as 409 or as 500 with "already exists", so it is asked
-    again.
-
-    Raises:
-        ProblemError: 409 where the instance is there with another input, 503 where it could not be started.
-    """
-    is_again = False
-    if instance_id is None:
-        instance_id = uuid.uuid4().hex
-    elif there := await find(client, instance_id, show_input=True):
-        _check_payload(there, input_)
-        if not there.is_broken_off:
-            return instance_id
-        logger.warning("delivery started again", extra={"instance_id": instance_id})
-        # It may have posted already.
-        is_again, input_ = True, {**input_, "lookUp": "always"}
-    try:
-        await client.start_new(name, instance_id, input_)
-    except Exception as exc:
-        there = await find(client, instance_id, show_input=True)
-        if there is None or (is_again and there.is_broken_off):
-            detail = "The delivery could not be started; nothing was. Send it again, with the same Idempotency-Key."
-            raise _unavailable("orchestration not started", detail, instance_id, exc) from exc
-        _check_payload(there, input_)
-    return instance_id
-
-
-def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
-    if _fingerprint(there.input) != _fingerprint(input_):
-        raise ProblemError(problem(409, "The Idempotency-Key was used for another payload."))
-
-
-def _unavailable(event: str, detail: str, instance_id: str, exc: Exception) -> ProblemError:
+def unavailable(event: str, detail: str, instance_id: str, exc: Exception) -> ProblemError:
+    """Give the 503 for what the Durable SDK raised, and log it."""
     # The Durable SDK raises bare exceptions of every kind, and their text is all there is to know.
     logger.error(event, extra={"instance_id": instance_id, "reason": f"{type(exc).__name__}: {exc}"})
     return ProblemError(problem(503, detail, retry_after=1))
@@ -164,12 +142,3 @@ def _value(text: object) -> Any:  # noqa: ANN401, it is any JSON
         except msgspec.DecodeError:
             return text
     return text
-
-
-def _fingerprint(input_: Any) -> bytes:  # noqa: ANN401, it is any JSON
-    """Give what the caller sent in one form: the rest of an input is the app's, and may change with its settings.
-
-    A batch is told by the digest of its records: how they are written in the input has changed between versions.
-    """
-    payload = {name: input_.get(name) for name in ("business", "digest")} if isinstance(input_, dict) else input_
-    return msgspec.json.encode(payload, order="sorted")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.api import strict_json
 from shared.api.business import MAX_BYTES, Business
+from shared.delivery.idempotency_key import IDEMPOTENCY_KEY
 from shared.delivery.problem import ProblemError, problem
 from shared.delivery.record_limits import limit_faults
 from shared.errors import Fault, InvalidBusinessError
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from shared.delivery.exchange import Request
 
-# The IETF draft of the Idempotency-Key header leaves the length to the server.
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 
 
@@ -81,7 +80,7 @@ def instance_id(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
-    if not _IDEMPOTENCY_KEY.fullmatch(key):
+    if not IDEMPOTENCY_KEY.fullmatch(key):
         fault = Fault("", "Idempotency-Key must be 1 to 255 visible ASCII characters")
         raise ProblemError(problem(400, f"The header {fault}.", errors=[fault]))
     # Instance ids allow fewer characters than keys do, and the Durable SDK puts them into URLs as they are.

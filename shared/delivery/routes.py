@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from shared.delivery import batch_intake, intake
 from shared.delivery.batch_input import batch_input
-from shared.delivery.durable_client import accepted, find, start_once, wait_until_finished
+from shared.delivery.durable_client import accepted, find, wait_until_finished
 from shared.delivery.exchange import Reply
 from shared.delivery.preference import preferred_wait
 from shared.delivery.problem import ProblemError, problem
 from shared.delivery.redelivery import redelivery_id, undelivered
+from shared.delivery.settling import settling_pause
+from shared.delivery.starting import start_once
 from shared.delivery.terms import batch_terms, terms
 from shared.delivery.verdict import NO_CONTENT
 from shared.errors import (
@@ -52,8 +54,9 @@ async def post_business(request: Request, client: DurableClient, settings: Calla
     try:
         business = intake.read_business(request)
         instance_id = intake.instance_id(request)
-        input_ = {"business": business.to_json(), **terms(settings().delivery)}
-        return await _deliver(request, client, DELIVER_BUSINESS, instance_id, input_)
+        its = settings()
+        input_ = {"business": business.to_json(), **terms(its.delivery)}
+        return await _deliver(request, client, DELIVER_BUSINESS, instance_id, input_, its.timeout)
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
@@ -65,8 +68,9 @@ async def post_batch(request: Request, client: DurableClient, settings: Callable
     try:
         records = [business.to_json() for business in batch_intake.read_batch(request)]
         instance_id = intake.instance_id(request)
-        input_ = {**batch_input(records), **batch_terms(settings())}
-        return await _deliver(request, client, DELIVER_BATCH, instance_id, input_)
+        its = settings()
+        input_ = {**batch_input(records), **batch_terms(its)}
+        return await _deliver(request, client, DELIVER_BATCH, instance_id, input_, its.timeout)
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
@@ -82,8 +86,12 @@ async def redeliver_batch(request: Request, client: DurableClient, settings: Cal
             return problem(404, "There is no batch with this id.")
         # Their rules may have changed since: the delivery finds that out, record by record. And some of them may have
         # reached the partner all the same.
-        input_ = {**batch_input(undelivered(batch)), **batch_terms(settings()), "lookUp": "always"}
-        return await _deliver(request, client, DELIVER_BATCH, redelivery_id(batch_id), input_)
+        left, its = undelivered(batch), settings()
+        input_ = {**batch_input(left.records, left.keys), **batch_terms(its), "lookUp": "always"}
+        if batch.status != "Completed":
+            input_ |= settling_pause(batch, its.timeout)
+        named = await redelivery_id(client, batch, input_)
+        return await _deliver(request, client, DELIVER_BATCH, named, input_, its.timeout)
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
@@ -154,18 +162,19 @@ def unknown_route(method: str) -> Reply:
     return problem(404, f"There is no such route for {method}; the routes are in GET /api/openapi.json.")
 
 
-async def _deliver(
+async def _deliver(  # noqa: PLR0913, PLR0917, what a delivery is started with, each by its own name
     request: Request,
     client: DurableClient,
     orchestrator: str,
     named: str | None,
     input_: Mapping[str, object],
+    call_timeout: float,
 ) -> Reply:
     """Start a delivery unless it is there already, and wait for its result as long as the caller would.
 
     `named` is the instance id that the delivery has in any case, None for one of its own.
     """
-    instance_id = await start_once(client, orchestrator, named, input_)
+    instance_id = await start_once(client, orchestrator, named, input_, call_timeout)
     logger.info("delivery accepted", extra={"instance_id": instance_id, "orchestrator": orchestrator})
     wait = preferred_wait(request.headers)
     finished = await wait_until_finished(client, instance_id, wait) if wait else None
@@ -177,9 +186,10 @@ def _result(instance: Instance) -> Reply:
     applied = {"preference-applied": "wait"}
     if instance.status == "Completed":
         return Reply.json(200, {"instanceId": instance.id, **instance.output}, applied)
-    last = instance.custom_status if isinstance(instance.custom_status, dict) else {}
-    # Neither the record nor the partner is to blame for what has failed otherwise, or was terminated.
-    status = {"rejected": 422, "deferred": 504}.get(last.get("outcome", ""), 500)
+    # Neither the record nor the partner is to blame for what was broken off, or was terminated.
+    status = 500
+    if instance.status == "Failed" and not instance.is_broken_off:
+        status = {"rejected": 422, "deferred": 504}.get(instance.custom_status["outcome"], 500)
     return problem(status, f"The delivery {instance.id} failed: {instance.output}", headers=applied)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections import deque
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import DurableOrchestrationClient
@@ -40,6 +41,7 @@ BINDING = {
     "httpBaseUrl": "http://127.0.0.1:7071/runtime/webhooks/durabletask",
 }
 ALIVE = {"Pending", "Running", "Suspended"}
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 EXISTS = "An Orchestration instance with the status Running already exists."
 BROKEN = [500, {"Message": "Something went wrong while processing your request", "ExceptionMessage": "storage is away"}]
 
@@ -55,13 +57,16 @@ class Instance:
     custom_status: Any = None
     starts: int = 1
     looks: int = 0
+    created: datetime = NOON
+    updated: datetime = NOON
 
 
 class DurableHost:
-    """`instances` by their ids; `start_faults` and `read_faults` are answers or exceptions for the next calls.
+    """`instances` by their ids, each begun a second after the one before.
 
-    A start that is answered with a fault has not happened, unless the fault is paired with True. `on_read` is called
-    with each instance before it is shown; `duplicate_status` is what a host of its age answers to a duplicate.
+    `start_faults` and `read_faults` are answers or exceptions for the next calls. A start that is answered with a fault
+    has not happened, unless the fault is paired with True. `on_read` is called with each instance before it is shown;
+    `duplicate_status` is what a host of its age answers to a duplicate.
     """
 
     def __init__(self, duplicate_status: int = 409) -> None:
@@ -71,6 +76,7 @@ class DurableHost:
         self.on_read: Callable[[Instance], None] = lambda _instance: None
         self.duplicate_status = duplicate_status
         self.calls: list[str] = []
+        self.begun = 0
 
     def client(self) -> Any:  # noqa: ANN401 - the Durable SDK has no types
         """Give the SDK's own client, with this host behind it."""
@@ -90,7 +96,10 @@ class DurableHost:
             if there is not None and there.status in ALIVE:
                 message = {"Message": "Something went wrong", "ExceptionMessage": EXISTS}
                 return [self.duplicate_status, message]
-            self.instances[instance_id] = Instance(name, data, starts=there.starts + 1 if there else 1)
+            self.begun += 1
+            now = NOON + timedelta(seconds=self.begun)
+            starts = there.starts + 1 if there else 1
+            self.instances[instance_id] = Instance(name, data, starts=starts, created=now, updated=now)
         if isinstance(fault, Exception):
             raise fault
         return fault or [202, {"id": instance_id}]
@@ -117,7 +126,7 @@ class DurableHost:
             "input": instance.input if "showInput=True" in query else None,
             "customStatus": instance.custom_status,
             "output": instance.output,
-            "createdTime": "2026-01-31T12:00:00Z",
-            "lastUpdatedTime": "2026-01-31T12:00:01Z",
+            "createdTime": f"{instance.created:%Y-%m-%dT%H:%M:%SZ}",
+            "lastUpdatedTime": f"{instance.updated:%Y-%m-%dT%H:%M:%SZ}",
         }
         return [202 if instance.status in ALIVE else 200, status]
