@@ -26,8 +26,8 @@ TABLES = {
     "AppExceptions": _ANY | {"OuterMessage": "string"},
 }
 TYPES = {name: kind for columns in TABLES.values() for name, kind in columns.items()}
-SCALAR_FUNCTIONS = {"ago", "bin", "coalesce", "ingestion_time", "now", "round", "tostring"}
-AGGREGATIONS = {"arg_max", "count", "countif", "max", "percentile", "take_any"}
+SCALAR_FUNCTIONS = {"ago", "bin", "coalesce", "ingestion_time", "isnull", "now", "round", "tostring"}
+AGGREGATIONS = {"arg_max", "arg_min", "count", "countif", "max", "percentile", "take_any"}
 # What a join gives: the columns of the left side alone, or those of both.
 LEFT_ONLY, BOTH = {"leftanti", "leftsemi"}, {"leftouter", "inner"}
 
@@ -165,7 +165,7 @@ class _Reader:
 
     def _aggregated(self, item: Sequence[str], columns: Sequence[str]) -> list[str]:
         match item:
-            case ["arg_max", "(", *inner, ")"]:
+            case ["arg_max" | "arg_min", "(", *inner, ")"]:
                 return [self._named(each, columns) for each in split(inner, ",")]
             case [name, "=", *expression] if AGGREGATIONS & set(expression):
                 self._check(expression, columns, AGGREGATIONS)

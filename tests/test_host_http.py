@@ -177,9 +177,9 @@ def test_logs_what_a_function_raised(host: HostProcess) -> None:
     assert "HTTP function broken failed: ValueError: something is missing" in host.log
 
 
-def test_shows_the_log_lines_of_the_app_with_level_and_name(host: HostProcess) -> None:
+def test_shows_the_log_lines_of_the_app_with_level_and_name_and_fields(host: HostProcess) -> None:
     host.http.get("/v1/echo")
-    assert "INFO    webapp.echo: An echo\n" in host.log
+    assert 'INFO    webapp.echo: An echo method=GET why="asked for"\n' in host.log
 
 
 def test_logs_nothing_of_a_request(host: HostProcess) -> None:

@@ -138,6 +138,6 @@ def _facts(attempt: Attempt, outcome: Outcome) -> dict[str, str | int]:
 
 def _logged(attempt: Attempt, outcome: Outcome) -> Outcome:
     is_done = outcome.kind in {"created", "exists"}
-    fields = {"status": outcome.status, "reason": outcome.reason, **_facts(attempt, outcome)}
+    fields = {**_facts(attempt, outcome), "status": outcome.status, "reason": outcome.reason}
     logger.log(logging.INFO if is_done else logging.WARNING, "delivery attempt", extra=fields)
     return outcome

@@ -36,6 +36,12 @@ async def test_delivers_200_concurrent_posts_once_each_with_one_token_request(
     counters = await stage.counters(http)
     assert (counters["token_requests"], counters["posts"], counters["without_token"]) == (1, ALL, 0)
     await stage.assert_no_secret(http)
+    lines = {line.partition(" INFO    shared.delivery.activities: ")[2] for line in stage.host.lines}
+    assert lines - {""} == {
+        f"delivery attempt instance_id={status['instanceId']} external_id={status['output']['externalId']} attempt=1 "
+        "outcome=created status=201"
+        for status in statuses
+    }
 
 
 @pytest.mark.parametrize(("lost_activities", "attempts"), [("run-again", 1), ("fail", 2)])

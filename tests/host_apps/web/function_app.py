@@ -31,7 +31,7 @@ def as_seen(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route(route="echo/{*rest}")
 async def echo(req: func.HttpRequest) -> func.HttpResponse:
-    logger.info("An echo")
+    logger.info("An echo", extra={"method": req.method, "reason": None, "why": "asked for"})
     return as_seen(req)
 
 
