@@ -2,6 +2,7 @@
 
 Add a member to `Business` to have it checked: `city: Annotated[str, Meta(max_length=100)]`, or
 `vat_id: str | None = None` for one that may be missing. Members that the model does not name are passed on unchanged.
+Change sandbox/sample.json with it: the demo, the trial of a package and the tests make their records of that one.
 """
 
 from __future__ import annotations
