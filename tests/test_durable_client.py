@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from sandbox.sample import business
 from shared.delivery.durable_client import FINISHED, POLL_AFTER, accepted, find, start_once, wait_until_finished
 from shared.delivery.exchange import Request
 from shared.delivery.problem import ProblemError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.delivery.exchange import Reply
 
-INPUT = {"business": {"externalId": "b-1", "name": "Ada", "size": 1.0, "big": 2**64 - 1}, "lookUp": "always"}
+INPUT = {"business": business("b-1", size=1.0, big=2**64 - 1), "lookUp": "always"}
 UNREACHABLE = [
     aiohttp.ClientConnectionError("refused"),
     TimeoutError(),
@@ -179,7 +180,7 @@ async def test_a_delivery_that_was_broken_off_is_started_again_and_looks_up(
 
 
 async def test_a_delivery_that_was_broken_off_is_not_started_with_another_payload(broken_off: DurableHost) -> None:
-    other = {"business": {"externalId": "b-1", "name": "Bob"}}
+    other = {"business": business("b-1", note="Bob")}
 
     assert (await refusal(start_once(broken_off.client(), "DeliverBusiness", "key-1", other))).status == 409
     assert broken_off.instances["key-1"].status == "Failed"
@@ -203,16 +204,16 @@ async def test_a_broken_off_delivery_that_cannot_be_started_again_is_a_503(broke
 async def test_the_payload_is_the_same_in_any_order_and_under_other_settings() -> None:
     host = DurableHost()
     await start_once(host.client(), "DeliverBusiness", "key-1", INPUT)
-    business = dict(reversed(list(INPUT["business"].items())))  # type: ignore[attr-defined]  # it is a dict
+    turned = dict(reversed(list(INPUT["business"].items())))  # type: ignore[attr-defined]  # it is a dict
 
-    await start_once(host.client(), "DeliverBusiness", "key-1", {"lookUp": "uncertain", "business": business})
+    await start_once(host.client(), "DeliverBusiness", "key-1", {"lookUp": "uncertain", "business": turned})
     assert host.instances["key-1"].starts == 1
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"business": {"externalId": "b-1", "name": "Bob"}},
+        {"business": business("b-1", note="Bob")},
         {"business": {}},
         {"businesses": [INPUT["business"]]},
     ],
@@ -248,7 +249,7 @@ async def test_of_fifty_callers_at_once_one_starts_the_delivery(duplicate_status
 @pytest.mark.parametrize("duplicate_status", [409, 500])
 async def test_of_two_payloads_at_once_one_wins_and_the_other_is_a_409(duplicate_status: int) -> None:
     host = DurableHost(duplicate_status)
-    other = {"business": {"externalId": "b-1", "name": "Bob"}}
+    other = {"business": business("b-1", note="Bob")}
     starts = [start_once(host.client(), "DeliverBusiness", "key-1", given) for given in (INPUT, other)]
 
     won, lost = await asyncio.gather(*starts, return_exceptions=True)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_input import batch_input
 from shared.delivery.durable_client import Instance
@@ -14,7 +15,7 @@ from shared.delivery.problem import ProblemError
 from shared.delivery.redelivery import redelivery_id, undelivered
 from shared.delivery.routes import INSTANCE_ID
 
-RECORDS = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(6)]
+RECORDS = [business(f"b-{index}") for index in range(6)]
 
 
 def batch(status: str = "Completed", output: object = None, custom_status: object = None) -> Instance:
