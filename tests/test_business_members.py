@@ -70,3 +70,9 @@ def test_the_document_has_the_members() -> None:
 
     assert schema["properties"].keys() == {"externalId", "name"}
     assert schema["required"] == ["externalId", "name"]
+
+
+def test_the_document_has_an_example_of_every_member() -> None:
+    [content] = json.loads(document())["paths"]["/businesses"]["post"]["requestBody"]["content"].values()
+
+    assert content["example"] == {"externalId": "crm-1001", "name": "Nordwind GmbH"}
