@@ -17,6 +17,7 @@ import httpx
 from deployment.errors import TrialError
 from deployment.requirements import pin, requirement_lines
 from deployment.trial_server import POLL_SECONDS, server
+from sandbox.sample import business, why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ for name in sys.argv[2:]:
     importlib.import_module(name)
 """
 DELIVERY_SECONDS = 60.0
-BUSINESS = {"externalId": "package-trial", "name": "Package trial"}
+EXTERNAL_ID = "package-trial"
 
 
 def try_package(project: Path, package: Path, uv: str) -> None:
@@ -72,7 +73,7 @@ def try_package(project: Path, package: Path, uv: str) -> None:
             environ |= trial_settings(partner)
             host = processes.enter_context(server(command, project, folder / "host.log", environ))
             deliver(host, partner)
-        print(f"The package delivered {BUSINESS['externalId']!r} exactly once")
+        print(f"The package delivered {EXTERNAL_ID!r} exactly once")
 
 
 _SANDBOX = ("-B", "-m", "sandbox")
@@ -131,13 +132,15 @@ def _run(command: Sequence[str]) -> str:
 
 
 def deliver(host: str, partner: str, *, patience: float = DELIVERY_SECONDS) -> None:
-    """Post `BUSINESS` to the app at `host` and see it arrive at `partner`, once.
+    """Post the sandbox's sample to the app at `host` and see it arrive at `partner`, once.
 
     Raises:
         TrialError: it is refused, fails, takes longer than `patience` seconds, or does not arrive exactly once.
     """
     with httpx.Client(timeout=DELIVERY_SECONDS) as client:
-        accepted = client.post(f"{host}/api/businesses", json=BUSINESS)
+        accepted = client.post(f"{host}/api/businesses", json=business(EXTERNAL_ID))
+        if accepted.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            raise TrialError(why_refused(accepted.json()))
         if accepted.status_code != httpx.codes.ACCEPTED:
             raise TrialError(f"the app answered {accepted.status_code}, not 202: {accepted.text}")
         status = _wait_for_end(client, accepted.json()["statusQueryGetUri"], patience)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from sandbox.processes import SandboxProcess, StartError, app_settings
+from sandbox.sample import business, why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,10 @@ FINISHED = {"Completed", "Failed", "Terminated"}
 
 class DemoError(Exception):
     """The demo did not show what it should."""
+
+
+class SampleRefusedError(Exception):
+    """The app refuses the demo's records; the text says why, and nothing that the host has written adds to it."""
 
 
 def demo(*, keep: bool, verbose: bool) -> int:
@@ -40,6 +46,9 @@ def demo(*, keep: bool, verbose: bool) -> int:
                         _deliver_one(http, host.url)
                         _deliver_batch(http, host.url)
                         _check(http, partner.url)
+                except SampleRefusedError as exc:
+                    print(f"\nThe demo failed: {exc}", file=sys.stderr)
+                    return 1
                 except (DemoError, httpx.HTTPError, KeyError, ValueError) as exc:
                     _explain(exc, host)
                     return 1
@@ -54,15 +63,15 @@ def demo(*, keep: bool, verbose: bool) -> int:
 
 
 def _deliver_one(http: httpx.Client, url: str) -> None:
-    business = {"externalId": "acme-1", "name": "Acme Corporation", "city": "Zürich", "employees": 12}
+    record = business("acme-1")
     _say("3", "POST /api/businesses: one business")
-    _tell(json.dumps(business, ensure_ascii=False))
-    response = http.post(f"{url}/api/businesses", json=business, headers={"Idempotency-Key": "demo-1"})
-    _expect(response, 202)
+    _tell(json.dumps(record, ensure_ascii=False))
+    response = http.post(f"{url}/api/businesses", json=record, headers={"Idempotency-Key": "demo-1"})
+    _expect_taken(response)
     _tell("202 Accepted; the orchestration DeliverBusiness has it now, instance " + response.json()["id"])
     status = _watch(http, response.json()["statusQueryGetUri"])
     _tell(f"{status['runtimeStatus']}: {json.dumps(status['output'])}")
-    again = http.post(f"{url}/api/businesses", json=business, headers={"Idempotency-Key": "demo-1"})
+    again = http.post(f"{url}/api/businesses", json=record, headers={"Idempotency-Key": "demo-1"})
     _expect(again, 202)
     _tell("sent again with the same Idempotency-Key: the same instance, nothing is delivered twice")
     _say("4", "GET /api/businesses/acme-1: the partner's record, through the app")
@@ -72,10 +81,10 @@ def _deliver_one(http: httpx.Client, url: str) -> None:
 
 
 def _deliver_batch(http: httpx.Client, url: str) -> None:
-    batch = [{"externalId": f"batch-{number}", "name": f"Business {number}"} for number in range(BATCH_SIZE)]
+    batch = [business(f"batch-{number}") for number in range(BATCH_SIZE)]
     _say("5", f"POST /api/businesses/batch: {BATCH_SIZE} businesses at once")
     response = http.post(f"{url}/api/businesses/batch", json=batch)
-    _expect(response, 202)
+    _expect_taken(response)
     shown: list[int] = []
 
     def show(status: dict[str, Any]) -> None:
@@ -133,6 +142,12 @@ def _expect(response: httpx.Response, status: int) -> None:
         raise DemoError(f"{response.request.method} {response.url} answered {response.status_code}: {response.text}")
 
 
+def _expect_taken(response: httpx.Response) -> None:
+    if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+        raise SampleRefusedError(why_refused(response.json()))
+    _expect(response, 202)
+
+
 def _explain(exc: Exception, host: SandboxProcess) -> None:
     print(f"\nThe demo failed: {exc}", file=sys.stderr)
     print("The host's last lines:", file=sys.stderr)
@@ -141,13 +156,14 @@ def _explain(exc: Exception, host: SandboxProcess) -> None:
 
 
 def _keep(host: str, partner: str) -> None:
+    one, other = (shlex.quote(json.dumps(business(name), ensure_ascii=False)) for name in ("my-1", "my-2"))
     print(f"""
 Everything runs on until Ctrl-C. To try:
 
   curl -i {host}/api/businesses -H 'Content-Type: application/json' -H 'Idempotency-Key: my-1' \\
-       -d '{{"externalId": "my-1", "name": "My business"}}'
+       -d {one}
   curl -i {host}/api/businesses -H 'Content-Type: application/json' -H 'Prefer: wait=20' \\
-       -d '{{"externalId": "my-2", "name": "My other business"}}'
+       -d {other}
   curl -s {host}/api/businesses/my-1
   curl -s {host}/api/health
   curl -s {host}/admin/host/status

@@ -6,8 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import pytest
 
+from sandbox.sample import business
 from shared.delivery import activities
 from shared.delivery.attempt import Attempt
 from shared.delivery.partner_gate import FAILURES, PartnerGate
@@ -17,7 +19,8 @@ from tests.fakes.scripted_partner import ScriptedPartner, created, found, missin
 if TYPE_CHECKING:
     from shared.api.business_api import BusinessApi
 
-RECORD = {"externalId": "b/1", "name": "Ada"}
+RECORD = business("b/1", note="Ada")
+SIZE = len(msgspec.json.encode(RECORD))
 LOOK_UP, POST = "GET /v1/business/by-external/b%2F1", "POST /v1/business/"
 
 
@@ -50,11 +53,11 @@ async def test_a_record_that_is_there_is_not_posted() -> None:
 
 
 async def test_a_record_that_is_there_with_other_content_is_rejected_and_not_overwritten() -> None:
-    partner = ScriptedPartner(found({"externalId": "b/1", "name": "Bob"}))
+    partner = ScriptedPartner(found(RECORD | {"note": "Bob"}))
 
     outcome = await attempt(partner)
     assert outcome["outcome"] == "rejected"
-    assert outcome["reason"].endswith("different: name")
+    assert outcome["reason"].endswith("different: note")
     assert partner.calls == [LOOK_UP]
 
 
@@ -89,11 +92,11 @@ async def test_a_conflict_with_an_attempt_of_our_own_means_the_record_exists() -
 
 
 async def test_a_conflict_with_another_record_names_what_differs() -> None:
-    partner = ScriptedPartner(missing(), refused(409), found(RECORD | {"name": "Bob"}))
+    partner = ScriptedPartner(missing(), refused(409), found(RECORD | {"note": "Bob"}))
 
     outcome = await attempt(partner)
     assert outcome["outcome"] == "rejected"
-    assert outcome["reason"].endswith("different: name")
+    assert outcome["reason"].endswith("different: note")
 
 
 async def test_a_conflict_about_something_else_is_rejected_with_the_words_of_the_partner() -> None:
@@ -185,10 +188,10 @@ async def test_a_record_that_an_older_version_accepted_and_this_one_does_not_is_
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (RECORD | {"x": "y" * 200_000}, "has 200040 bytes, more than the 65536 allowed"),
+        (RECORD | {"x": "y" * 200_000}, f"has {SIZE + 200_007} bytes, more than the 65536 allowed"),
         (RECORD | {"x": {"__class__": "Path", "__module__": "pathlib", "__data__": "/"}}, "/x: must not have"),
         (RECORD | {"x": [[]] * 2 + [10**30]}, "has a whole number of more than 64 bits"),
-        ({"externalId": "b\n1", "name": "Ada"}, "/externalId: must not have control characters"),
+        (business("b\n1"), "/externalId: must not have control characters"),
         ([RECORD], "must be a JSON object"),
         ("text", "must be a JSON object"),
     ],

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from sandbox.sample import business
 from shared.delivery.attempt import Attempt
 
-RECORD = {"externalId": "b-1", "name": "Ada"}
+RECORD = business("b-1")
 
 
 def test_an_attempt_comes_back_as_it_went() -> None:

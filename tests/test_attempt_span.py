@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
+from sandbox.sample import business
 from shared.delivery.activities import make_attempt
 from shared.delivery.attempt import Attempt
 from shared.delivery.partner_gate import FAILURES, PartnerGate
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from shared.api.business_api import BusinessApi
     from shared.delivery.outcome import Outcome
 
-GIVEN = Attempt({"externalId": "b-1", "name": "Ada"}, "instance", "key", 3)
+GIVEN = Attempt(business("b-1"), "instance", "key", 3)
 FACTS = {"instance_id": "instance", "external_id": "b-1", "attempt": 3}
 
 

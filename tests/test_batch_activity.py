@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from sandbox.sample import business
 from shared.api.business_api import BusinessApi
 from shared.delivery.batch_activity import MAX_REASON, Batch, BatchRecords, post_businesses
 from shared.delivery.batch_input import batch_input
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 BATCH = "key-7"
 
 
-def records(count: int, name: str = "Ada") -> list[dict[str, Any]]:
-    return [{"externalId": f"b-{index}", "name": name} for index in range(count)]
+def records(count: int, note: str = "Ada") -> list[dict[str, Any]]:
+    return [business(f"b-{index}", note=note) for index in range(count)]
 
 
 def host_with(count: int, *batch_ids: str) -> DurableHost:
@@ -300,7 +301,7 @@ async def test_two_batches_at_once_do_not_mix() -> None:
 async def test_an_id_that_stands_for_another_batch_since_a_purge_gives_that_ones_records() -> None:
     host, batches = host_with(3), BatchRecords()
     await post(host, ScriptedPartner(created()), [0], count=3, batches=batches)
-    later = [{"externalId": "other-0", "name": "Bob"}]
+    later = [business("other-0", note="Bob")]
     host.instances[BATCH] = Instance("DeliverBatch", json.dumps(batch_input(later)))
 
     partner = ScriptedPartner(created())

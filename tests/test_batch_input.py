@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery.batch_input import (
     MAX_PACKED,
     MAX_RECORDS,
@@ -53,13 +54,13 @@ def test_the_digest_is_the_same_for_the_same_records_only(batch: list[dict[str, 
 
 
 def test_records_that_are_alike_take_a_fraction_of_the_room() -> None:
-    records = [{"externalId": f"b-{number}", "name": "Ada", "address": {"city": "London"}} for number in range(1_000)]
+    records = [business(f"b-{number}", address={"city": "London"}) for number in range(1_000)]
 
     assert len(json.dumps(batch_input(records))) < len(json.dumps(records)) / 5
 
 
 def test_an_input_of_version_0_1_is_read_as_well() -> None:
-    records = [{"externalId": "b-1", "name": "Ada"}, 5]
+    records = [business("b-1"), 5]
     old = {"businesses": records, "digest": "d"}
 
     assert is_batch(old)
@@ -79,8 +80,10 @@ def packed(text: bytes) -> str:
 def test_the_longest_batch_that_the_intake_takes_is_unpacked() -> None:
     # Nothing grows more where it is written again: 9e15 becomes 9000000000000000.0.
     numbers = ",".join(["9e15"] * 3_300)
-    record = f'{{"externalId":"b-%d","name":"Ada","x":[{numbers}]}}'
-    body = "[" + ",".join(record % number for number in range(MAX_BATCH_BYTES // (len(record) + 2))) + "]"
+    record = json.dumps(business("b-%d", x=[]), ensure_ascii=False, separators=(",", ":"))
+    record = record.replace('"x":[]', f'"x":[{numbers}]')
+    most = MAX_BATCH_BYTES // (len(record.encode()) + 2)
+    body = "[" + ",".join(record.replace("%d", str(number)) for number in range(most)) + "]"
     businesses = read_batch(Request("/", {"content-type": "application/json"}, body.encode()))
 
     records = [business.to_json() for business in businesses]

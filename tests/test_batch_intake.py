@@ -10,6 +10,7 @@ from azure.functions import HttpRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.api.business import MAX_BYTES
 from shared.api.strict_json import MAX_DEPTH
 from shared.delivery.batch_input import MAX_RECORDS
@@ -17,7 +18,8 @@ from shared.delivery.batch_intake import MAX_BATCH_BYTES, MAX_FAULTS, read_batch
 from shared.delivery.exchange import Request
 from shared.delivery.problem import ProblemError
 
-RECORD = {"externalId": "b-0", "name": "Ada", "tags": [1, None, "ö"]}
+RECORD = business("b-0", more=[1, None, "ö"])
+WITHOUT_ID = {name: value for name, value in RECORD.items() if name != "externalId"}
 NDJSON = "application/x-ndjson"
 
 
@@ -127,7 +129,8 @@ def test_a_record_of_as_many_bytes_as_are_allowed_is_taken_and_one_more_is_a_422
 
 def test_a_record_may_be_no_longer_where_it_is_sent_on() -> None:
     # Five bytes as they come, nineteen as they go: 9000000000000000.0 and a comma.
-    numbers = b'{"externalId": "b-1", "name": "Ada", "x": [' + b",".join([b"9e15"] * 4_000) + b"]}"
+    empty = json.dumps(RECORD | {"x": []}).encode()
+    numbers = empty.replace(b'"x": []', b'"x": [' + b",".join([b"9e15"] * 4_000) + b"]")
 
     (fault,) = refusal(b"[" + numbers + b"]")["errors"]
     assert fault["pointer"] == "#/0"
@@ -136,7 +139,7 @@ def test_a_record_may_be_no_longer_where_it_is_sent_on() -> None:
 
 def test_too_large_a_record_is_named_beside_the_faults_of_the_others() -> None:
     large = written(RECORD, MAX_BYTES + 1)
-    assert pointers(refusal(b'[{"name": "Ada"},' + large + b",5]")) == ["#/0/externalId", "#/1", "#/2"]
+    assert pointers(refusal(b"[" + lines([WITHOUT_ID]) + b"," + large + b",5]")) == ["#/0/externalId", "#/1", "#/2"]
 
 
 @pytest.mark.parametrize("content_type", ["application/json", NDJSON])
@@ -211,7 +214,7 @@ def test_a_line_that_is_not_json_is_a_400_with_its_index(line: bytes) -> None:
 
 def nested(depth: int) -> bytes:
     """A record that is nested so deep."""
-    return b'{"externalId": "b-1", "name": "Ada", "x": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+    return json.dumps(RECORD | {"x": 0}).encode().replace(b'"x": 0', b'"x": ' + b"[" * (depth - 1) + b"]" * (depth - 1))
 
 
 def test_a_record_may_be_as_deep_in_a_batch_as_alone() -> None:
@@ -222,16 +225,16 @@ def test_a_record_may_be_as_deep_in_a_batch_as_alone() -> None:
 
 
 def test_every_fault_of_every_record_is_named_by_its_index() -> None:
-    batch = [*records(2), 5, {"externalId": "", "name": ""}, None, {"name": "Ada"}, RECORD | {"externalId": ".."}]
+    batch = [*records(2), 5, business(""), None, WITHOUT_ID, RECORD | {"externalId": ".."}]
 
     document = refusal(batch)
     assert document["status"] == 422
-    assert pointers(document) == ["#/2", "#/3/externalId", "#/3/name", "#/4", "#/5/externalId", "#/6/externalId"]
-    assert "in 6 places. Nothing was started." in document["detail"]
+    assert pointers(document) == ["#/2", "#/3/externalId", "#/4", "#/5/externalId", "#/6/externalId"]
+    assert "in 5 places. Nothing was started." in document["detail"]
 
 
 def test_an_external_id_that_is_there_twice_is_named_with_the_first() -> None:
-    batch = [*records(3), RECORD | {"externalId": "b-1"}, RECORD | {"externalId": "b-1", "name": "Bob"}]
+    batch = [*records(3), RECORD | {"externalId": "b-1"}, RECORD | {"externalId": "b-1", "note": "Bob"}]
 
     document = refusal(batch)
     assert pointers(document) == ["#/3/externalId", "#/4/externalId"]
@@ -247,7 +250,7 @@ def test_a_record_that_durable_would_take_for_its_own_is_refused_where_it_stands
 
 @pytest.mark.parametrize(("bad", "said"), [(MAX_FAULTS, ""), (MAX_FAULTS + 1, "; the first 100 are named")])
 def test_of_very_many_faults_the_first_are_named(bad: int, said: str) -> None:
-    document = refusal([RECORD, *[{"externalId": f"x-{index}"} for index in range(bad)]])
+    document = refusal([RECORD, *[business("", index=index) for index in range(bad)]])
 
     assert len(document["errors"]) == min(bad, MAX_FAULTS)
     assert document["detail"] == f"The batch breaks rules in {bad} places{said}. Nothing was started."
@@ -261,14 +264,14 @@ json_values = st.recursive(
 
 
 good_records = st.builds(
-    lambda number, more: {**more, "externalId": f"b-{number}", "name": "Ada"},
+    lambda number, more: {**more, **business(f"b-{number}"), "isGood": True},
     st.integers(0, 50),
     st.dictionaries(st.text(max_size=5), json_values, max_size=2),
 )
 
 
 def is_good(values: list[Any]) -> bool:
-    ids = [value["externalId"] for value in values if isinstance(value, dict) and value.get("name") == "Ada"]
+    ids = [value["externalId"] for value in values if isinstance(value, dict) and value.get("isGood") is True]
     return 0 < len(values) == len(ids) == len(set(ids))
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery.batch_input import batch_input
 from shared.delivery.batch_orchestrator import deliver_batch
 from shared.delivery.index_ranges import from_ranges
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def batch(total: int, **terms: object) -> dict[str, Any]:
-    records = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(total)]
+    records = [business(f"b-{index}") for index in range(total)]
     return {**batch_input(records), "digest": "d1", "chunk": 3, "parallel": 2, "order": 3, **terms}
 
 
@@ -135,7 +136,7 @@ async def test_an_order_has_as_many_records_as_keep_all_activities_busy(total: i
 
 async def test_an_order_of_a_batch_of_version_0_1_is_a_chunk() -> None:
     partner = Partner(lambda _index, _tries: "created")
-    records = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(4)]
+    records = [business(f"b-{index}") for index in range(4)]
 
     run = await deliver(partner, {"businesses": records, "digest": "d1", "chunk": 3, "parallel": 2})
     assert partner.orders_by_index == [[0, 1, 2], [3]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import traceback
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.business_api import NOT_SENT, BusinessApi
 from shared.api.transport import POOL_SHARE, create_client
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.raw_server import Connection, Serve
 
-RECORD = {"externalId": "id-1", "name": "Café", "extra": {"n": [1, 2.5, None, True]}}
+RECORD = business("id-1", extra={"n": [1, 2.5, None, True], "text": "Café"})
 PATIENT, SHORT = 20.0, 0.2
 UNAUTHORIZED = response(b"", 'WWW-Authenticate: Bearer error="invalid_token"', status="401 Unauthorized")
 
@@ -83,7 +85,8 @@ async def test_a_post_carries_the_record_and_its_idempotency_key() -> None:
         (request,) = server.requests
     assert (answer.status, answer.content, answer.is_success) == (201, {"id": 7}, True)
     assert (request.method, request.target) == ("POST", "/v1/business/")
-    assert request.body == '{"externalId":"id-1","name":"Café","extra":{"n":[1,2.5,null,true]}}'.encode()
+    assert request.body == json.dumps(RECORD, ensure_ascii=False, separators=(",", ":")).encode()
+    assert request.body.endswith('"extra":{"n":[1,2.5,null,true],"text":"Café"}}'.encode())
     assert request.values("idempotency-key") == ["key-1:0"]
     assert request.values("content-type") == ["application/json"]
     assert request.values("content-length") == [str(len(request.body))]

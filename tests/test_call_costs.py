@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.business_api import BusinessApi
 from shared.api.transport import create_client
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from types import FrameType
 
-RECORD = {"externalId": "id-1", "name": "Café", "extra": {"n": [1, 2.5, None, True]}}
+RECORD = business("id-1", extra={"n": [1, 2.5, None, True]})
 CREATED = response(b'{"id":7}', status="201 Created")
 CALLS = 100
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.client import Client, build_client
 from shared.errors import ApiConnectError, SettingsError, TokenRejectedError, TokenUnavailableError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tests.fakes.raw_server import Connection
 
 CREATED = response(b"{}", status="201 Created")
-BUSINESS = Business.from_json({"externalId": "a", "name": "b"})
+BUSINESS = Business.from_json(business("a"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.sample import business
 from shared import container as container_module
 from shared.container import Container
 from shared.delivery import activities, routes
@@ -134,7 +135,7 @@ async def test_wrong_settings_fail_every_call_until_they_are_mended() -> None:
 async def test_while_a_secret_is_not_resolved_nothing_is_sent_and_what_waits_is_delivered_later(
     tokens: TokenServer,
 ) -> None:
-    record = {"externalId": "b-1", "name": "Ada"}
+    record = business("b-1")
     async with RawServer(answering(response(b"{}", status="201 Created"))) as server:
         addresses = {"BUSINESS_API_URL": server.url, "BUSINESS_API_TOKEN_URL": tokens.url}
         secret = {"BUSINESS_API_CLIENT_SECRET": "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/s)"}

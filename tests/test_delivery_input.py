@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery.batch_input import MAX_PACKED, MAX_RECORDS, batch_input, total_of
 from shared.delivery.delivery_input import MAX_CHUNK, MAX_ORDER, MAX_PARALLEL, check_batch, check_delivery
 from shared.delivery.retry import DAY
@@ -17,7 +18,7 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RECORD = {"externalId": "b-1", "name": "Ada"}
+RECORD = business("b-1")
 DELIVERY = {"business": RECORD, "retry": {"deadline": 60, "first": 1, "max": 2.5}, "lookUp": "always"}
 BATCH = {**batch_input([RECORD]), "retry": {"deadline": 60}, "chunk": 3, "parallel": 2, "order": 15}
 OLD_BATCH = {"businesses": [RECORD, 5], "digest": "d"}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from sandbox.sample import business
 from shared.delivery.durable_client import FINISHED, POLL_AFTER, accepted, find, wait_until_finished
 from shared.delivery.exchange import Request
 from shared.delivery.problem import ProblemError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from shared.delivery.exchange import Reply
 
-INPUT = {"business": {"externalId": "b-1", "name": "Ada", "size": 1.0, "big": 2**64 - 1}, "lookUp": "always"}
+INPUT = {"business": business("b-1", size=1.0, big=2**64 - 1), "lookUp": "always"}
 UNREACHABLE = [
     aiohttp.ClientConnectionError("refused"),
     TimeoutError(),

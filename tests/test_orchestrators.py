@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery import activities, orchestrators
 from shared.delivery.activity_failure import MAX_REASON
 from shared.delivery.attempt import Attempt
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 SHARED = Path(orchestrators.__file__).parents[1]
-RECORD = {"externalId": "b-1", "name": "Ada"}
+RECORD = business("b-1")
 CREATED = {"outcome": "created", "externalId": "b-1", "status": 201}
 EXISTS = {"outcome": "exists", "externalId": "b-1", "status": 200}
 REJECTED = {

@@ -7,6 +7,7 @@ from httpx import Headers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.responses import read_response
 from shared.delivery.outcome import MAX_REASON, Outcome, OutcomeKind
@@ -58,8 +59,8 @@ def test_a_reason_is_cut_off_once_however_often_it_crosses_a_boundary() -> None:
 def test_whatever_a_partner_says_fits_into_a_custom_status(letter: str, status: int) -> None:
     words = dict.fromkeys(("title", "detail", *(f"{letter}{number}" for number in range(30))), letter * 5_000)
     response = read_response(status, Headers(), json.dumps(words).encode())
-    business = Business.from_json({"externalId": "\N{ROCKET}" * 128, "name": "Ada"})
-    outcome = judge_post(business, response, 0.0)
+    longest = Business.from_json(business("\N{ROCKET}" * 128))
+    outcome = judge_post(longest, response, 0.0)
 
     # As orchestrators.py shows it.
     shown = {**outcome.to_json(), "attempts": 10_000, "nextAttempt": "2026-01-31T23:59:59.999999+00:00"}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery.batch import BatchBooks, OrderResult, Rejection
 from shared.delivery.batch_input import batch_input
 from shared.delivery.durable_client import Instance
@@ -17,7 +18,7 @@ from shared.delivery.routes import INSTANCE_ID
 from tests.fakes.durable_client import NOON, DurableHost
 from tests.fakes.durable_client import Instance as Stored
 
-RECORDS = [{"externalId": f"b-{index}", "name": "Ada"} for index in range(6)]
+RECORDS = [business(f"b-{index}") for index in range(6)]
 
 
 def batch(

@@ -13,6 +13,7 @@ from azure.functions import HttpRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.delivery import routes
 from shared.delivery.batch_input import batch_input, keys_of, records_of
 from shared.delivery.exchange import Reply, Request
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from shared.api.business_api import BusinessApi
 
-RECORD = {"externalId": "b-1", "name": "Ada"}
+RECORD = business("b-1")
 ENVIRON = {
     "BUSINESS_API_URL": "https://partner.example/v1",
     "BUSINESS_API_TOKEN_URL": "https://login.example/token",
@@ -177,7 +178,7 @@ async def test_a_key_that_was_used_for_another_record_is_a_409() -> None:
     host = DurableHost()
     await post(host, idempotency_key="order-7")
 
-    assert is_problem(await post(host, RECORD | {"name": "Bob"}, idempotency_key="order-7"), 409)
+    assert is_problem(await post(host, RECORD | {"note": "Bob"}, idempotency_key="order-7"), 409)
     assert is_problem(await post_batch(host, [RECORD], idempotency_key="order-7"), 409)
     assert the_instance(host).starts == 1
 
@@ -275,7 +276,7 @@ def test_a_delivery_that_failed_is_a_problem_that_says_why(status: str, custom_s
     ("body", "content_type"),
     [
         ([RECORD, RECORD | {"externalId": "b-2"}], "application/json"),
-        (b'{"externalId": "b-1", "name": "Ada"}\n\n{"externalId": "b-2", "name": "Ada"}\r\n', "application/x-ndjson"),
+        (f"{json.dumps(RECORD)}\n\n{json.dumps(business('b-2'))}\r\n".encode(), "application/x-ndjson"),
     ],
 )
 async def test_a_batch_is_accepted_and_starts_with_its_records_and_terms(body: object, content_type: str) -> None:

@@ -8,6 +8,7 @@ from opentelemetry import baggage, context
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.business_api import BusinessApi
 from shared.errors import ApiInterruptedError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import SpanContext
 
-BUSINESS = Business.from_json({"externalId": "s3cret/1", "name": "Ada"})
+BUSINESS = Business.from_json(business("s3cret/1"))
 GET, POST = "GET /business/by-external/{externalId}", "POST /business/"
 
 

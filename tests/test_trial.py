@@ -145,6 +145,9 @@ class _App(BaseHTTPRequestHandler):
         pass
 
 
+MISSING: dict[str, object] = {"errors": [{"pointer": "#/city", "detail": "is missing"}]}
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     listener = ThreadingHTTPServer(("127.0.0.1", 0), _App)
@@ -170,6 +173,7 @@ def test_a_delivery_that_arrives_once_is_fine(server: str) -> None:
     ("path", "answer", "problem"),
     [
         ("/api/businesses", (500, {}), "the app answered 500, not 202"),
+        ("/api/businesses", (422, MISSING), "the record of sandbox/sample.json: /city is missing. Change it together"),
         ("/status", (200, {"runtimeStatus": "Failed", "output": "why"}), "the delivery ended as Failed: why"),
         ("/sandbox/records", (200, {"count": 2}), "the partner has 2 records, not 1"),
     ],

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.responses import ApiResponse, read_response
 from shared.delivery.outcome import Outcome
 from shared.delivery.verdict import TOKEN_PATIENCE, differing_members, judge_look_up, judge_post
 
-RECORD = {"externalId": "b-1", "name": "Ada", "tags": ["a", {"b": 1}], "active": True, "size": 1.5}
+RECORD = business("b-1", note="Ada", tags=["a", {"b": 1}], active=True, size=1.5)
 BUSINESS = Business.from_json(RECORD)
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -169,16 +170,16 @@ def test_what_the_partner_has_added_is_no_difference() -> None:
 
 
 def test_a_look_up_that_shows_other_content_is_a_rejection_that_names_the_members() -> None:
-    found = judge_look_up(BUSINESS, response(200, RECORD | {"name": "Bob", "active": 1}))
+    found = judge_look_up(BUSINESS, response(200, RECORD | {"note": "Bob", "active": 1}))
 
     assert found is not None
     assert (found.kind, found.status) == ("rejected", 200)
-    assert found.reason == "The partner has this external id with other content; different: name, active"
+    assert found.reason == "The partner has this external id with other content; different: note, active"
 
 
 def test_of_many_differing_members_some_are_named_and_the_rest_counted() -> None:
-    record = {"externalId": "b-1", "name": "Ada", "n" * 200: 1} | {f"m{n}": n for n in range(20)}
-    found = judge_look_up(Business.from_json(record), response(200, {"externalId": "b-1", "name": "Ada"}))
+    record = business("b-1") | {"n" * 200: 1} | {f"m{n}": n for n in range(20)}
+    found = judge_look_up(Business.from_json(record), response(200, business("b-1")))
 
     assert found is not None
     named = (found.reason or "").partition("different: ")[2]

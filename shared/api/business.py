@@ -2,6 +2,9 @@
 
 Add a member to `Business` to have it checked: `city: Annotated[str, Meta(max_length=100)]`, or
 `vat_id: str | None = None` for one that may be missing. Members that the model does not name are passed on unchanged.
+Change sandbox/sample.json with it: the demo, the trial of a package and the tests make their records of that one.
+`Meta(examples=["Kiel"])` puts a member into the example of the OpenAPI document, which has one if no required member
+is without.
 """
 
 from __future__ import annotations
@@ -25,8 +28,12 @@ MAX_BYTES = 64 * 1024
 class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The members of a record that are checked; `record` is the whole of it, as it is sent on."""
 
-    external_id: Annotated[str, Meta(min_length=1, max_length=128, description="The caller's id of the business.")]
-    name: Annotated[str, Meta(min_length=1, max_length=256, description="The name of the business.")]
+    external_id: Annotated[
+        str, Meta(min_length=1, max_length=128, description="The caller's id of the business.", examples=["crm-1001"])
+    ]
+    name: Annotated[
+        str, Meta(min_length=1, max_length=256, description="The name of the business.", examples=["Nordwind GmbH"])
+    ]
     # An object, as `from_json` sees to; msgspec would copy what is annotated as one.
     record: Annotated[Any, Meta(description="The whole record.")] = msgspec.field(name="$record")
 

@@ -65,8 +65,13 @@ PREFER = parameter(
 
 
 def content(name: str, example: object, media_type: str = JSON) -> dict[str, Any]:
-    """Give a body: a schema of the components, with an example."""
-    return {media_type: {"schema": {"$ref": REF.format(name=name)}, "example": example}}
+    """Give a body: a schema of the components, with an example if there is one."""
+    return {media_type: body({"$ref": REF.format(name=name)}, example)}
+
+
+def body(schema: dict[str, Any], example: object) -> dict[str, Any]:
+    """Give a schema with an example, or without one if that is None."""
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
 def answer(description: str, content: dict[str, Any], **headers: dict[str, Any]) -> dict[str, Any]:

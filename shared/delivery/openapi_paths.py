@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from shared.delivery.batch_intake import JSON, NDJSON
 from shared.delivery.durable_client import POLL_AFTER
 from shared.delivery.openapi_operations import (
@@ -14,14 +16,14 @@ from shared.delivery.openapi_operations import (
     PREFERENCE_APPLIED,
     RETRY_AFTER,
     answer,
+    body,
     content,
     header,
     operation,
     parameter,
 )
-from shared.delivery.openapi_schemas import external_id
+from shared.delivery.openapi_schemas import example, external_id, schemas
 
-BUSINESS = {"externalId": "crm-1001", "name": "Nordwind GmbH", "city": "Kiel"}
 INSTANCE = "key-d77da8028f3c5a13752873cb9c7581d5a1a17396"
 REJECTION = {"index": 1, "externalId": "crm-1002", "status": 422, "reason": "The partner answered 422: Unknown city"}
 COUNTS = {"total": 2, "created": 1, "exists": 0, "rejected": 1, "deferred": 0}
@@ -58,9 +60,10 @@ def paths() -> dict[str, Any]:
     """Give the paths, below the server's URL."""
     delivered = {"outcome": "created", "externalId": "crm-1001", "status": 201, "attempts": 1}
     batch = _deliveries("BatchResult", {**COUNTS, "rejections": [REJECTION]})
-    line = '{"externalId": "crm-1001", "name": "Nordwind GmbH"}\n'
-    lines = {"schema": {"type": "string", "description": "One Business in each line."}, "example": line}
-    batch_body = content("Batch", [BUSINESS]) | dict.fromkeys(NDJSON, lines)
+    business = example(schemas()["Business"])
+    line = business and f"{msgspec.json.encode(business).decode()}\n"
+    lines = body({"type": "string", "description": "One Business in each line."}, line)
+    batch_body = content("Batch", business and [business]) | dict.fromkeys(NDJSON, lines)
     healthy = content("Health", {"status": "ok"})
     unhealthy = content("Health", {"status": "unavailable"})
     started = (400, 409, 413, 415, 422, 500, 503)
@@ -72,7 +75,7 @@ def paths() -> dict[str, Any]:
                 _deliveries("DeliveryResult", delivered),
                 *(*started, 504),
                 parameters=[IDEMPOTENCY_KEY, PREFER],
-                requestBody={"required": True, "content": content("Business", BUSINESS)},
+                requestBody={"required": True, "content": content("Business", business)},
             )
         },
         "/businesses/batch": {
@@ -107,7 +110,7 @@ def paths() -> dict[str, Any]:
             "get": operation(
                 "getBusiness",
                 "Show the partner's record of a business.",
-                {200: answer("The record as the partner shows it.", {JSON: {"schema": {}, "example": BUSINESS}})},
+                {200: answer("The record as the partner shows it.", {JSON: body({}, business)})},
                 *(400, 404, 502, 503, 504),
                 parameters=[
                     parameter(

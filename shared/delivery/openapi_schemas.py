@@ -115,6 +115,16 @@ def external_id() -> dict[str, Any]:
     return schema
 
 
+def example(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the record that the members' own examples make; None where a required member has none.
+
+    Args:
+        record: the schema of the record.
+    """
+    made = {name: schema["examples"][0] for name, schema in record["properties"].items() if "examples" in schema}
+    return made if made.keys() >= set(record["required"]) else None
+
+
 def _record(model: dict[str, Any]) -> dict[str, Any]:
     """Give the schema of a record as it is sent: without the model's own member for the whole of it."""
     properties = {name: schema for name, schema in model["properties"].items() if name != "$record"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.processes import SandboxProcess, app_settings
+from sandbox.sample import business
 from tests.bicep_template import Template, members, text
 from tests.end_to_end.stage import SECRETS, finished, until
 from tests.fakes.ingestion_endpoint import IngestionEndpoint
@@ -81,7 +82,7 @@ def host(
 
 async def deliver(host: SandboxProcess, http: httpx.AsyncClient, count: int = 0) -> dict[str, Any]:
     """Deliver a business, or a batch of so many, in the caller's trace; give the orchestration's status."""
-    records = [{"externalId": f"b-{number}", "name": "Ada"} for number in range(1, max(count, 1) + 1)]
+    records = [business(f"b-{number}") for number in range(1, max(count, 1) + 1)]
     path, content = ("businesses/batch", records) if count else ("businesses", records[0])
     accepted = await http.post(f"{host.url}/api/{path}", json=content, headers=CALLER)
     assert accepted.status_code == 202, accepted.text

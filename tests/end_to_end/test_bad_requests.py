@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.sample import business
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 WRONG_IDS: list[object] = ["", ".", "..", "a\u0000b", "a\tb", "\u007f", "a\u0085", 1, None, True, [], {}]
 WRONG_NAMES: list[object] = ["", 1, None, False, [], {}, 1.5]
-GOOD = {"externalId": "good", "name": "Good"}
+GOOD = business("good")
 
 
 def _one(**members: object) -> bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox.sample import business
 from tests.end_to_end.chaos import Rage, deliver_all
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def _survive(
 
 
 def _records() -> list[dict[str, str]]:
-    return [{"externalId": f"record-{number}", "name": f"Record {number}"} for number in range(RECORDS)]
+    return [business(f"record-{number}", note=f"Record {number}") for number in range(RECORDS)]
 
 
 @pytest.mark.parametrize(("idempotency", "lost_activities"), [("honour", "run-again"), ("ignore", "fail")])

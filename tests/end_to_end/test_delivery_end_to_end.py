@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.sample import business
 from tests.end_to_end.stage import finished, until
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ ALL = 200
 
 
 def _business(number: int) -> dict[str, object]:
-    return {"externalId": f"business-{number}", "name": f"Business {number}", "city": "Zürich", "rating": 4.5}
+    return business(f"business-{number}", note=f"Zürich {number}", rating=4.5)
 
 
 async def test_delivers_200_concurrent_posts_once_each_with_one_token_request(
@@ -152,16 +153,19 @@ async def test_the_same_idempotency_key_starts_one_delivery(stage: Stage, http: 
 
 
 async def test_shows_the_partners_record_and_problems(stage: Stage, http: httpx.AsyncClient) -> None:
-    odd = {"externalId": "a/b ?#%ä", "name": "Odd"}
+    odd = business("a/b ?#%ä", note="Odd")
     await finished(http, await stage.post(http, odd))
 
     found = await http.get(f"{stage.host.url}/api/businesses/a%2Fb%20%3F%23%25%C3%A4")
     missing = await http.get(f"{stage.host.url}/api/businesses/none")
-    bad = await http.post(f"{stage.host.url}/api/businesses", json={"externalId": "x"})
+    bad = await http.post(f"{stage.host.url}/api/businesses", json=business(""))
 
-    assert (found.status_code, found.json()["name"]) == (200, "Odd")
+    assert (found.status_code, found.json()["note"]) == (200, "Odd")
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
-    assert (bad.status_code, bad.json()["errors"]) == (422, [{"pointer": "#/name", "detail": "is missing"}])
+    assert (bad.status_code, bad.json()["errors"]) == (
+        422,
+        [{"pointer": "#/externalId", "detail": "must be str of length >= 1"}],
+    )
 
 
 async def test_waits_for_the_result_where_the_caller_prefers_it(stage: Stage, http: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox.sample import business
 from tests.end_to_end.stage import finished, until
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ async def test_a_suspended_delivery_goes_on_after_its_deadline_with_one_more_att
     retry = {"DELIVERY_DEADLINE": "12", "DELIVERY_RETRY_FIRST": "9", "DELIVERY_RETRY_MAX": "9"}
     stage = start(environ=retry)
     await stage.set_faults(http, {"fault": "status", "route": "post", "status": 500, "times": 1})
-    response = await http.post(f"{stage.host.url}/api/businesses", json={"externalId": "b-1", "name": "Ada"})
+    response = await http.post(f"{stage.host.url}/api/businesses", json=business("b-1"))
     links = response.json()
 
     async def status() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox.sample import business
 from shared.delivery.batch_input import batch_input
 from tests.end_to_end.stage import finished
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.end_to_end.stage import Stage
 
 # No other test has this record, and none of these lets it be stored.
-GOOD = {"externalId": "past-the-intake", "name": "Good"}
+GOOD = business("past-the-intake")
 BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
 
 
@@ -84,7 +85,7 @@ async def test_records_that_would_fill_the_memory_are_rejected_and_never_unpacke
 async def test_a_delivery_that_was_broken_off_goes_on_when_its_caller_asks_again(
     shared_stage: Stage, http: httpx.AsyncClient
 ) -> None:
-    record = {"externalId": "broken-off", "name": "Ada"}
+    record = business("broken-off")
     instance_id = "key-" + hashlib.sha256(b"broken-off").hexdigest()[:40]
     # What ends with the worker process in an orchestrator's step has failed like what the orchestrator cannot begin.
     broken = {"business": record, "retry": {"first": -1}}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.sample import business
 from tests.end_to_end.stage import until
 
 if TYPE_CHECKING:
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.end_to_end.stage import Stage
 
-GOOD = b'{"externalId": "headers", "name": "Headers"}'
+GOOD = json.dumps(business("headers")).encode()
 
 
 @pytest.mark.parametrize(

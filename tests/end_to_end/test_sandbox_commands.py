@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,11 @@ PATIENCE = 60
 
 
 @contextmanager
-def _sandbox(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def _sandbox(*arguments: str, project: Path = PROJECT, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """Run a command of the sandbox; where the test fails, end it before it would be left behind with its children."""
     with subprocess.Popen(  # noqa: S603, it is the sandbox itself
         [sys.executable, "-m", "sandbox", *arguments],
-        cwd=PROJECT,
+        cwd=project,
         env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,6 +70,26 @@ def test_the_demo_tells_each_step_and_ends_by_itself() -> None:
     assert told.endswith("Delivered, once each.\n")
     assert "sandbox-access-token-" not in told
     assert "sandbox-secret" not in told
+
+
+def test_the_demo_says_in_one_line_what_to_change_where_the_app_refuses_its_records(tmp_path: Path) -> None:
+    for folder in ("sandbox", "shared"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("function_app.py", "host.json"):
+        shutil.copy(PROJECT / file, tmp_path)
+    model = tmp_path / "shared" / "api" / "business.py"
+    before, record, after = model.read_text().partition("    record: Annotated")
+    model.write_text(f"{before}    added_to_the_model: str\n{record}{after}")
+
+    with _sandbox("demo", project=tmp_path) as demo:
+        told, errors = demo.communicate(timeout=PATIENCE)
+
+    assert demo.returncode == 1
+    assert errors == (
+        "\nThe demo failed: the app refuses the record of sandbox/sample.json: /addedToTheModel is missing. "
+        "Change it together with the model, Business in shared/api/business.py\n"
+    )
+    assert "Delivered" not in told
 
 
 def test_the_demo_that_is_kept_says_what_to_try_and_ends_all_with_ctrl_c() -> None:

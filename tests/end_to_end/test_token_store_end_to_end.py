@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sandbox.processes import SandboxProcess, app_settings
+from sandbox.sample import business
 from tests.end_to_end.stage import finished
 from tests.fakes.redis_server import RedisServer, needs_redis
 
@@ -25,7 +26,7 @@ async def test_two_instances_of_the_app_share_a_token_and_outlive_their_store(
 
     async def deliver(number: int) -> str:
         url = f"{hosts[number % 2].url}/api/businesses"
-        response = await http.post(url, json={"externalId": f"record-{number}", "name": "x"})
+        response = await http.post(url, json=business(f"record-{number}"))
         status = await finished(http, response.json()["statusQueryGetUri"])
         return str(status["runtimeStatus"])
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.processes import SandboxProcess, app_settings
+from sandbox.sample import business
 from tests.end_to_end.stage import SECRETS, finished, until
 from tests.fakes.otlp_collector import OtlpCollector
 from tests.fakes.recording_proxy import RecordingProxy
@@ -96,7 +97,7 @@ def relay(processes: ExitStack, partner: SandboxProcess, collector: OtlpCollecto
 async def test_one_trace_leads_from_the_request_to_the_partner_and_the_token_endpoint(
     relay: Relay, http: httpx.AsyncClient
 ) -> None:
-    status = await relay.deliver(http, {"externalId": "b-1", "name": "Ada"})
+    status = await relay.deliver(http, business("b-1"))
 
     tree = await relay.tree(9)
 
@@ -114,7 +115,7 @@ async def test_one_trace_leads_from_the_request_to_the_partner_and_the_token_end
 async def test_the_partner_gets_the_trace_context_of_each_call_and_no_baggage(
     relay: Relay, http: httpx.AsyncClient
 ) -> None:
-    await relay.deliver(http, {"externalId": "b-1", "name": "Ada"})
+    await relay.deliver(http, business("b-1"))
     await relay.tree(9)
 
     look_up, post = (
@@ -135,7 +136,7 @@ async def test_spans_and_log_lines_say_which_delivery_and_which_attempt(
     fault = {"fault": "status", "route": "post", "status": 503, "times": 1}
     assert (await http.put(f"{partner.url}/sandbox/faults", json=[fault])).status_code == 200
 
-    status = await relay.deliver(http, {"externalId": "b-1", "name": "Ada"})
+    status = await relay.deliver(http, business("b-1"))
     tree = await relay.tree(14)
     lines = await until(_lines(relay, 2))
 
@@ -168,7 +169,7 @@ async def test_a_record_that_is_rejected_marks_the_orchestration_as_failed(
     fault = {"fault": "status", "route": "post", "status": 422}
     assert (await http.put(f"{partner.url}/sandbox/faults", json=[fault])).status_code == 200
 
-    status = await relay.deliver(http, {"externalId": "b-1", "name": "Ada"})
+    status = await relay.deliver(http, business("b-1"))
     await relay.tree(9)
 
     assert status["runtimeStatus"] == "Failed"
@@ -178,7 +179,7 @@ async def test_a_record_that_is_rejected_marks_the_orchestration_as_failed(
 
 
 async def test_each_record_of_a_batch_is_an_attempt_below_one_activity(relay: Relay, http: httpx.AsyncClient) -> None:
-    records = [{"externalId": f"b-{number}", "name": "Ada"} for number in range(5)]
+    records = [business(f"b-{number}") for number in range(5)]
 
     status = await relay.deliver(http, records, "businesses/batch")
     tree = await relay.tree(5 + 3 * 5 + 1)
@@ -199,7 +200,7 @@ async def test_each_record_of_a_batch_is_an_attempt_below_one_activity(relay: Re
 
 
 async def test_counters_arrive_as_well(relay: Relay, http: httpx.AsyncClient) -> None:
-    await relay.deliver(http, {"externalId": "b-1", "name": "Ada"})
+    await relay.deliver(http, business("b-1"))
 
     async def look() -> bool:
         return relay.collector.metrics["business_relay.token.requested"] == 1
@@ -213,7 +214,7 @@ async def test_with_the_workers_switch_off_the_host_alone_sends_spans(
     proxy = processes.enter_context(RecordingProxy(partner.url))
     relay = Relay(processes, collector, proxy, PYTHON_ENABLE_OPENTELEMETRY="false")
 
-    status = await relay.deliver(http, {"externalId": "b-1", "name": "Ada"})
+    status = await relay.deliver(http, business("b-1"))
 
     assert status["runtimeStatus"] == "Completed"
     assert await relay.tree(5) == [*START, *ATTEMPT[:2]]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from sandbox import sample
 from tests.end_to_end.stage import Stage, finished, until
 from tests.fakes.registered_functions import FUNCTIONS
 from tests.histories.recording import FOLDER, Recording
@@ -34,7 +35,7 @@ QUICK |= {"BUSINESS_API_MAX_CONNECTIONS": "6"}
 
 
 def business(number: int = 0) -> dict[str, Any]:
-    return {"externalId": f"record-{number}", "name": "Zoë's “Bar”", "rating": 4.5, "tags": [None, True, {"a": []}]}
+    return sample.business(f"record-{number}", note="Zoë's “Bar”", rating=4.5, more=[None, True, {"a": []}])
 
 
 async def hand_in(stage: Stage, http: httpx.AsyncClient, records: object, key: str) -> dict[str, Any]:
