@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 import httpx
 import pytest
+from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -554,6 +555,25 @@ async def test_a_body_that_is_not_encoded_as_it_says_is_an_error(calling: Callin
         with pytest.raises((httpx.DecodingError, httpx.ReadError)) as caught:
             await client.post(server.url)
     assert not isinstance(caught.value, NOT_SENT)
+
+
+@pytest.mark.parametrize(("encoding", "header"), [("br", "br"), ("br", "BR"), ("zstd", "zstd")])
+async def test_an_encoding_that_was_not_asked_for_is_named_or_left(
+    calling: Calling, encoding: str, header: str
+) -> None:
+    if {"br": HAS_BROTLI, "zstd": HAS_ZSTD}[encoding]:
+        pytest.skip("this environment decodes it")
+    encoded = response(b"text", f"Content-Encoding: {header}", f"X-Echo: {TOKEN}")
+    async with RawServer(answering(encoded)) as server, calling() as client:
+        if not client.is_past_httpx:
+            assert (await client.post(server.url)).content == b"text"
+            return
+        with pytest.raises(httpx.RemoteProtocolError) as caught:
+            await client.post(server.url)
+        assert len(server.requests) == 1
+    assert str(caught.value) == f"the response is encoded in '{encoding}', which was not asked for"
+    assert not isinstance(caught.value, NOT_SENT)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
 # Proxies
