@@ -14,23 +14,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
-from shared.api.business_api import NOT_SENT
+from shared.api.business import Business
+from shared.api.business_api import NOT_SENT, BusinessApi
 from shared.api.transport import create_client
+from shared.errors import ApiConnectError, ApiInterruptedError, ApiUnavailableError
 from shared.proxy import proxy_for
 from tests.fakes.raw_server import RawServer, answering, answering_once, response
 from tests.fakes.tls import tls_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from tests.fakes.raw_server import Connection, Serve
 
-    Open = Callable[["Options"], AbstractAsyncContextManager[httpx.AsyncClient]]
+    Open = Callable[["Options"], AbstractAsyncContextManager["Client"]]
     # What happened, and whether that is right.
     Answer = tuple[str, bool]
     Probe = Callable[[Open], Awaitable[Answer]]
@@ -38,6 +40,14 @@ if TYPE_CHECKING:
 SHORT, PATIENT = 0.3, 5.0  # seconds
 FEW = 2  # connections
 AWAY = "https://partner.invalid/"
+RECORD = Business.from_json({"externalId": "id-1", "name": "Café"})
+
+
+class Client(Protocol):
+    """What posts: every httpx client does."""
+
+    def post(self, url: str, *, timeout: httpx.Timeout = ...) -> Coroutine[Any, Any, httpx.Response]:
+        """Give the response."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,30 @@ class Options:
         return httpx.Timeout(SHORT, pool=SHORT)
 
 
+class OwnCalls:
+    """Posts as records are posted: past httpx."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def post(self, url: str, *, timeout: httpx.Timeout | None = None) -> httpx.Response:  # noqa: ASYNC109, as httpx has it
+        """Give the response."""
+        seconds = (timeout.read if timeout else None) or SHORT
+        api = BusinessApi(self._client, url.rstrip("/"), timeout=seconds)
+        answer = await api.post_business(RECORD, idempotency_key="k")
+        return httpx.Response(answer.status, json=answer.content)
+
+
 @asynccontextmanager
-async def own(options: Options) -> AsyncIterator[httpx.AsyncClient]:
-    """Ours."""
+async def own(options: Options) -> AsyncIterator[OwnCalls]:
+    """Ours, as records take it."""
+    async with own_under_httpx(options) as client:
+        yield OwnCalls(client)
+
+
+@asynccontextmanager
+async def own_under_httpx(options: Options) -> AsyncIterator[httpx.AsyncClient]:
+    """Ours, as token requests take it."""
     proxy = proxy_for(AWAY, os.environ)
     async with create_client(
         timeout=SHORT, max_connections=options.connections, tls=options.tls(), proxy=proxy
@@ -101,10 +132,11 @@ async def over_reqwest(options: Options) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-TRANSPORTS = {
+TRANSPORTS: dict[str, Open] = {
     "httpx's own": over_httpcore,
     "httpx-aiohttp": over_aiohttp,
     "httpx over pyreqwest": over_reqwest,
+    "ours, under httpx": own_under_httpx,
     "ours": own,
 }
 
@@ -139,6 +171,8 @@ async def _error(call: Awaitable[object], *, was_sent: bool) -> Answer:
         await call
     except httpx.TransportError as exc:
         return type(exc).__name__, isinstance(exc, NOT_SENT) is not was_sent
+    except (ApiConnectError, ApiInterruptedError) as exc:
+        return type(exc.__cause__).__name__, isinstance(exc, ApiConnectError) is not was_sent
     except Exception as exc:  # noqa: BLE001, whatever a library raises: it is not what an httpx client raises
         return f"{type(exc).__module__.partition('.')[0]}'s {type(exc).__name__}", False
     return "no error", False
@@ -184,9 +218,35 @@ async def _dropped_while_idle(transport: Open) -> Answer:
         await client.post(other.url)  # meanwhile the client sees the end of the first connection
         try:
             await client.post(server.url)
-        except httpx.TransportError as exc:
+        except (httpx.TransportError, ApiUnavailableError) as exc:
             return type(exc).__name__, False
         return "another connection", len(server.requests) == FEW
+
+
+async def _answered_twice(transport: Open) -> Answer:
+    """Tell whether a POST takes the second answer to the one before for its own."""
+    stray = response(b'"stray"', status="201 Created")
+
+    async def serve(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.send(response(b'"%d"' % connection.number))
+        await answered.wait()
+        await connection.send(stray)
+        strayed.set()
+        await connection.read_request()
+        await connection.gone()
+
+    answered, strayed = asyncio.Event(), asyncio.Event()
+    async with RawServer(serve) as server, RawServer(answering(response())) as other, transport(Options()) as client:
+        await client.post(server.url)
+        answered.set()
+        await strayed.wait()
+        await client.post(other.url)  # meanwhile the client sees the second answer
+        try:
+            answer = await client.post(server.url)
+        except (httpx.TransportError, ApiInterruptedError) as exc:
+            return type(exc.__cause__ if isinstance(exc, ApiInterruptedError) else exc).__name__, True
+        return ("another connection", True) if answer.json() == "2" else ("the second answer", False)
 
 
 async def _pool_limit(transport: Open) -> Answer:
@@ -263,6 +323,7 @@ PROBES: dict[str, Probe] = {
     "server speaks another protocol": _fault_of(answering_once(b"SSH-2.0-OpenSSH_9.9\r\n")),
     "nobody listens": _refused,
     "server has closed an idle connection": _dropped_while_idle,
+    "server answers twice": _answered_twice,
     "20 calls at once, 2 connections allowed": _pool_limit,
     "all connections are in use for too long": _pool_exhausted,
     "the call is cancelled": _cancelled,

@@ -104,6 +104,6 @@ async def test_a_call_that_raises_has_failed() -> None:
 
 @pytest.mark.parametrize("what", PROBES)
 async def test_our_transport_answers_every_probe_rightly_and_httpx_s_own_as_well(what: str) -> None:
-    for transport in ("ours", "httpx's own"):
+    for transport in ("ours", "ours, under httpx", "httpx's own"):
         said, is_right = await PROBES[what](TRANSPORTS[transport])
         assert is_right, f"{transport}: {said}"

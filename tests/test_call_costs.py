@@ -6,8 +6,10 @@ import asyncio
 import gc
 import ssl
 import sys
+import tracemalloc
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
+from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
 from sandbox.sample import business
@@ -20,7 +22,7 @@ from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.raw_server import RawServer, answering, response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from types import FrameType
 
 RECORD = business("id-1", extra={"n": [1, 2.5, None, True]})
@@ -29,13 +31,18 @@ CALLS = 100
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
-    """Counts the timers that are set."""
+    """Counts the timers that are set, and what is given to threads."""
 
     timers = 0
+    threads = 0
 
     def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # noqa: ANN401 - hands on whatever it gets
         self.timers += 1
         return super().call_at(*args, **kwargs)
+
+    def run_in_executor(self, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # noqa: ANN401 - the same
+        self.threads += 1
+        return super().run_in_executor(*args, **kwargs)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -49,24 +56,21 @@ def timers() -> int:
     return loop.timers
 
 
-@contextmanager
-def counting_calls() -> Iterator[Counter[str]]:
-    """Count the calls of Python functions by the package they are in."""
-    calls: Counter[str] = Counter()
+def module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
 
-    def count(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call":
-            calls[str(frame.f_globals.get("__name__")).partition(".")[0]] += 1
 
-    sys.setprofile(count)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
+def package(frame: FrameType) -> str:
+    name = module(frame).partition(".")[0]
+    if module(frame) == __name__:
+        return "tests"
+    return name if name in {*PACKAGES, "tests", "httpx"} else "others"
 
 
 @asynccontextmanager
-async def calling(server: RawServer, grant: NumberedGrant) -> AsyncIterator[Callable[[], Coroutine[Any, Any, int]]]:
+async def calling(
+    server: RawServer, grant: NumberedGrant, record: object = RECORD
+) -> AsyncIterator[Callable[[], Coroutine[Any, Any, int]]]:
     """Give what posts a record; one has been posted, so the connection and the token are there."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     provider = TokenProvider(grant)
@@ -74,7 +78,7 @@ async def calling(server: RawServer, grant: NumberedGrant) -> AsyncIterator[Call
     async with BusinessApi(client, server.url, timeout=20) as api:
 
         async def post() -> int:
-            return (await api.post_business(Business.from_json(RECORD), idempotency_key="k")).status
+            return (await api.post_business(Business.from_json(record), idempotency_key="k")).status
 
         assert await post() == 201
         yield post
@@ -113,35 +117,145 @@ def test_a_call_sets_no_timer_of_its_own() -> None:
     run(work())
 
 
-def test_a_call_makes_no_task_of_ours() -> None:
+def test_a_call_makes_no_task_and_asks_no_thread() -> None:
     async def work() -> None:
         made: list[str] = []
 
         def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401, as asyncio has it
-            made.append(coro.cr_code.co_filename)
+            made.append(coro.__qualname__)
             return asyncio.Task(coro, loop=loop, **options)
 
         async with RawServer(answering(CREATED)) as server, calling(server, NumberedGrant()) as post:
-            asyncio.get_running_loop().set_task_factory(factory)
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(factory)
             for _ in range(CALLS):
                 await post()
-            asyncio.get_running_loop().set_task_factory(None)
-        assert [file for file in made if "/shared/" in file] == []
+            loop.set_task_factory(None)
+            assert isinstance(loop, CountingLoop)
+            assert loop.threads == 0
+        # aiohttp's own, before Python 3.12 can begin a task at once.
+        assert set(made) <= (set() if sys.version_info >= (3, 12) else {"ClientRequest.write_bytes"})
+        assert len(made) <= CALLS
 
     run(work())
 
 
+# The modules whose functions a call goes through, its server's among them: a thread, a TLS context, a copy or a second
+# JSON brings in another.
+MODULES = {
+    "_weakrefset",
+    "abc",
+    "aiohttp.base_protocol",
+    "aiohttp.client",
+    "aiohttp.client_proto",
+    "aiohttp.client_reqrep",
+    "aiohttp.connector",
+    "aiohttp.cookiejar",
+    "aiohttp.helpers",
+    "aiohttp.http_writer",
+    "aiohttp.payload",
+    "aiohttp.streams",
+    "asyncio.base_events",
+    "asyncio.events",
+    "asyncio.locks",
+    "asyncio.selector_events",
+    "asyncio.streams",
+    "asyncio.tasks",
+    "asyncio.transports",
+    "asyncio.trsock",
+    "http.cookies",
+    "selectors",
+    "typing",
+    "yarl._url",
+}
+# The calls that one call makes, of functions in Python (a coroutine counts once more for each time that it goes on) and
+# of those in C, by the package that makes them. They are the same each time and on every machine.
+PACKAGES = ("shared", "aiohttp", "asyncio", "others")
+COUNTED = {
+    (3, 11): {"call": (27, 116, 92, 13), "c_call": (13, 61, 62, 21)},
+    (3, 12): {"call": (27, 112, 67, 10), "c_call": (15, 59, 48, 17)},
+    (3, 13): {"call": (27, 112, 67, 8), "c_call": (15, 59, 47, 15)},
+}
+SLACK = 2
+"""What a release of Python or aiohttp may add to those that are not ours: a lock, a task or a copy adds more."""
+LINES = 94
+"""The lines of ours that run in a call: a loop in one of them runs its line each time."""
+
+
 def test_a_call_goes_past_httpx_and_through_few_functions() -> None:
     async def work() -> None:
+        counts: list[Counter[str]] = []
+        modules: set[str] = set()
+
+        def count(frame: FrameType, event: str, _argument: object) -> None:
+            if event in {"call", "c_call"}:
+                counts[-1][f"{package(frame)} {event}"] += 1
+                modules.add(module(frame))
+
         async with RawServer(answering(CREATED)) as server, calling(server, NumberedGrant()) as post:
-            await post()
-            with counting_calls() as calls:
+            for _ in range(CALLS):
+                counts.append(Counter())
+                sys.setprofile(count)
+                try:
+                    await post()
+                finally:
+                    sys.setprofile(None)
+        most = COUNTED.get(sys.version_info[:2])
+        for event in ("call", "c_call"):
+            for number, name in enumerate(PACKAGES):
+                # The median is free of what is due once in a while, as the end of idle connections.
+                found = median_high(calls[f"{name} {event}"] for calls in counts)
+                if most is not None:
+                    limit = most[event][number] + (0 if name == "shared" else SLACK)
+                else:  # a Python that nobody has counted on
+                    limit = max(counted[event][number] for counted in COUNTED.values()) * 6 // 5
+                assert 0 < found <= limit, (name, event)
+        assert all(calls["httpx call"] == 0 for calls in counts)
+        assert {name for name in modules if name.partition(".")[0] not in {"shared", "tests"}} <= {*MODULES, __name__}
+
+    run(work())
+
+
+def test_a_call_runs_few_lines_of_ours() -> None:
+    async def work() -> None:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401, as sys.settrace has it
+            nonlocal lines
+            if package(frame) != "shared":
+                return None
+            lines += event == "line"
+            return trace
+
+        async with RawServer(answering(CREATED)) as server, calling(server, NumberedGrant()) as post:
+            before = sys.gettrace()  # of the measuring of coverage
+            sys.settrace(trace)
+            try:
                 for _ in range(CALLS):
                     await post()
-        assert calls["httpx"] == 0
-        # Measured on Python 3.13: 27 and 120. A coroutine counts once more for each time it goes on.
-        assert 0 < calls["shared"] / CALLS <= 33
-        assert 0 < calls["aiohttp"] / CALLS <= 145
+            finally:
+                sys.settrace(before)
+        assert 0 < lines / CALLS <= LINES
+
+    run(work())
+
+
+def test_a_call_holds_its_body_few_times() -> None:
+    size = 50_000
+
+    async def work() -> None:
+        record = {**RECORD, "text": "x" * size}
+        async with RawServer(answering(CREATED)) as server, calling(server, NumberedGrant(), record) as post:
+            await post()
+            server.requests.clear()
+            tracemalloc.start()
+            try:
+                before, _ = tracemalloc.get_traced_memory()
+                await post()
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert size < peak - before < 20 * size  # most of it is the server's
 
     run(work())
 

@@ -185,6 +185,24 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
     assert brought & heavy == set()
 
 
+def test_importing_the_app_brings_in_few_modules_and_little_memory() -> None:
+    code = """
+import sys, tracemalloc
+import azure.durable_functions, azure.functions
+before = set(sys.modules)
+tracemalloc.start()
+import function_app
+_, peak = tracemalloc.get_traced_memory()
+others = {name for name in set(sys.modules) - before if name.partition(".")[0] not in {"function_app", "shared"}}
+print(len(others), len(set(sys.modules) - before), peak)
+"""
+    others, modules, peak = map(int, run(code).split())
+    # Counted on Python 3.11 to 3.13: 12 (all of msgspec), and 52 with ours. Most of the memory is the compiler's.
+    assert 0 < others <= 18
+    assert others < modules <= 70
+    assert 0 < peak <= 8 * 1024 * 1024
+
+
 def test_importing_the_app_makes_nothing() -> None:
     code = """
 import asyncio, os, socket, threading

@@ -129,7 +129,16 @@ def test_the_url_of_the_api_has_no_slash_at_its_end(raw: str, url: str) -> None:
 
 @pytest.mark.parametrize("setting", ["URL", "TOKEN_URL", "ISSUER"])
 @pytest.mark.parametrize(
-    "raw", ["http://a.example", f"https://u:{SECRET}@a.example", f"https://a.example/#{SECRET}", "a"]
+    "raw",
+    [
+        "http://a.example",
+        f"https://u:{SECRET}@a.example",
+        f"https://a.example/#{SECRET}",
+        "a",
+        f"https://bücher.example/{SECRET}",
+        f"https://a.example/ä/{SECRET}",
+        "http://[::1%25lo]:1",
+    ],
 )
 def test_a_url_that_is_no_safe_place_for_a_secret_is_a_problem(setting: str, raw: str) -> None:
     base = given(PLAIN, TOKEN_URL=None) if setting == "ISSUER" else PLAIN

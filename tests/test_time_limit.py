@@ -127,6 +127,39 @@ async def test_a_limit_within_a_timeout_of_asyncio_leaves_that_its_own() -> None
     assert asyncio.get_running_loop().time() == 15
 
 
+@in_virtual_time
+async def test_a_task_that_was_cancelled_before_and_went_on_ends_with_a_timeout_as_well() -> None:
+    async def go_on() -> None:
+        try:
+            await asyncio.sleep(99)
+        except asyncio.CancelledError:
+            await work(TimeLimit(10), 99)
+
+    task = asyncio.create_task(go_on())
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(TimeoutError):
+        await task
+    assert asyncio.get_running_loop().time() == 11
+
+
+@in_virtual_time
+async def test_a_task_that_was_late_once_is_ended_the_next_time_as_well() -> None:
+    limit = TimeLimit(10)
+    for end in (10, 20):
+        with pytest.raises(TimeoutError):
+            await work(limit, 99)
+        assert asyncio.get_running_loop().time() == end
+    assert await work(limit, 5) == 25
+
+
+def test_a_limit_is_refused_in_a_second_event_loop() -> None:
+    limit = TimeLimit(10)
+    asyncio.run(work(limit, 0))
+    with pytest.raises(RuntimeError, match="belongs to the event loop of its first call"):
+        asyncio.run(work(limit, 0))
+
+
 def test_there_is_no_limit_without_a_task() -> None:
     async def in_a_callback() -> BaseException:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from shared.auth.token_endpoint import endpoint_problem
         "http://127.8.9.10:80/token",
         "http://[::1]:80/token",
         "HTTPS://LOGIN.EXAMPLE/",
+        "https://xn--bcher-kva.example/b%C3%BCcher",
     ],
 )
 def test_https_and_loopback_http_may_be_sent_a_secret(url: str) -> None:
@@ -37,6 +38,12 @@ def test_https_and_loopback_http_may_be_sent_a_secret(url: str) -> None:
         ("https://login.example/\n", "not an absolute URL"),
         ("https://login.example:99999/", "not a URL"),
         ("https://[::1/", "not a URL"),
+        ("https://bücher.example/token", "Punycode"),
+        ("https://login.example/bücher", "percent-encoded"),
+        ("https://login.example/token?ä", "percent-encoded"),
+        ("http://[::1%25lo]:1/", "without a zone"),
+        ("http://[::1%lo]/", "without a zone"),
+        ("https://b%C3%BCcher.example/", "Punycode"),
         ("https://user@login.example/", "user name or a password"),
         ("https://:pass@login.example/", "user name or a password"),
         ("https://login.example/#", "fragment"),

@@ -27,6 +27,7 @@ class TimeLimit:
         self._running: dict[asyncio.Task[Any], tuple[float, int]] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
         task = asyncio.current_task()
@@ -35,6 +36,10 @@ class TimeLimit:
         if task in self._running:
             raise RuntimeError("a task is in a time limit once at a time")
         loop = task.get_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                raise RuntimeError("a time limit belongs to the event loop of its first call")
+            self._loop = loop
         deadline = loop.time() + self._seconds
         self._running[task] = deadline, task.cancelling()
         if self._timer is None:

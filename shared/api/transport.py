@@ -13,6 +13,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from shared.api.clean_connector import CleanConnector
 from shared.api.reply import Reply, joined
 from shared.api.request_body import RequestBody
 from shared.api.response_body import BodyStream, whole_body
@@ -121,7 +122,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
     def _open_session(self) -> aiohttp.ClientSession:
         """Open the session, on the event loop to which it then belongs."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE, ssl=self._tls),
+            connector=CleanConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE, ssl=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=HEADERS,
             # With it aiohttp reads .netrc for every request, and refuses those that have a token already.

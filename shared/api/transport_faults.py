@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import aiohttp
 import httpx
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 # What aiohttp raises before a response's body, and in it. Its parser in Python lets through what the one in C wraps.
 CAUSES = (aiohttp.ClientError, OSError)
@@ -38,8 +38,19 @@ def transport_fault(cause: BaseException) -> tuple[type[httpx.TransportError], s
 def raise_fault(cause: Exception) -> NoReturn:
     """Raise the fault that `cause` is, where there is no response yet."""
     fault, words = transport_fault(cause)
+    if encoding := _unasked_encoding(cause):
+        words = f"the response is encoded in {encoding!r}, which was not asked for"
     # Without words of ours the text is the operating system's; else the cause must not stand in a traceback either.
     raise fault(words or str(cause) or type(cause).__name__) from None if words else cause
+
+
+def _unasked_encoding(cause: Exception) -> str | None:
+    """Give the one encoding that aiohttp knows and cannot decode here: of the header nothing else is repeated."""
+    reason = cause.__cause__ and cause.__cause__.__cause__
+    if not isinstance(reason, ContentEncodingError):
+        return None
+    # Its words are aiohttp's own, "… content-encoding: brotli (br). …".
+    return next((name for name in ("br", "zstd") if name in reason.message), None)
 
 
 def body_fault(cause: Exception) -> httpx.TransportError:

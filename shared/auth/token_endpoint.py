@@ -32,8 +32,8 @@ _CREDENTIALS = re.compile(r"//[^/\s]*@")
 def endpoint_problem(url: str) -> str | None:
     """Say what keeps `url` from being sent a secret, None where nothing does.
 
-    It must be https (RFC 6749 section 3.2), plain http only to a loopback address, with no user name, password or
-    fragment in it. The words never repeat the URL, which may hold a password.
+    It must be ASCII (RFC 3986) and https (RFC 6749 section 3.2), plain http only to a loopback address, with no user
+    name, password or fragment in it, and no zone (RFC 6874). The words never repeat the URL, which may hold a password.
     """
     try:
         parts = urlsplit(url)
@@ -42,13 +42,16 @@ def endpoint_problem(url: str) -> str | None:
         return "it is not a URL"
     if not host or any(c.isspace() or not c.isprintable() for c in url):
         return "it is not an absolute URL"
-    if parts.username is not None or parts.password is not None:
-        return "it has a user name or a password in it"
-    if "#" in url:
-        return "it has a fragment"
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
-        return None
-    return "it must be https, or plain http to a loopback address"
+    faults = {
+        "it is not ASCII: write the host in Punycode (xn--…), and the path percent-encoded": not url.isascii(),
+        "its host has a % in it: write a host in Punycode (xn--…), and an address without a zone": "%" in host,
+        "it has a user name or a password in it": parts.username is not None or parts.password is not None,
+        "it has a fragment": "#" in url,
+        "it must be https, or plain http to a loopback address": not (
+            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+        ),
+    }
+    return next((fault for fault, is_there in faults.items() if is_there), None)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,85 @@
+"""CleanConnector: aiohttp's connections, kept for the next request only if nothing more came than the answer.
+
+What comes on an idle connection answers nothing: a duplicate of the last answer, a 408 at a server's timeout, a late
+100. aiohttp gives it to the next request (aio-libs/aiohttp#13656), which may say that a record was stored that never
+was, and every answer after that is the one before. What is overridden here is named in tests/test_clean_connector.py.
+"""
+
+from __future__ import annotations
+
+import select
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+
+class CleanConnector(aiohttp.TCPConnector):
+    """A connector that gives no request a connection on which something came that no request has asked for."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401, they are those of aiohttp
+        super().__init__(**options)
+        self._factory: partial[ResponseHandler] = partial(WatchedConnection, loop=self._loop)  # type: ignore[assignment]
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:  # noqa: ASYNC109, aiohttp names it
+        """Give a connection for a request, which is sent before anything else can happen."""
+        connection = await super().connect(req, traces, timeout)
+        connection.protocol.is_idle = False  # type: ignore[union-attr]  # it is a WatchedConnection
+        return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        protocol.is_idle = True  # type: ignore[attr-defined]  # it is a WatchedConnection
+
+
+class WatchedConnection(ResponseHandler):
+    """A connection that ends when something comes while it is idle."""
+
+    is_idle = False
+    _has_come: Callable[[], object] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; b"" is what aiohttp has had and kept."""
+        if not self.is_idle:
+            super().data_received(data)
+        elif data:
+            self.close()
+
+    def is_connected(self) -> bool:
+        """Tell whether it is open; an idle one, also whether it may be used again."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        return not self.is_idle or self._is_clean()
+
+    def _is_clean(self) -> bool:
+        """Tell whether no more has come than the last answer: neither with it nor since, though not yet read."""
+        if self.should_close or self._parser is None:
+            return False
+        try:
+            # The beginning of a message, which only the parser knows of. It is not used again.
+            if self._parser.feed_eof() is not None:
+                return False
+        except Exception:  # noqa: BLE001, whatever the parser has against it: it is no answer
+            return False
+        if self._has_come is None:
+            self._has_come = _readable(self.transport)
+        return not self._has_come()
+
+
+def _readable(transport: Any) -> Callable[[], object]:  # noqa: ANN401, it is an asyncio.Transport, for aiohttp also None
+    """Give what tells whether there is something to read, or the end."""
+    sock = transport.get_extra_info("socket")
+    if not hasattr(select, "poll"):  # on Windows
+        return lambda: select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return partial(poll.poll, 0)
