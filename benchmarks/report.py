@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -42,8 +43,9 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that was measured."""
+    """Everything that was measured; `partner` in µs of a processor for a call."""
 
+    partner: float
     fast: Table
     slow: Table
     tokens: dict[str, dict[str, Result]]
@@ -62,7 +64,7 @@ def page(findings: Findings, machine: str) -> str:
     words = WORDS.read_text(encoding="utf-8")
     for title, rows in _tables(findings).items():
         words = words.replace(f"{{{title}}}", _markdown(rows))
-    return words.replace("{machine}", machine)
+    return words.replace("{machine}", machine).replace("{partner}", f"{findings.partner:.0f}")
 
 
 def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
@@ -138,8 +140,9 @@ def _tokens(scenarios: dict[str, dict[str, Result]]) -> list[Sequence[str]]:
 def _imports(imports: dict[str, Import]) -> Iterable[Sequence[str]]:
     first = next(iter(imports.values()))
     for name, each in imports.items():
-        walls = _range(each.wall, each.fastest, each.slowest)
-        yield name, walls, f"{each.wall / first.wall:.3f}", f"{each.cpu:,.0f}", f"{each.memory:.1f}"
+        wall, cpu, memory = (statistics.median(column) for column in (each.walls, each.cpus, each.memories))
+        walls = _range(wall, min(each.walls), max(each.walls))
+        yield name, walls, f"{each.times(first):.3f}", f"{cpu:,.0f}", f"{memory:.1f}"
 
 
 def _range(middle: float, least: float, most: float) -> str:
