@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.batches import Delivered, Results
+from benchmarks.batches import Beside, Chunk, Delivered, Results
 from benchmarks.chart import chart
 from benchmarks.cold_start import Import
 from benchmarks.load import Felt, Series, burst, closed_loop, open_loop
@@ -39,9 +39,16 @@ def findings(*, rate: float = 100.0, beside: float = 1.0) -> Findings:
         slow={in_flight: row(SLOW_PEERS) for in_flight in (64, 200)},
         tokens={name: {peer.name: Result(Felt(), 1) for peer in PEERS if peer.gets_tokens} for name in scenarios},
         cold=({name: Import([1.0], [1.0], [40.0]) for name in ("libraries", "app", "client")}, [("shared", 1.0)]),
-        batches=Results([few, delivered], {"always": (delivered, delivered, 10.0)}, {(50, 100): (1.0, 2.0)}),
+        batches=Results(
+            [few, delivered], {"always": beside_singles()}, {(50, 100): Chunk(Series([2.0]), Series([1.0]))}
+        ),
         transports=[("what happens", "ours"), ("nobody listens", "ConnectError")],
     )
+
+
+def beside_singles() -> Beside:
+    """Batches ten times as fast as single deliveries until all is delivered, and five times for one who asks."""
+    return Beside(Series([20.0]), Series([2.0]), Series([5.0]), Series([1.0]), [0.01], [0.02], 64.0)
 
 
 def test_the_page_has_every_table_and_says_on_what_machine() -> None:
