@@ -30,7 +30,7 @@ CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
 CHOSEN = CHUNKS[1]
 CHUNKS_LATENCY = 0.05  # seconds of a call: a partner that takes no time has no use for calls at once
 # A small number of records is over soon, and its rates differ most: it has the most rounds.
-ROUNDS = {100: 45, 1_000: 15, 10_000: 4, 100_000: 1}
+ROUNDS = {100: 45, 1_000: 11, 10_000: 3, 100_000: 1}
 QUICK_ROUNDS = {100: 3, 1_000: 2}
 
 
@@ -125,7 +125,7 @@ async def _measure(origin: str, *, quick: bool) -> Results:
         with running_app(Partner(origin, f"beside-{look_up}"), DELIVERY_LOOK_UP=look_up) as app:
             beside[look_up] = await beside_singles(app, rounds=1 if quick else 9)
     sizes = CHUNKS[1:3] if quick else CHUNKS
-    return Results(batches, beside, await _chunks(origin, sizes, rounds=1 if quick else 7))
+    return Results(batches, beside, await _chunks(origin, sizes, rounds=1 if quick else 5))
 
 
 async def beside_new(app: Delivers, new: Delivers, records: int, *, rounds: int) -> Delivered:

@@ -86,7 +86,6 @@ async def test_the_peers_alternate_in_any_order_after_a_round_that_does_not_coun
 
             yield call
 
-        # A peer is equal to another of its name and its way, and those that are measured by are known so.
         return Peer(name, opened)
 
     peers = [counted(peer.name) for peer in PEERS]
@@ -199,7 +198,7 @@ async def test_bare_httpx_and_bare_aiohttp_do_nothing_else_than_a_post(origin: s
 
 
 class FakeApp:
-    """Notes what it is to deliver, and takes 1 s for a record in a batch and 10 for one by itself."""
+    """Notes what it is to deliver, and takes 2 s for a record in a batch and 10 for one by itself."""
 
     def __init__(self, name: object, log: list[tuple[object, str, int]]) -> None:
         self._name = name
@@ -207,11 +206,11 @@ class FakeApp:
 
     async def deliver(self, records: int) -> float:
         self._log.append((self._name, "in turn", records))
-        return float(records)
+        return 2.0 * records
 
     async def deliver_at_once(self, records: int) -> Delivery:
         self._log.append((self._name, "at once", records))
-        return Delivery(delivered=records, asked=2 * records, looks=4)
+        return Delivery(delivered=2 * records, asked=4 * records, looks=4)
 
     async def deliver_singly(self, records: int) -> Delivery:
         self._log.append((self._name, "singly", records))
@@ -229,9 +228,9 @@ async def test_batches_alternate_with_single_deliveries_after_one_of_each_that_d
     beside = await batches.beside_singles(FakeApp("", log), rounds=3)
     pair = [("", "at once", 4_000), ("", "singly", 200)]
     assert log == [("", "at once", 1_000), ("", "singly", 200), *pair, *reversed(pair), *pair]
-    assert (beside.batches, beside.singles) == (Series([1.0] * 3), Series([0.1] * 3))
-    assert (beside.batches_asked, beside.singles_asked) == (Series([0.5] * 3), Series([0.025] * 3))
-    assert beside.looking == (10 * 4 / 4_000, 10 * 5 / 2_000)
+    assert (beside.batches, beside.singles) == (Series([0.5] * 3), Series([0.1] * 3))
+    assert (beside.batches_asked, beside.singles_asked) == (Series([0.25] * 3), Series([0.025] * 3))
+    assert beside.looking == (10 * 4 / 8_000, 10 * 5 / 2_000)
     assert beside.memory == 64.0
 
 
@@ -245,7 +244,7 @@ async def test_another_app_delivers_beside_each_part_of_many_records() -> None:
     new = ("new", "in turn", BATCH)
     parts = [("app", "in turn", size) for size in (5_000, 5_000, 2_000)] * 2
     assert log == [each for n, part in enumerate(parts) for each in ((new, part) if n % 2 else (part, new))]
-    assert delivered == batches.Delivered(12_000, 1.0, 1.0, 1.0, 64.0, beside=4.0)
+    assert delivered == batches.Delivered(12_000, 0.5, 0.5, 0.5, 64.0, beside=4.0)
 
 
 async def test_the_sizes_of_a_chunk_alternate_in_any_order_after_a_batch_that_does_not_count() -> None:
@@ -257,7 +256,7 @@ async def test_the_sizes_of_a_chunk_alternate_in_any_order_after_a_batch_that_do
     assert len(rounds) == 1 + 4
     assert {frozenset(each) for each in rounds} == {frozenset(batches.CHUNKS)}
     assert len(set(rounds)) > 2
-    assert all(series.rates == [1.0] * 4 for series in chunks.values())
+    assert all(series.rates == [0.5] * 4 for series in chunks.values())
 
 
 def test_imports_alternate_after_one_of_each_that_does_not_count() -> None:
