@@ -35,6 +35,7 @@ def main() -> int:
     began = time.monotonic()
     with running_server() as origin:
         findings = Findings(
+            partner=_timed("the partner", lambda: throughput.partner_time(origin)),
             fast=_timed("calls to an API that answers at once", lambda: throughput.fast_api(origin, quick=quick)),
             slow=_timed("calls to an API that takes 100 ms", lambda: throughput.slow_api(origin, quick=quick)),
             tokens=_timed("tokens", lambda: tokens.measure(origin)),

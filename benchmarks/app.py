@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import httpx
@@ -18,15 +20,36 @@ from benchmarks.record import RECORD
 from sandbox.processes import SandboxProcess, app_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from benchmarks.partner import Partner
 
+    Request = AbstractAsyncContextManager[aiohttp.ClientResponse]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
 BATCH = 1_000
+BATCHES_IN_FLIGHT = 4
 SINGLES_IN_FLIGHT = 32
 ACCEPTED = 202
-LOOK = 20e-6  # seconds for each record between looks at a status: little of what they take
-LEAST_LOOK = 0.005  # seconds: a look takes time of the processors that deliver
+LEAST_PAUSE = 0.002  # seconds between two looks: a look takes time of the processors that deliver
+LOOKS = 50  # of which one is timed by itself
+RUNNING = "/runtime/webhooks/durabletask/instances?runtimeStatus=Running,Pending&top=1&showInput=false"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How long a delivery took, in seconds from its first request.
+
+    `delivered`: until the partner had every record and no orchestration ran any more. `asked`: until a caller had
+    asked for each orchestration besides. `looks`: how often was looked for the first of the two.
+    """
+
+    delivered: float
+    asked: float
+    looks: int
 
 
 @contextmanager
@@ -37,72 +60,87 @@ def running_app(partner: Partner, **environ: str) -> Iterator[App]:
         "BUSINESS_API_CLIENT_SECRET": CLIENT[1],
     }
     with SandboxProcess("host", ["--port", "0"], settings | environ) as host:
-        yield App(host, partner)
+        yield App(host.url, partner)
 
 
 class App:
-    """The app under the sandbox's host."""
+    """The app under a host at `url`.
 
-    def __init__(self, host: SandboxProcess, partner: Partner) -> None:
-        self._host = host
+    Every delivery is timed to the same event, however it was handed in, and fails unless the partner got each record
+    once and each orchestration has completed. `clock` gives seconds.
+    """
+
+    def __init__(self, url: str, partner: Partner, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._url = url
+        self._clock = clock
         self._partner = partner
         self._posted = 0
 
-    async def deliver(self, records: int, at_once: int = 1) -> float:
-        """Deliver so many records in batches, `at_once` of them at a time, and give the seconds that it took.
+    async def deliver(self, records: int) -> float:
+        """Deliver so many records in batches, one after the other, and give the seconds until all were delivered."""
+        took = 0.0
+        for start in range(0, records, BATCH):
+            took += (await self.deliver_at_once(min(BATCH, records - start))).delivered
+        return took
 
-        Fails unless the partner got each once.
-        """
+    async def deliver_at_once(self, records: int) -> Delivery:
+        """Deliver so many records in batches, some handed in at a time."""
         sizes = [min(BATCH, records - start) for start in range(0, records, BATCH)]
         bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
-        return await self._deliver("/api/businesses/batch", bodies, at_once, LOOK * sizes[0], in_turn=True)
+        return await self._deliver("/api/businesses/batch", bodies, records, BATCHES_IN_FLIGHT)
 
-    async def deliver_singly(self, records: int) -> float:
-        """Deliver so many records with an orchestration each, some at a time; else as `deliver`.
-
-        Its caller asks for each of them, as it has to: that is part of the time.
-        """
+    async def deliver_singly(self, records: int) -> Delivery:
+        """Deliver so many records with an orchestration each, some handed in at a time."""
         bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
-        return await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT, LOOK * BATCH, in_turn=False)
+        return await self._deliver("/api/businesses", bodies, records, SINGLES_IN_FLIGHT)
 
-    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int, look: float, *, in_turn: bool) -> float:
-        """Hand everything in, `at_once` at a time; `in_turn`, each waits until the one before has been delivered.
-
-        `look` seconds pass between two looks whether it has.
-        """
-        look = max(look, LEAST_LOOK)
-        waiting = iter(bodies)
-        urls = []
+    async def _deliver(self, path: str, bodies: Sequence[bytes], records: int, at_once: int) -> Delivery:
         # Not httpx: who hands the records in must not take the processor from those who deliver them.
-        async with aiohttp.ClientSession(self._host.url, headers={"content-type": "application/json"}) as http:
-
-            async def one_after_the_other() -> None:
-                for body in waiting:
-                    async with http.post(path, data=body) as response:
-                        if response.status != ACCEPTED:
-                            raise RuntimeError(f"{path} answered {response.status}: {await response.text()}")
-                        # The input of a batch is almost a megabyte: handing it over is not what is measured.
-                        urls.append(URL(response.headers["location"] + "&showInput=false", encoded=True))
-                    if in_turn:
-                        await _finished(http, urls[-1], look)
-
-            began = time.perf_counter()
-            await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
-            if not in_turn:
-                while self._partner.counts()["keys"] < self._posted:  # noqa: ASYNC110, the partner is another process
-                    await asyncio.sleep(look)
-                unknown = iter(urls)
-
-                async def ask() -> None:
-                    for url in unknown:
-                        await _finished(http, url, look)
-
-                await asyncio.gather(*(ask() for _ in range(at_once)))
-            took = time.perf_counter() - began
+        async with aiohttp.ClientSession() as http:
+            began = self._clock()
+            urls = await _some_at_a_time(at_once, bodies, lambda body: _hand_in(http, self._url + path, body))
+            looks = await self._until_delivered(http, began, records)
+            delivered = self._clock() - began
+            await _some_at_a_time(at_once, urls, lambda url: _ask(http, url))
+            asked = self._clock() - began
         counts = self._partner.counts()
         if (counts["posts"], counts["keys"], counts["unauthorized"]) != (self._posted, self._posted, 0):
             raise RuntimeError(f"{self._posted} records were handed in, the partner has {counts}")
-        return took
+        return Delivery(delivered, asked, looks)
+
+    async def _until_delivered(self, http: aiohttp.ClientSession, began: float, records: int) -> int:
+        """Wait until the partner has all, and nothing runs; give how often was looked.
+
+        It is over as well when nothing runs and the partner lacks some: nobody will bring them.
+        """
+        before, looks = None, 0
+        while True:
+            looks += 1
+            have = await self._delivered(http)
+            if have in {self._posted, before} and not await self._running(http):
+                return looks
+            before, left = have, self._posted - have
+            await asyncio.sleep(pause(self._clock() - began, records - left, left))
+
+    async def look_time(self) -> float:
+        """Give the seconds that one look takes while nothing is delivered, which is all that it costs (median)."""
+        took = []
+        async with aiohttp.ClientSession() as http:
+            for _ in range(LOOKS):
+                began = self._clock()
+                await self._delivered(http)
+                await self._running(http)
+                took.append(self._clock() - began)
+        return statistics.median(took)
+
+    async def _delivered(self, http: aiohttp.ClientSession) -> int:
+        """Ask the partner how many records it has."""
+        keys: int = (await _json(http.post(f"{self._partner.url}/control")))["keys"]
+        return keys
+
+    async def _running(self, http: aiohttp.ClientSession) -> bool:
+        """Ask the host whether an orchestration runs or waits to."""
+        return bool(await _json(http.get(self._url + RUNNING)))
 
     def forget(self) -> None:
         """Count from 0 again, as the partner does after a change."""
@@ -110,7 +148,7 @@ class App:
 
     def worker_memory(self) -> float:
         """Give the resident memory of the worker process in MiB (of Linux's /proc)."""
-        pid: int = httpx.get(f"{self._host.url}/sandbox/worker").json()["pid"]
+        pid: int = httpx.get(f"{self._url}/sandbox/worker").json()["pid"]
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(kilobytes) / 1024
@@ -120,13 +158,44 @@ class App:
         return RECORD | {"externalId": f"business-{self._posted}"}
 
 
-async def _finished(http: aiohttp.ClientSession, url: URL, look: float) -> None:
-    """Wait until an orchestration has completed."""
-    while True:
-        async with http.get(url) as response:
-            status = await response.json()
-        if status["runtimeStatus"] == "Completed":
-            return
-        if status["runtimeStatus"] not in {"Pending", "Running"}:
-            raise RuntimeError(f"a delivery ended otherwise: {status}")
-        await asyncio.sleep(look)
+def pause(elapsed: float, done: int, left: int) -> float:
+    """Give the seconds until the next look, so that few looks find the end and none is much too late.
+
+    It is half of what the rest will take, within a fiftieth and a tenth of what has gone by.
+    """
+    half = elapsed * left / done / 2 if done else 0.0
+    return max(min(half, elapsed / 10), elapsed / 50, LEAST_PAUSE)
+
+
+async def _some_at_a_time(at_once: int, items: Iterable[T], do: Callable[[T], Awaitable[R]]) -> list[R]:
+    """Do it to each, `at_once` of them at a time; give the results in the order in which they came."""
+    waiting = iter(items)
+    results = []
+
+    async def one_after_the_other() -> None:
+        for item in waiting:
+            results.append(await do(item))  # noqa: PERF401, others append meanwhile
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    return results
+
+
+async def _hand_in(http: aiohttp.ClientSession, url: str, body: bytes) -> URL:
+    """Hand one request in; give where its orchestration's status is."""
+    async with http.post(url, data=body, headers={"content-type": "application/json"}) as response:
+        if response.status != ACCEPTED:
+            raise RuntimeError(f"{url} answered {response.status}: {await response.text()}")
+        # The input of a batch is almost a megabyte: handing it over is not what is measured.
+        return URL(response.headers["location"] + "&showInput=false", encoded=True)
+
+
+async def _ask(http: aiohttp.ClientSession, url: URL) -> None:
+    """Ask for one orchestration, as a caller would; it must have completed."""
+    status = await _json(http.get(url))
+    if status["runtimeStatus"] != "Completed":
+        raise RuntimeError(f"a delivery ended otherwise: {status}")
+
+
+async def _json(request: Request) -> Any:  # noqa: ANN401, it is JSON
+    async with request as response:
+        return await response.json()

@@ -25,7 +25,7 @@ def claims(findings: Findings) -> Iterator[Sequence[str]]:
     )
     yield _at_least("throughput at 64 in flight, × bare httpx", 6.0, ours[64].times(httpx[64]))
     yield _at_least("throughput at 1 in flight, × bare httpx", 1.5, ours[1].times(httpx[1]))
-    yield _at_most("p99 at 64 in flight, of bare httpx's", 0.2, ours[64].p99 / httpx[64].p99)
+    yield _at_most("p99 at 64 in flight, of bare httpx's", 0.2, ours[64].p99_times(httpx[64]))
     yield _at_least("100 ms API, 64 in flight, of bare aiohttp", 0.95, ours[-64].times(aiohttp[-64]))
     yield _at_least("100 ms API, 200 in flight, of bare aiohttp", 0.75, ours[-200].times(aiohttp[-200]))
     for in_flight in fast:
@@ -36,16 +36,17 @@ def claims(findings: Findings) -> Iterator[Sequence[str]]:
         yield _at_most(f"{scenario}: token requests", most, result.token_requests)
         yield _at_most(f"{scenario}: failed calls", 0, result.felt.failed)
     libraries, app, *_ = findings.cold[0].values()
-    yield _at_most("import of function_app, × the libraries", 1.15, app.wall / libraries.wall)
-    yield _at_most("import of function_app, MiB more", 12, app.memory - libraries.memory)
+    yield _at_most("import of function_app, × the libraries", 1.15, app.times(libraries))
+    yield _at_most("import of function_app, MiB more", 12, app.more_memory(libraries))
     results = findings.batches
     shares = [each.beside for each in results.batches if each.beside is not None]
     yield _at_most("cost of a record, dearest over cheapest number", 1.3, max(shares) / min(shares))
     memories = {each.records: each.memory for each in results.batches}
     growth = results.batches[-1].memory / memories[1_000]
     yield _at_most("worker's memory, after the most records over after 1,000", 1.25, growth)
-    for look_up, (_, _, ratio) in results.beside.items():
-        yield _at_least(f"batches, × one orchestration a record, look-up {look_up}", 10, ratio)
+    for look_up, beside in results.beside.items():
+        claim = f"batches, × one orchestration a record, look-up {look_up}"
+        yield _at_least(claim, 10, beside.batches.times(beside.singles))
 
 
 def _at_least(claim: str, bound: float, measured: float) -> Sequence[str]:

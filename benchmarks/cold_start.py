@@ -7,7 +7,13 @@ import os
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benchmarks.load import median_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIBRARIES = "import azure.functions, azure.durable_functions"
 APP = "import azure.functions, azure.durable_functions, function_app"
@@ -33,36 +39,54 @@ print(json.dumps([took * 1e3, cpu * 1e3, memory / 1024]))
 
 @dataclass(frozen=True)
 class Import:
-    """Medians, and the least and the most of the time: ms of the clock, ms of a processor, MiB."""
+    """Round by round: ms of the clock, ms of a processor, MiB of resident memory."""
 
-    wall: float
-    fastest: float
-    slowest: float
-    cpu: float
-    memory: float
+    walls: list[float] = field(default_factory=list)
+    cpus: list[float] = field(default_factory=list)
+    memories: list[float] = field(default_factory=list)
+
+    def times(self, other: Import) -> float:
+        """Give the median of the rounds' ratios to the other's time by the clock."""
+        return median_ratio(self.walls, other.walls)
+
+    def more_memory(self, other: Import) -> float:
+        """Give the median of the rounds' differences from the other's memory, in MiB."""
+        return statistics.median(mine - its for mine, its in zip(self.memories, other.memories, strict=True))
+
+
+CODES = {
+    "azure.functions, azure.durable_functions": LIBRARIES,
+    "with function_app": APP,
+    "with the first client": CLIENT,
+}
 
 
 def measure(*, quick: bool) -> tuple[dict[str, Import], list[tuple[str, float]]]:
     """Give each import's figures, and the app's modules that take longest in ms, each with all that it imports."""
-    codes = {
-        "azure.functions, azure.durable_functions": LIBRARIES,
-        "with function_app": APP,
-        "with the first client": CLIENT,
-    }
-    rounds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in codes}
-    for code in codes.values():
-        _run("-c", code)  # the bytecode is compiled and written by the first run
-    for _ in range(3 if quick else 15):
-        for name, code in codes.items():
-            rounds[name].append(tuple(json.loads(_run("-c", _PROBE.format(code=code)).stdout)))
-    return {name: _summary(samples) for name, samples in rounds.items()}, _longest_imports()
+    return alternate(probe, rounds=3 if quick else 15), _longest_imports()
 
 
-def _summary(samples: list[tuple[float, float, float]]) -> Import:
-    walls, cpus, memories = zip(*samples, strict=True)
-    return Import(
-        statistics.median(walls), min(walls), max(walls), statistics.median(cpus), statistics.median(memories)
-    )
+def alternate(one: Callable[[str], tuple[float, float, float]], *, rounds: int) -> dict[str, Import]:
+    """Measure every import in each round, there and back, after one of each that does not count.
+
+    The first run compiles the bytecode and writes it.
+    """
+    imports = {name: Import() for name in CODES}
+    for code in CODES.values():
+        one(code)
+    for number in range(rounds):
+        for name in reversed(CODES) if number % 2 else CODES:
+            wall, cpu, memory = one(CODES[name])
+            imports[name].walls.append(wall)
+            imports[name].cpus.append(cpu)
+            imports[name].memories.append(memory)
+    return imports
+
+
+def probe(code: str) -> tuple[float, float, float]:
+    """Run this code in a new process; give ms of the clock, ms of a processor, MiB."""
+    wall, cpu, memory = json.loads(_run("-c", _PROBE.format(code=code)).stdout)
+    return wall, cpu, memory
 
 
 def _longest_imports() -> list[tuple[str, float]]:

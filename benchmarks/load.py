@@ -34,12 +34,21 @@ class Series:
 
     def times(self, other: Series) -> float:
         """Give the median of the rounds' ratios to the other's: its rounds were measured right beside ours."""
-        return statistics.median(mine / its for mine, its in zip(self.rates, other.rates, strict=True))
+        return median_ratio(self.rates, other.rates)
+
+    def p99_times(self, other: Series) -> float:
+        """Give the same of the 99th percentiles."""
+        return median_ratio(self.p99s, other.p99s)
 
     @property
     def p99(self) -> float:
         """The median of the 99th percentiles, in ms."""
         return statistics.median(self.p99s)
+
+
+def median_ratio(mine: Sequence[float], its: Sequence[float]) -> float:
+    """Give the median of the ratios, round by round."""
+    return statistics.median(one / other for one, other in zip(mine, its, strict=True))
 
 
 @dataclass
@@ -52,24 +61,28 @@ class Felt:
     longest: float = 0.0  # seconds
 
 
-async def closed_loop(call: Call, in_flight: int, seconds: float, series: Series) -> None:
-    """Keep `in_flight` calls going for so long; add a round to the series."""
+async def closed_loop(
+    call: Call, in_flight: int, seconds: float, series: Series, clock: Callable[[], float] = time.perf_counter
+) -> None:
+    """Keep `in_flight` calls going for so long, and one of each caller at least; add a round to the series."""
     took: list[float] = []
     failed = 0
-    began = time.perf_counter()
+    began = clock()
     end = began + seconds
 
     async def caller() -> None:
         nonlocal failed
-        now = time.perf_counter()
-        while now < end:
+        now = clock()
+        while True:
             status = await call()
             failed += status != CREATED
-            before, now = now, time.perf_counter()
+            before, now = now, clock()
             took.append(now - before)
+            if now >= end:
+                return
 
     await asyncio.gather(*(caller() for _ in range(in_flight)))
-    series.rates.append(len(took) / (time.perf_counter() - began))
+    series.rates.append(len(took) / (clock() - began))
     series.p99s.append(_p99(took) * 1e3)
     series.failed += failed
 

@@ -22,7 +22,7 @@ from shared.client import build_client
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from benchmarks.load import Call
 
@@ -46,7 +46,7 @@ def _static_headers(partner: Partner) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def business_api(partner: Partner) -> AsyncIterator[Call]:
+async def business_api(partner: Partner, record: Mapping[str, object] = RECORD) -> AsyncIterator[Call]:
     """Ours, as the app's container makes it; the record is checked, and the answer decoded, in each call."""
     environ = {
         "BUSINESS_API_URL": partner.url,
@@ -60,7 +60,7 @@ async def business_api(partner: Partner) -> AsyncIterator[Call]:
     numbers = itertools.count()
 
     async def post() -> int:
-        business = Business.from_json(RECORD)
+        business = Business.from_json(record)
         return (await client.api.post_business(business, idempotency_key=f"benchmark-{next(numbers)}")).status
 
     try:

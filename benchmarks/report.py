@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.batches import CHUNKS_LATENCY
+from benchmarks.batches import AT_ONCE, CHOSEN, CHUNKS_LATENCY, SINGLES
 from benchmarks.claims import claims
 from benchmarks.peers import AIOHTTP, HTTPX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from benchmarks.batches import Delivered, Results
+    from benchmarks.batches import Chunk, Delivered, Results
     from benchmarks.cold_start import Import
+    from benchmarks.load import Series
     from benchmarks.throughput import Table
     from benchmarks.tokens import Result
 
@@ -42,8 +44,9 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that was measured."""
+    """Everything that was measured; `partner` in µs of a processor for a call."""
 
+    partner: float
     fast: Table
     slow: Table
     tokens: dict[str, dict[str, Result]]
@@ -62,7 +65,7 @@ def page(findings: Findings, machine: str) -> str:
     words = WORDS.read_text(encoding="utf-8")
     for title, rows in _tables(findings).items():
         words = words.replace(f"{{{title}}}", _markdown(rows))
-    return words.replace("{machine}", machine)
+    return words.replace("{machine}", machine).replace("{partner}", f"{findings.partner:.0f}")
 
 
 def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
@@ -84,15 +87,9 @@ def _tables(findings: Findings) -> dict[str, list[Sequence[str]]]:
         "Batches": [
             ("records", "records/s (least–most)", "ms a record", "× 1,000 beside", "worker, MiB"),
             *(_delivered(f"{each.records:,}", each) for each in results.batches),
-            *(row for look_up, both in results.beside.items() for row in _beside(look_up, *both[:2])),
         ],
-        "Chunks": [
-            ("records of a chunk", "connections", "records/s, 0 ms a call", f"{CHUNKS_LATENCY * 1e3:.0f} ms a call"),
-            *(
-                (str(size), str(connections), f"{fast:,.0f}", f"{slow:,.0f}")
-                for (size, connections), (slow, fast) in results.chunks.items()
-            ),
-        ],
+        "Beside": _beside(results),
+        "Chunks": _chunks(results.chunks),
     }
 
 
@@ -102,9 +99,43 @@ def _delivered(what: str, each: Delivered) -> Sequence[str]:
     return what, rates, f"{1e3 / each.rate:.2f}", beside, f"{each.memory:.0f}"
 
 
-def _beside(look_up: str, at_once: Delivered, singles: Delivered) -> Iterable[Sequence[str]]:
-    yield _delivered(f"{at_once.records:,}, four batches at once, look-up {look_up}", at_once)
-    yield _delivered(f"{singles.records:,}, one orchestration each, look-up {look_up}", singles)
+def _beside(results: Results) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = [
+        (
+            "look-up",
+            "until",
+            f"{AT_ONCE:,} in batches, records/s (least–most)",
+            f"{SINGLES:,} singly, records/s (least–most)",
+            "×",
+            "looking for the end",
+            "worker, MiB",
+        )
+    ]
+    for look_up, each in results.beside.items():
+        looking = " / ".join(f"{share:.1%}" for share in each.looking)
+        for until, batches, singles, last in (
+            ("all is delivered", each.batches, each.singles, (looking, f"{each.memory:.0f}")),
+            ("each has been asked for", each.batches_asked, each.singles_asked, ("", "")),
+        ):
+            rates = _series(batches), _series(singles), f"{batches.times(singles):.2f}"
+            rows.append((look_up, until, *rates, *last))
+    return rows
+
+
+def _chunks(chunks: dict[tuple[int, int], Chunk]) -> list[Sequence[str]]:
+    millis, chosen = f"{CHUNKS_LATENCY * 1e3:.0f} ms a call", chunks[CHOSEN]
+    times = f"× {CHOSEN[0]}"
+    rows: list[Sequence[str]] = [
+        ("chunk", "connections", "records/s, 0 ms a call (least–most)", times, f"{millis} (least–most)", times)
+    ]
+    for (size, connections), each in chunks.items():
+        fast, slow = each.fast.times(chosen.fast), each.slow.times(chosen.slow)
+        rows.append((str(size), str(connections), _series(each.fast), f"{fast:.2f}", _series(each.slow), f"{slow:.2f}"))
+    return rows
+
+
+def _series(series: Series) -> str:
+    return _range(series.rate, min(series.rates), max(series.rates))
 
 
 def _throughput(table: Table) -> list[Sequence[str]]:
@@ -117,7 +148,7 @@ def _throughput(table: Table) -> list[Sequence[str]]:
                 (
                     peer,
                     str(in_flight),
-                    _range(series.rate, min(series.rates), max(series.rates)),
+                    _series(series),
                     f"{series.times(row[HTTPX.name]):.2f}",
                     f"{series.times(row[AIOHTTP.name]):.2f}",
                     f"{series.p99:.1f}",
@@ -138,8 +169,9 @@ def _tokens(scenarios: dict[str, dict[str, Result]]) -> list[Sequence[str]]:
 def _imports(imports: dict[str, Import]) -> Iterable[Sequence[str]]:
     first = next(iter(imports.values()))
     for name, each in imports.items():
-        walls = _range(each.wall, each.fastest, each.slowest)
-        yield name, walls, f"{each.wall / first.wall:.3f}", f"{each.cpu:,.0f}", f"{each.memory:.1f}"
+        wall, cpu, memory = (statistics.median(column) for column in (each.walls, each.cpus, each.memories))
+        walls = _range(wall, min(each.walls), max(each.walls))
+        yield name, walls, f"{each.times(first):.3f}", f"{cpu:,.0f}", f"{memory:.1f}"
 
 
 def _range(middle: float, least: float, most: float) -> str:

@@ -34,6 +34,7 @@ class Plan:
 
 
 MEASURES = (OURS, HTTPX, AIOHTTP)
+PARTNER_SECONDS = 0.5  # for which the partner's own time is looked at
 SLOW = 0.1  # seconds that the slow API takes
 SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
 
@@ -41,16 +42,30 @@ SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
 def fast_api(origin: str, *, quick: bool) -> Table:
     """Measure all peers against an API that answers at once."""
     plan = Plan(PEERS, (1, 16, 64), latency=0.0, rounds=2 if quick else 17, seconds=0.15 if quick else 0.4)
-    return asyncio.run(_measure(origin, plan))
+    return asyncio.run(measure(origin, plan))
 
 
 def slow_api(origin: str, *, quick: bool) -> Table:
     """Measure those that manage their connections against an API that takes 100 ms."""
     plan = Plan(SLOW_PEERS, (64, 200), latency=SLOW, rounds=1 if quick else 7, seconds=0.5 if quick else 1.5)
-    return asyncio.run(_measure(origin, plan))
+    return asyncio.run(measure(origin, plan))
 
 
-def _order(peers: Sequence[Peer], number: int) -> list[Peer]:
+def partner_time(origin: str) -> float:
+    """Give the microseconds of a processor that a call takes of the partner's, by bare aiohttp's calls."""
+    return asyncio.run(_partner_time(Partner(origin, "partner-time")))
+
+
+async def _partner_time(partner: Partner) -> float:
+    async with AIOHTTP.open(partner) as call:
+        await closed_loop(call, 16, PARTNER_SECONDS, Series())
+        before = partner.set()
+        await closed_loop(call, 16, PARTNER_SECONDS, Series())
+        after = partner.counts()
+    return (after["processor"] - before["processor"]) / after["posts"]
+
+
+def order(peers: Sequence[Peer], number: int) -> list[Peer]:
     """Give the order of a round: any, but those that the others are measured by stand beside each other.
 
     The machine's speed changes from one second to the next: in a ratio it should be the same for both.
@@ -63,7 +78,8 @@ def _order(peers: Sequence[Peer], number: int) -> list[Peer]:
     return [*others[:place], *beside, *others[place:]]
 
 
-async def _measure(origin: str, plan: Plan) -> Table:
+async def measure(origin: str, plan: Plan) -> Table:
+    """Measure by the plan: its peers alternate, after one round of each that does not count."""
     table: Table = {in_flight: {peer.name: Series() for peer in plan.peers} for in_flight in plan.loads}
     async with AsyncExitStack() as stack:
         calls = {}
@@ -76,7 +92,7 @@ async def _measure(origin: str, plan: Plan) -> Table:
                 # The connections and the token are there before the first round.
                 await closed_loop(call, in_flight, 3 * plan.latency or plan.seconds / 4, Series())
             for number in range(plan.rounds):
-                for peer in _order(plan.peers, number):
+                for peer in order(plan.peers, number):
                     # Nobody pays for what the one before has left behind.
                     gc.collect()
                     await closed_loop(calls[peer.name], in_flight, plan.seconds, row[peer.name])

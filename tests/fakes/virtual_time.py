@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import selectors
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+
+# asyncio runs a timer that is due within this many seconds.
+RESOLUTION = time.get_clock_info("monotonic").resolution
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -27,6 +33,9 @@ class _JumpingSelector(selectors.DefaultSelector):
             if timeout is None:
                 raise RuntimeError("nothing is due any more, and yet something is awaited: it hangs")
             self.time += timeout
+            if self.time + RESOLUTION == self.time:
+                # The number is too large for the resolution, so a timer of exactly now would never be due.
+                self.time = math.nextafter(self.time, math.inf)
         return events
 
 

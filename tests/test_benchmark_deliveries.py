@@ -1,0 +1,144 @@
+"""That the benchmark times a delivery to its end, and fails unless each record arrived once: beside a host of ours."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from benchmarks.app import App
+from benchmarks.partner import Partner, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+INSTANCES = "/runtime/webhooks/durabletask/instances"
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    with running_server() as origin:
+        yield origin
+
+
+@dataclass
+class FakeHost:
+    """Posts what is handed in to the partner at once, each record so many times, and notes what it is asked.
+
+    It says of its orchestrations that one runs when it is asked for the first `runs` times.
+    """
+
+    partner: Partner
+    posts: dict[str, int] = field(default_factory=dict)  # of an external id, where it is not one
+    runs: int = 0
+    ends: str = "Completed"
+    asked: list[str] = field(default_factory=list)
+
+    def clock(self) -> float:
+        """Give a millionth of a second for each thing that it was asked."""
+        return len(self.asked) / 1e6
+
+    async def hand_in(self, request: web.Request) -> web.Response:
+        self.asked.append("hand in")
+        body = await request.json()
+        for record in body if isinstance(body, list) else [body]:
+            for _ in range(self.posts.get(record["externalId"], 1)):
+                headers = {"authorization": f"Bearer {self._token}", "idempotency-key": record["externalId"]}
+                await (await self._http.post(self.partner.posts_url, json=record, headers=headers)).read()
+        location = f"{request.url.origin()}{INSTANCES}/{len(self.asked)}?taskHub=hub"
+        return web.Response(status=202, headers={"location": location})
+
+    async def list_running(self, request: web.Request) -> web.Response:
+        assert dict(request.query) == {"runtimeStatus": "Running,Pending", "top": "1", "showInput": "false"}
+        self.asked.append("list")
+        self.runs -= 1
+        return web.json_response([{"runtimeStatus": "Running"}] if self.runs >= 0 else [])
+
+    async def status(self, request: web.Request) -> web.Response:
+        assert request.query["showInput"] == "false"
+        self.asked.append("status")
+        return web.json_response({"runtimeStatus": self.ends})
+
+    @asynccontextmanager
+    async def app(self) -> AsyncIterator[App]:
+        application = web.Application()
+        application.router.add_post("/api/businesses", self.hand_in)
+        application.router.add_post("/api/businesses/batch", self.hand_in)
+        application.router.add_get(INSTANCES, self.list_running)
+        application.router.add_get(INSTANCES + "/{id}", self.status)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        self._token = self.partner.token()
+        async with aiohttp.ClientSession() as self._http:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            _, port = runner.addresses[0]
+            try:
+                yield App(f"http://127.0.0.1:{port}", self.partner, self.clock)
+            finally:
+                await runner.cleanup()
+
+
+async def test_single_deliveries_are_timed_until_none_runs_and_then_until_each_was_asked_for(origin: str) -> None:
+    host = FakeHost(Partner(origin, "singly"), runs=2)
+    async with host.app() as app:
+        delivery = await app.deliver_singly(40)
+    assert host.asked == ["hand in"] * 40 + ["list"] * 3 + ["status"] * 40
+    assert (delivery.delivered, delivery.asked, delivery.looks) == (43 / 1e6, 83 / 1e6, 3)
+
+
+async def test_batches_are_timed_until_none_runs_as_well(origin: str) -> None:
+    host = FakeHost(Partner(origin, "at-once"), runs=2)
+    async with host.app() as app:
+        delivery = await app.deliver_at_once(2_001)
+    assert host.asked == ["hand in"] * 3 + ["list"] * 3 + ["status"] * 3
+    assert (delivery.delivered, delivery.asked, delivery.looks) == (6 / 1e6, 9 / 1e6, 3)
+
+
+async def test_batches_in_turn_wait_for_the_one_before_and_their_times_are_added(origin: str) -> None:
+    host = FakeHost(Partner(origin, "in-turn"))
+    async with host.app() as app:
+        took = await app.deliver(2_001)
+    assert host.asked == ["hand in", "list", "status"] * 3
+    assert took == pytest.approx(6 / 1e6)
+
+
+@pytest.mark.parametrize(("record", "times"), [("business-2", 2), ("business-2", 0), ("business-5", 0)])
+async def test_a_record_that_arrives_twice_or_never_is_an_error(origin: str, record: str, times: int) -> None:
+    host = FakeHost(Partner(origin, f"{record}-{times}"), posts={record: times})
+    async with host.app() as app:
+        with pytest.raises(RuntimeError, match="5 records were handed in, the partner has"):
+            await app.deliver_singly(5)
+
+
+async def test_a_record_too_few_and_another_twice_is_an_error(origin: str) -> None:
+    host = FakeHost(Partner(origin, "few-and-many"), posts={"business-1": 0, "business-2": 2})
+    async with host.app() as app:
+        with pytest.raises(RuntimeError, match="5 records were handed in, the partner has"):
+            await app.deliver_at_once(5)
+
+
+async def test_an_orchestration_that_has_not_completed_is_an_error(origin: str) -> None:
+    host = FakeHost(Partner(origin, "failed"), ends="Failed")
+    async with host.app() as app:
+        with pytest.raises(RuntimeError, match="ended otherwise"):
+            await app.deliver_at_once(5)
+
+
+async def test_a_call_that_the_partner_refused_is_an_error(origin: str) -> None:
+    host = FakeHost(Partner(origin, "refused"))
+    async with host.app() as app, aiohttp.ClientSession() as http:
+        (await http.get(host.partner.posts_url + "business-1")).close()
+        with pytest.raises(RuntimeError, match="'unauthorized': 1"):
+            await app.deliver_singly(5)
+
+
+async def test_the_time_of_a_look_is_that_of_what_a_look_asks(origin: str) -> None:
+    host = FakeHost(Partner(origin, "look"))
+    async with host.app() as app:
+        assert await app.look_time() == pytest.approx(1 / 1e6)
+    assert set(host.asked) == {"list"}
