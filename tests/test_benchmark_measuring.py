@@ -191,10 +191,13 @@ async def test_bare_httpx_and_bare_aiohttp_do_nothing_else_than_a_post(origin: s
                 return response.status
 
         for bare, plain in ((bare_httpx, plain_httpx), (bare_aiohttp, plain_aiohttp)):
-            its, plainly = await called_by(bare), await called_by(plain)
-            # What happens once in a while may happen to one alone.
-            more = {name for (file, name), times in its.items() if times >= CALLS > 2 * plainly[file, name]}
-            assert more == {"post"}
+            always: list[set[str]] = []
+            for _ in range(3):
+                its, plainly = await called_by(bare), await called_by(plain)
+                # What a first call does, or one once in a while, may be found in one alone: but not each time.
+                more = {name for (file, name), times in its.items() if times >= CALLS > 2 * plainly[file, name]}
+                always.append(more)
+            assert set.intersection(*always) == {"post"}
 
 
 class FakeApp:
