@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.business_api import NOT_SENT, BusinessApi
 from shared.api.transport import create_client
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 SHORT, PATIENT = 0.3, 5.0  # seconds
 FEW = 2  # connections
 AWAY = "https://partner.invalid/"
-RECORD = Business.from_json({"externalId": "id-1", "name": "Café"})
+RECORD = Business.from_json(business("id-1"))
 
 
 class Client(Protocol):

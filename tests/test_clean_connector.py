@@ -13,6 +13,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import BaseConnector
 
+from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.business_api import NOT_SENT, BusinessApi
 from shared.api.clean_connector import CleanConnector, WatchedConnection
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     # Posts a record to a URL, and gives the body of the answer.
     Post = Callable[[str], Awaitable[bytes]]
 
-BUSINESS = Business.from_json({"externalId": "id-1", "name": "Café"})
+BUSINESS = Business.from_json(business("id-1"))
 CREATED = response(b'"stray"', status="201 Created")
 # What nobody has asked for, and what follows it when another request has come.
 STRAYS = {

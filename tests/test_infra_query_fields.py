@@ -17,6 +17,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from sandbox.host.durable.spans import INSTANCE_ID, DurableSpans
 from sandbox.host.spans import Spans
 from sandbox.host.trace import new_trace_context
+from sandbox.sample import business
 from shared.delivery.activities import make_attempt
 from shared.delivery.attempt import Attempt
 from shared.delivery.partner_gate import PartnerGate
@@ -51,7 +52,7 @@ async def attempt_line() -> Mapping[str, object]:
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     logger, handler = logging.getLogger("shared.delivery.activities"), TelemetryHandler(provider)
     partner = ScriptedPartner(missing(), refused(422))
-    attempt = Attempt({"externalId": RECORD, "name": "Ada"}, INSTANCE, "key", 1)
+    attempt = Attempt(business(RECORD), INSTANCE, "key", 1)
     logger.addHandler(handler)
     try:
         await make_attempt(attempt, partner.api, PartnerGate(lambda: 0.0))
