@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LOOK = 2.0
 """Seconds between two looks of an activity whether its batch goes on."""
 
+# Azure Storage hands activities on before it says of their orchestration that it runs.
+GOES_ON = {"Pending", "Running"}
+
 
 async def until_it_ends(client: DurableClient, instance_id: str) -> None:
     """Return when the batch does not go on any more: terminated, suspended, broken off, purged, or begun anew."""
@@ -26,7 +29,7 @@ async def until_it_ends(client: DurableClient, instance_id: str) -> None:
         except ProblemError:
             # Durable's state cannot be read now; find() has logged it.
             continue
-        if instance is None or instance.status != "Running" or (begun is not None and instance.created != begun):
+        if instance is None or instance.status not in GOES_ON or (begun is not None and instance.created != begun):
             return
         begun = instance.created
 
