@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.delivery.index_ranges import to_ranges
@@ -110,10 +110,6 @@ class BatchBooks:
         done = self.created | self.exists | self.rejected.keys()
         return [index for index in range(self.total) if index not in done]
 
-    def pending_suspects(self) -> list[int]:
-        """Give those of them that are suspects."""
-        return [index for index in self.pending() if index in self.suspects]
-
     def counts(self) -> dict[str, int]:
         """Count the records by what came of them."""
         created, exists, rejected = len(self.created), len(self.exists), len(self.rejected)
@@ -142,6 +138,7 @@ class BatchBooks:
         """Give the batch's output: the counts, and every rejected record."""
         # A message of the Durable Task Scheduler has 1 MiB at most.
         most = MAX_REASONS // max(1, len(self.rejected))
-        rejections = [self.rejected[index] for index in sorted(self.rejected)]
-        cut = [replace(each, reason=shortened(each.reason, most)) for each in rejections]
-        return self.counts() | {"rejections": [rejection.to_json() for rejection in cut]}
+        rejections = [rejection.to_json() for _, rejection in sorted(self.rejected.items())]
+        for rejection in rejections:
+            rejection["reason"] = shortened(rejection["reason"], most)
+        return self.counts() | {"rejections": rejections}

@@ -126,7 +126,7 @@ def _waves(books: BatchBooks, pending: Sequence[int], batch: dict[str, Any]) -> 
     each: after a few rounds such a record is alone, and the others are delivered.
     """
     parallel: int = batch.get("parallel", 1)
-    suspects = books.pending_suspects()
+    suspects = [index for index in pending if index in books.suspects]
     others = [index for index in pending if index not in books.suspects]
     orders = _orders(others, _order_size(batch, len(others), parallel))
     waves = [orders[start : start + parallel] for start in range(0, len(orders), parallel)]
