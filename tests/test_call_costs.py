@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from sandbox.sample import business
 from shared.api.business import Business
 from shared.api.business_api import BusinessApi
@@ -22,12 +24,21 @@ from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.raw_server import RawServer, answering, response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from types import FrameType
 
 RECORD = business("id-1", extra={"n": [1, 2.5, None, True]})
 CREATED = response(b'{"id":7}', status="201 Created")
 CALLS = 100
+
+
+@pytest.fixture(autouse=True)
+def no_collection() -> Iterator[None]:
+    """A collection of garbage comes when it will, and calls what others have left for it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
