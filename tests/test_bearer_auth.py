@@ -274,7 +274,7 @@ async def test_without_an_httpx_client_renews_unless_the_challenge_names_another
         sent.append(authorization)
         return Refusal({"www-authenticate": challenge})
 
-    answer = await BearerAuth(TokenProvider(grant)).send(httpx.URL(API), send)
+    answer = await BearerAuth(TokenProvider(grant)).send(send)
     assert answer.status == 401
     assert sent == ["Bearer token-1", "Bearer token-2"][:requests]
     assert grant.requests == requests

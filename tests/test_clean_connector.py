@@ -198,7 +198,6 @@ def parameters(method: Callable[..., object]) -> list[str]:
 @pytest.mark.parametrize(
     ("ours", "theirs", "name"),
     [
-        (CleanConnector, BaseConnector, "connect"),
         (CleanConnector, BaseConnector, "_release"),
         (WatchedConnection, ResponseHandler, "data_received"),
         (WatchedConnection, ResponseHandler, "is_connected"),
@@ -209,11 +208,17 @@ def test_aiohttp_has_what_is_overridden(ours: type, theirs: type, name: str) -> 
     assert parameters(getattr(ours, name)) == parameters(getattr(theirs, name))
 
 
+def test_what_takes_any_option_is_overridden_as_well() -> None:
+    assert "set_response_params" in vars(ResponseHandler)
+    options = list(inspect.signature(ResponseHandler.set_response_params).parameters.values())[1:]
+    assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
+
+
 def test_nothing_else_is_overridden() -> None:
     for ours in (CleanConnector, WatchedConnection):
         theirs = {name for parent in ours.__mro__[1:-1] for name in vars(parent)}
         own = {name for name in vars(ours) if not name.startswith("__")}
-        assert own & theirs <= {"connect", "_release", "data_received", "is_connected"}
+        assert own & theirs <= {"_release", "set_response_params", "data_received", "is_connected"}
 
 
 async def test_aiohttp_has_what_is_used() -> None:

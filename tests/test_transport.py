@@ -16,7 +16,6 @@ import httpx
 import pytest
 from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from shared.api.business_api import NOT_SENT
 from shared.api.time_limit import TimeLimit
@@ -50,6 +49,12 @@ class Answer:
     content: bytes
 
 
+def origin_and_path(url: str) -> tuple[str, str]:
+    scheme, rest = url.split("//")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}//{authority}", (slash or "/") + path
+
+
 @dataclass(frozen=True)
 class Caller:
     """Calls through an httpx client, as token requests do, or past it, as each record does."""
@@ -68,8 +73,9 @@ class Caller:
     ) -> Answer:
         headers = {**(headers or {}), "authorization": f"Bearer {TOKEN}"}
         if self.is_past_httpx:
+            server, path = origin_and_path(url)
             with TimeLimit(PATIENT):
-                reply = await self.client.exchange(method, URL(url, encoded=True), headers, content)
+                reply = await self.client.exchange_with(server)(method, path, headers, content)
             return Answer(reply.status, reply.body)
         limits = self.client.timeout if timeout is None else httpx.Timeout(timeout)
         response = await self.client.request(method, url, headers=headers, content=content, timeout=limits)
@@ -266,7 +272,7 @@ async def test_a_response_that_stops_coming_is_a_read_timeout(calling: Calling, 
 
 @dataclass
 class Breaking:
-    """A session whose requests fail, or whose responses do: aiohttp's own causes cannot all be had from a server."""
+    """A session, and its connector, whose responses fail: aiohttp's own causes cannot all be had from a server."""
 
     session: aiohttp.ClientSession
     cause: Exception
@@ -279,6 +285,31 @@ class Breaking:
             raise self.cause
         response.content.set_exception(self.cause)
         return response
+
+    @property
+    def connector(self) -> Breaking:
+        return self
+
+    @property
+    def closed(self) -> bool:
+        return self.session.closed
+
+    async def connect(self, *args: Any) -> Any:  # noqa: ANN401, it hands them on
+        assert self.session.connector is not None
+        connection = await self.session.connector.connect(*args)
+        protocol = connection.protocol
+        assert protocol is not None
+        read = protocol.read
+
+        async def read_and_fail() -> Any:  # noqa: ANN401, it hands on what it has read
+            message, content = await read()
+            if not self.is_in_body:
+                raise self.cause
+            content.set_exception(self.cause)
+            return message, content
+
+        protocol.read = read_and_fail  # type: ignore[method-assign]  # this is the fake
+        return connection
 
     async def close(self) -> None:
         await self.session.close()

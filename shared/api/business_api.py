@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
-from aiohttp.hdrs import CONTENT_TYPE
-from multidict import istr
-from yarl import URL
 
 from shared.api.business import Business, check_external_id
 from shared.api.http_exchange import exchange_of
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shared.telemetry import Telemetry
-
-IDEMPOTENCY_KEY = istr("Idempotency-Key")
 
 # What httpx raises before anything of the request has left: the API cannot have acted on it.
 NOT_SENT = (
@@ -51,10 +46,8 @@ class BusinessApi:
         self, client: httpx.AsyncClient, base_url: str, *, timeout: float = 30.0, telemetry: Telemetry | None = None
     ) -> None:
         self._client = client
-        exchange = exchange_of(client)
-        self._exchange = exchange if telemetry is None else TracedExchange(exchange, telemetry)
-        self._posts = URL(base_url + "/business/", encoded=True)
-        self._base_url = base_url
+        exchange = exchange_of(client, base_url)
+        self._exchange = exchange if telemetry is None else TracedExchange(exchange, base_url, telemetry)
         self._time_limit = TimeLimit(timeout)
 
     async def get_business(self, external_id: str) -> ApiResponse:
@@ -64,18 +57,17 @@ class BusinessApi:
             InvalidBusinessError: the external id breaks a rule.
         """
         check_external_id(external_id)
-        url = f"{self._base_url}/business/by-external/{quote(external_id, safe='')}"
-        return await self._call("GET", URL(url, encoded=True), {})
+        return await self._call("GET", f"/business/by-external/{quote(external_id, safe='')}", {})
 
     async def post_business(self, business: Business, *, idempotency_key: str) -> ApiResponse:
         """Post a record. All attempts at one delivery carry the same `idempotency_key` (visible ASCII)."""
-        headers: dict[str, str] = {CONTENT_TYPE: "application/json", IDEMPOTENCY_KEY: idempotency_key}
-        return await self._call("POST", self._posts, headers, business.encode())
+        headers: dict[str, str] = {"content-type": "application/json", "idempotency-key": idempotency_key}
+        return await self._call("POST", "/business/", headers, business.encode())
 
-    async def _call(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> ApiResponse:
+    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> ApiResponse:
         try:
             with self._time_limit:
-                reply = await self._exchange(method, url, headers, body)
+                reply = await self._exchange(method, path, headers, body)
         except NOT_SENT as exc:
             raise ApiConnectError(f"The API could not be reached: {_reason(exc)}") from exc
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as exc:

@@ -17,9 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
+    from aiohttp.client_reqrep import ConnectionKey
 
 
 class CleanConnector(aiohttp.TCPConnector):
@@ -28,12 +26,6 @@ class CleanConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401, they are those of aiohttp
         super().__init__(**options)
         self._factory: partial[ResponseHandler] = partial(WatchedConnection, loop=self._loop)  # type: ignore[assignment]
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:  # noqa: ASYNC109, aiohttp names it
-        """Give a connection for a request, which is sent before anything else can happen."""
-        connection = await super().connect(req, traces, timeout)
-        connection.protocol.is_idle = False  # type: ignore[union-attr]  # it is a WatchedConnection
-        return connection
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
@@ -45,6 +37,11 @@ class WatchedConnection(ResponseHandler):
 
     is_idle = False
     _has_come: Callable[[], object] | None = None
+
+    def set_response_params(self, **options: Any) -> None:  # noqa: ANN401, they are those of aiohttp
+        """Expect the response to a request, which is sent before anything else can happen."""
+        self.is_idle = False
+        super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; b"" is what aiohttp has had and kept."""

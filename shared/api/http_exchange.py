@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import httpx
-    from yarl import URL
 
 
 class Exchange(Protocol):
-    """Sends a request with its access token, and reads the whole response."""
+    """Sends a request to one API with its access token, and reads the whole response."""
 
-    async def __call__(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
-        """Give the response, whatever its status.
+    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
+        """Give the response, whatever its status. `path`, percent-encoded, comes after that of the API's base URL.
 
         Raises:
             httpx.HTTPError, httpx.StreamError: there is none.
@@ -26,13 +25,17 @@ class Exchange(Protocol):
         """
 
 
-def exchange_of(client: httpx.AsyncClient) -> Exchange:
-    """Give the exchange of a client: its own where it has one, else what any httpx client does (tests have others)."""
-    if isinstance(client, RelayClient):
-        return client.exchange
+def exchange_of(client: httpx.AsyncClient, base_url: str) -> Exchange:
+    """Give the exchange with an API: the client's own where it has one, else what any httpx client does (as in tests).
 
-    async def exchange(method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
-        response = await client.request(method, str(url), headers=headers, content=body)
+    Raises:
+        ValueError: the client's access token is for another origin.
+    """
+    if isinstance(client, RelayClient):
+        return client.exchange_with(base_url)
+
+    async def exchange(method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
+        response = await client.request(method, base_url + path, headers=headers, content=body)
         authorization = response.request.headers.get("authorization")
         return Reply(response.status_code, response.headers, response.content, authorization)
 

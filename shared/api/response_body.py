@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import httpx
-from aiohttp.hdrs import CONTENT_ENCODING
 
-from shared.api.transport_faults import BODY_CAUSES, body_fault
+from shared.api.transport_faults import CAUSES, body_fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,27 +17,23 @@ MAX_BODY = 4 * 1024 * 1024
 """Bytes after decompression: 64 times the largest record."""
 
 
-async def whole_body(response: aiohttp.ClientResponse) -> bytes:
-    """Give the body of a response.
+async def whole_body(content: aiohttp.StreamReader) -> bytes:
+    """Read a response's body to its end.
 
     Raises:
-        httpx.ReadError: it has more than `MAX_BODY` bytes; the connection is closed.
+        httpx.ReadError: it has more than `MAX_BODY` bytes.
     """
-    announced = response.content_length
-    if announced is not None and announced <= MAX_BODY and CONTENT_ENCODING not in response.headers:
-        # A short one mostly comes with its headers: then it is all there, and its connection is free again.
-        return response.content.read_nowait() if response.content.is_eof() else await response.read()
-    body = bytearray()
-    try:
-        while part := await response.content.readany():
-            body += part
-            if len(body) > MAX_BODY:
-                raise httpx.ReadError(f"the response has more than {MAX_BODY} bytes")  # noqa: TRY301, it closes, too
-    except BaseException:
-        response.close()
-        raise
-    await response.wait_for_close()
-    return bytes(body)
+    if content.is_eof():
+        # A short one mostly comes with its headers: then it is all there.
+        body = content.read_nowait()
+    else:
+        parts = bytearray()
+        while len(parts) <= MAX_BODY and (part := await content.readany()):
+            parts += part
+        body = bytes(parts)
+    if len(body) > MAX_BODY:
+        raise httpx.ReadError(f"the response has more than {MAX_BODY} bytes")
+    return body
 
 
 class BodyStream(httpx.AsyncByteStream):
@@ -51,7 +46,7 @@ class BodyStream(httpx.AsyncByteStream):
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
-        except BODY_CAUSES as exc:
+        except CAUSES as exc:
             raise body_fault(exc) from None
 
     async def aclose(self) -> None:

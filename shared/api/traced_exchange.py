@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from yarl import URL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from yarl import URL
 
     from shared.api.http_exchange import Exchange
     from shared.api.reply import Reply
@@ -31,22 +30,20 @@ class TracedExchange:
     HTTP clients, without the URL: it may hold an external id.
     """
 
-    def __init__(self, exchange: Exchange, telemetry: Telemetry) -> None:
+    def __init__(self, exchange: Exchange, base_url: str, telemetry: Telemetry) -> None:
+        url = URL(base_url, encoded=True)
         self._exchange = exchange
+        # Settings let no URL through without a host, and each scheme that they let through has a port.
+        self._server: dict[str, str | int] = {"server.address": url.host or "", "server.port": url.port or 0}
         self._telemetry = telemetry
 
-    async def __call__(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
+    async def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
         """Give the response of the other exchange, or raise what it raises."""
-        # Settings let no URL through without a host, and each scheme that they let through has a port.
-        attributes: dict[str, str | int] = {
-            "http.request.method": method,
-            "server.address": url.host or "",
-            "server.port": url.port or 0,
-        }
+        attributes = {"http.request.method": method, **self._server}
         with self._telemetry.span(_NAMES[method], attributes) as span:
             all_headers = dict(headers)
             _PROPAGATOR.inject(all_headers)
-            reply = await self._exchange(method, url, all_headers, body)
+            reply = await self._exchange(method, path, all_headers, body)
             span.set_attribute("http.response.status_code", reply.status)
             # That a record is not there yet is what a look-up before the first post is to find.
             if reply.status >= _FIRST_ERROR and not (method == "GET" and reply.status == _NOT_FOUND):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,14 +13,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from shared.api.clean_connector import CleanConnector
-from shared.api.reply import Reply, joined
-from shared.api.request_body import RequestBody
-from shared.api.response_body import BodyStream, whole_body
-from shared.api.transport_faults import BODY_CAUSES, CAUSES, body_fault, raise_fault
+from shared.api.direct_exchange import DirectExchange
+from shared.api.response_body import BodyStream
+from shared.api.transport_faults import CAUSES, raise_fault
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterable, Coroutine, Mapping
+    from collections.abc import AsyncIterable
 
     from shared.auth.bearer_auth import BearerAuth
 
@@ -86,33 +84,24 @@ class RelayTransport(httpx.AsyncBaseTransport):
             response.status, headers=response.raw_headers, stream=BodyStream(response), request=request
         )
 
-    async def exchange(  # noqa: PLR0913, PLR0917, they are the parts of a request
-        self,
-        method: str,
-        url: URL,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109, it bounds the parts of a call, not the whole
-        authorization: str | None = None,
-    ) -> Reply:
-        """Send one request and read the whole response: the objects of httpx around that would take as long again."""
-        session = self._session or self._open_session()
-        if authorization is not None:
-            headers = {**headers, hdrs.AUTHORIZATION: authorization}
-        content = RequestBody(body) if body is not None else None
-        try:
-            response = await session.request(
-                method, url, headers=headers, data=content, allow_redirects=False, timeout=timeout, **self._proxy
-            )
-        except CAUSES as exc:
-            raise_fault(exc)
-        try:
-            answer = await whole_body(response)
-        except BODY_CAUSES as exc:
-            raise body_fault(exc) from None
-        # That matters for errors alone.
-        all_headers = response.headers if response.ok else joined(response.headers)
-        return Reply(response.status, all_headers, answer, authorization)
+    def exchange_with(
+        self, base_url: str, timeout: aiohttp.ClientTimeout, auth: BearerAuth | None = None
+    ) -> DirectExchange:
+        """Give a way to the server of `base_url` without the objects of a client around each call."""
+        return DirectExchange(
+            base_url, connector=self.connector, timeout=timeout, headers=HEADERS, proxy=self._proxy, auth=auth
+        )
+
+    def connector(self) -> aiohttp.BaseConnector:
+        """Give the connections, which belong to the event loop of the first call.
+
+        Raises:
+            RuntimeError: they are closed.
+        """
+        connector = (self._session or self._open_session()).connector
+        if connector is None:
+            raise RuntimeError("the client is closed")
+        return connector
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -137,11 +126,11 @@ def _proxy_options(url: str) -> dict[str, Any]:
     headers = {}
     if proxy.raw_auth is not None:
         headers["proxy-authorization"] = f"Basic {b64encode(b':'.join(proxy.raw_auth)).decode()}"
-    return {"proxy": str(proxy.url), "proxy_headers": headers}
+    return {"proxy": URL(str(proxy.url)), "proxy_headers": headers}
 
 
 class RelayClient(httpx.AsyncClient):
-    """An httpx client for one server, and a way past httpx: `exchange`. It follows no redirect and keeps no cookie."""
+    """An httpx client, and a way past httpx: `exchange_with`. It follows no redirect and keeps no cookie."""
 
     def __init__(self, transport: RelayTransport, timeout: httpx.Timeout, auth: BearerAuth | None) -> None:
         super().__init__(
@@ -156,19 +145,13 @@ class RelayClient(httpx.AsyncClient):
         self._bearer = auth
         self._limits = aiohttp.ClientTimeout(connect=timeout.pool, sock_connect=timeout.connect)
 
-    def exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None = None
-    ) -> Coroutine[Any, Any, Reply]:
-        """Send a request with its access token, and read the whole response.
-
-        Nothing bounds the whole of that: it is for the caller to end it.
+    def exchange_with(self, base_url: str) -> DirectExchange:
+        """Give the exchange with the server of `base_url`, with its access token.
 
         Raises:
-            httpx.TransportError: as any httpx client does.
-            TokenError: no access token can be had.
+            ValueError: the access token is for another origin.
         """
-        send = partial(self._relay.exchange, method, url, headers, body, self._limits)
-        return send() if self._bearer is None else self._bearer.send(url, send)
+        return self._relay.exchange_with(base_url, self._limits, self._bearer)
 
 
 def create_client(

@@ -8,9 +8,8 @@ import aiohttp
 import httpx
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-# What aiohttp raises before a response's body, and in it. Its parser in Python lets through what the one in C wraps.
-CAUSES = (aiohttp.ClientError, OSError)
-BODY_CAUSES = (aiohttp.ClientError, HttpProcessingError, OSError)
+# What aiohttp raises before a response's body, and in it.
+CAUSES = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 # In the order of the tests: a subclass comes before its superclass. Whatever is not here may have been sent.
 _FAULTS: tuple[tuple[type[BaseException], type[httpx.TransportError], str | None], ...] = (
@@ -23,6 +22,7 @@ _FAULTS: tuple[tuple[type[BaseException], type[httpx.TransportError], str | None
     (TimeoutError, httpx.ReadTimeout, None),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "the server closed the connection without a response"),
     (aiohttp.ClientResponseError, httpx.RemoteProtocolError, "the response is not HTTP"),
+    (HttpProcessingError, httpx.RemoteProtocolError, "the response is not HTTP"),
     (OSError, httpx.ReadError, None),
 )
 
@@ -46,8 +46,10 @@ def raise_fault(cause: Exception) -> NoReturn:
 
 def _unasked_encoding(cause: Exception) -> str | None:
     """Give the one encoding that aiohttp knows and cannot decode here: of the header nothing else is repeated."""
-    reason = cause.__cause__ and cause.__cause__.__cause__
-    if not isinstance(reason, ContentEncodingError):
+    reason: BaseException | None = cause
+    while reason is not None and not isinstance(reason, ContentEncodingError):
+        reason = reason.__cause__
+    if reason is None:
         return None
     # Its words are aiohttp's own, "… content-encoding: brotli (br). …".
     return next((name for name in ("br", "zstd") if name in reason.message), None)

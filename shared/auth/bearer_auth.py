@@ -64,12 +64,10 @@ class BearerAuth(httpx.Auth):
     def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str | None = None) -> None:
         self._provider = provider
         self._origin = None if origin is None else _origin(httpx.URL(origin))
-        # The last URL that was found to be of it: most requests go to one and the same.
-        self._checked: Url | None = None
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Yield the request with its token, and once more with another if the API refuses the first."""
-        self._check_origin(request.url)
+        self.check_origin(request.url)
         token = await self._provider.get_token()
         request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
@@ -86,15 +84,12 @@ class BearerAuth(httpx.Auth):
         request.headers["Authorization"] = f"Bearer {token.value}"
         yield request
 
-    async def send(self, url: Url, send: Callable[[str], Awaitable[AnswerT]]) -> AnswerT:
-        """Do all that without an httpx client.
+    async def send(self, send: Callable[[str], Awaitable[AnswerT]]) -> AnswerT:
+        """Do all that without an httpx client, for an origin that `check_origin` has let pass.
 
-        `send` sends a request to `url` with the value of Authorization that it is given, follows no redirect, and gives
-        the response when the whole of it is read.
+        `send` sends a request with the value of Authorization that it is given, follows no redirect, and gives the
+        response when the whole of it is read.
         """
-        if url is not self._checked:
-            self._check_origin(url)
-            self._checked = url
         token = self._provider.cached() or await self._provider.get_token()
         answer = await send(f"Bearer {token.value}")
         if answer.status != httpx.codes.UNAUTHORIZED:
@@ -112,7 +107,12 @@ class BearerAuth(httpx.Auth):
         """
         raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
 
-    def _check_origin(self, url: Url) -> None:
+    def check_origin(self, url: Url) -> None:
+        """See that requests to `url` may have the access token.
+
+        Raises:
+            ValueError: it is for another origin.
+        """
         origin = _origin(url)
         if self._origin is None:
             self._origin = origin

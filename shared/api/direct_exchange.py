@@ -1,0 +1,152 @@
+"""DirectExchange: requests written to aiohttp's connections as ready bytes, and their whole responses read from there.
+
+The pool, TLS, the proxy and the parser are aiohttp's. Its client around them (a session, a request, a writer and a
+response for each call) takes as long again. What is used of aiohttp is named in tests/test_direct_exchange.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+from shared.api.reply import Reply, joined
+from shared.api.request_head import RequestHead
+from shared.api.response_body import whole_body
+from shared.api.transport_faults import CAUSES, body_fault, raise_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
+
+    from shared.auth.bearer_auth import BearerAuth
+
+_FIRST_ERROR = 400
+# Of those that come before the response, the one that ends the talk (RFC 9110 section 15.2.2).
+_SWITCHING_PROTOCOLS = 101
+
+
+class DirectExchange:
+    """The exchange (see `shared.api.http_exchange`) with the server of `base_url`, and with no other.
+
+    `connector` gives the connections, on the event loop of the first call; `timeout` bounds how long one is waited for;
+    `headers` go with each request, as does the access token of `auth`, which is refused here if it is for another
+    origin. With `proxy` (the options that aiohttp has for it) the way is through one.
+    """
+
+    def __init__(  # noqa: PLR0913, each is one thing
+        self,
+        base_url: str,
+        *,
+        connector: Callable[[], aiohttp.BaseConnector],
+        timeout: aiohttp.ClientTimeout,
+        headers: Mapping[str, str],
+        proxy: Mapping[str, Any],
+        auth: BearerAuth | None,
+    ) -> None:
+        self._url = URL(base_url, encoded=True)
+        if auth is not None:
+            auth.check_origin(self._url)
+        self._head = RequestHead(self._url, headers)
+        self._connector = connector
+        self._timeout = timeout
+        self._proxy = proxy
+        self._auth = auth
+        self._server: aiohttp.ClientRequest | None = None
+
+    def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Coroutine[Any, Any, Reply]:
+        """Give the response, whatever its status. Nothing bounds the whole of that: it is for the caller to end it."""
+        send = partial(self._send, method, path, headers, body)
+        return send() if self._auth is None else self._auth.send(send)
+
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, authorization: str | None = None
+    ) -> Reply:
+        if authorization is not None:
+            headers = {**headers, hdrs.AUTHORIZATION: authorization}
+        if body is None:
+            request = self._head.encode(method, path, headers, None)
+        else:
+            request = self._head.encode(method, path, headers, len(body)) + body
+        try:
+            connection, message, content = await self._begin(request, may_repeat=method == hdrs.METH_GET)
+        except CAUSES as exc:
+            raise_fault(exc)
+        try:
+            answer = await whole_body(content)
+        except CAUSES as exc:
+            connection.close()
+            raise body_fault(exc) from None
+        except BaseException:
+            connection.close()
+            raise
+        _give_back(connection)
+        # That matters for errors alone.
+        all_headers = message.headers if message.code < _FIRST_ERROR else joined(message.headers)
+        return Reply(message.code, all_headers, answer, authorization)
+
+    async def _begin(
+        self, request: bytes, *, may_repeat: bool
+    ) -> tuple[Connection, RawResponseMessage, aiohttp.StreamReader]:
+        """Send a request, and read the response up to its body.
+
+        With `may_repeat` it is sent once more where the connection breaks, which may have been idle for too long.
+        """
+        connection = await self._connect()
+        try:
+            message, content = await _headers_of_response(connection, request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            connection.close()
+            if not may_repeat:
+                raise
+            return await self._begin(request, may_repeat=False)
+        except BaseException:
+            connection.close()
+            raise
+        return connection, message, content
+
+    async def _connect(self) -> Connection:
+        connector = self._connector()
+        server = self._server or self._open_server()
+        try:
+            return await connector.connect(server, [], self._timeout)
+        except TimeoutError as exc:
+            raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._url.host}") from exc
+
+    def _open_server(self) -> aiohttp.ClientRequest:
+        """Give what aiohttp's connector wants to know of the server: nothing else of it is ever sent."""
+        server = aiohttp.ClientRequest(hdrs.METH_GET, self._url, **self._proxy)
+        # The connector writes into one that has a proxy.
+        if not self._proxy:
+            self._server = server
+        return server
+
+
+async def _headers_of_response(
+    connection: Connection, request: bytes
+) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionResetError("The connection was closed before the request")
+    protocol.set_response_params(read_until_eof=True)
+    transport.write(request)
+    while True:
+        message, content = await protocol.read()
+        if message.code >= 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004, the first that is not informational
+            return message, content
+
+
+def _give_back(connection: Connection) -> None:
+    """Give a connection back, unless the response came before the whole request was sent."""
+    transport = connection.transport
+    if transport is None or transport.get_write_buffer_size():
+        connection.close()
+    else:
+        connection.release()
