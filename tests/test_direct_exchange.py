@@ -11,7 +11,6 @@ import httpx
 import pytest
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import BaseConnector, Connection
-from yarl import URL
 
 from shared.api.business_api import NOT_SENT
 from shared.api.transport import RelayClient, create_client
@@ -19,8 +18,6 @@ from tests.fakes.raw_server import RawServer, answering, response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from aiohttp.client_reqrep import ConnectionKey
 
     from tests.fakes.raw_server import Connection as ServerConnection
 
@@ -30,9 +27,9 @@ LARGE = b'"%s"' % (b"x" * 20_000_000)
 
 
 @asynccontextmanager
-async def calling(max_connections: int = 10, proxy: str | None = None) -> AsyncIterator[RelayClient]:
+async def calling(max_connections: int = 10) -> AsyncIterator[RelayClient]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    async with create_client(timeout=20, max_connections=max_connections, tls=tls, proxy=proxy) as client:
+    async with create_client(timeout=20, max_connections=max_connections, tls=tls) as client:
         yield client
 
 
@@ -182,6 +179,7 @@ def test_aiohttp_has_what_is_used() -> None:
     assert isinstance(Connection.transport, property)
     assert isinstance(Connection.protocol, property)
     assert {"proxy", "proxy_headers"} <= {*parameters(aiohttp.ClientRequest)}
+    assert isinstance(aiohttp.ClientRequest.connection_key, property)
     assert issubclass(aiohttp.ConnectionTimeoutError, TimeoutError)
 
 
@@ -191,16 +189,3 @@ async def test_the_direct_way_and_httpx_share_their_connections() -> None:
         await client.get(server.url)
         await client.exchange_with(server.url + "/other")("GET", "/", {})
         assert server.connections == 1
-
-
-async def test_a_server_behind_a_proxy_keeps_its_place_in_the_pool() -> None:
-    async with calling(proxy="http://user:secret@127.0.0.1:9") as client:
-        exchange = client.exchange_with("https://partner.invalid")
-        keys: set[ConnectionKey] = set()
-        for _ in range(3):
-            server = exchange._open_server()  # noqa: SLF001, it is shown nowhere else
-            assert server.proxy == URL("http://127.0.0.1:9")
-            keys.add(server.connection_key)
-            # As the connector does, which writes into it.
-            client._relay.connector()._update_proxy_auth_header_and_build_proxy_req(server)  # noqa: SLF001, the same
-        assert len(keys) == 1

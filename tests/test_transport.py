@@ -626,7 +626,9 @@ async def test_a_proxy_that_refuses_to_connect_was_sent_no_request(calling: Call
     assert request.values("authorization") == []
 
 
-async def test_the_credentials_of_a_proxy_are_for_the_proxy_alone(calling: Calling, tmp_path: Path) -> None:
+async def test_the_credentials_of_a_proxy_are_for_the_proxy_alone_and_its_connection_is_kept(
+    calling: Calling, tmp_path: Path
+) -> None:
     context, trusted = tls_server(tmp_path)
     tls = ssl.create_default_context(cafile=trusted)
 
@@ -652,7 +654,9 @@ async def test_the_credentials_of_a_proxy_are_for_the_proxy_alone(calling: Calli
     async with RawServer(tunnel) as proxy, RawServer(answering(response(b"hi")), tls=context) as server:
         url = proxy.url.replace("//", "//user:p%40ss@")
         async with calling(tls=tls, proxy=url) as client:
-            assert (await client.post(server.url, content=b"{}")).content == b"hi"
+            for _ in range(3):
+                assert (await client.post(server.url, content=b"{}")).content == b"hi"
+        assert proxy.connections == server.connections == 1
         assert [request.values("proxy-authorization") for request in proxy.requests] == [["Basic dXNlcjpwQHNz"]]
-        assert [request.values("proxy-authorization") for request in server.requests] == [[]]
+        assert [request.values("proxy-authorization") for request in server.requests] == [[]] * 3
         assert list(itertools.chain(*(request.values("authorization") for request in proxy.requests))) == []

@@ -10,6 +10,7 @@ is without.
 from __future__ import annotations
 
 import unicodedata
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -25,7 +26,7 @@ MAX_BYTES = 64 * 1024
 """The most bytes that a record may have, as JSON in UTF-8."""
 
 
-class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True):
     """The members of a record that are checked; `record` is the whole of it, as it is sent on."""
 
     external_id: Annotated[
@@ -75,6 +76,10 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def encode(self) -> bytes:
         """Give the record as JSON text in UTF-8."""
+        return self._text
+
+    @cached_property
+    def _text(self) -> bytes:
         return msgspec.json.encode(self.record)
 
 

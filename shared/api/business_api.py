@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from shared.telemetry import Telemetry
 
+NOT_FOUND = 404
+
 # What httpx raises before anything of the request has left: the API cannot have acted on it.
 NOT_SENT = (
     httpx.ConnectError,
@@ -36,7 +38,7 @@ class BusinessApi:
     """The partner's API; one instance serves any number of concurrent calls on one event loop.
 
     `client` attaches the access token; `base_url` has no slash at its end; `timeout` is the seconds for one whole call.
-    With `telemetry` each call is a span, and the partner gets its trace context.
+    With `telemetry` (None: nobody takes spans) each call is a span, and the partner gets its trace context.
 
     No method raises for a status. All raise `TokenError` where no access token can be had, and `ApiConnectError` or
     `ApiInterruptedError` where there is no response.
@@ -45,13 +47,14 @@ class BusinessApi:
     def __init__(
         self, client: httpx.AsyncClient, base_url: str, *, timeout: float = 30.0, telemetry: Telemetry | None = None
     ) -> None:
+        self.telemetry = telemetry
         self._client = client
         exchange = exchange_of(client, base_url)
         self._exchange = exchange if telemetry is None else TracedExchange(exchange, base_url, telemetry)
         self._time_limit = TimeLimit(timeout)
 
     async def get_business(self, external_id: str) -> ApiResponse:
-        """Look a record up by its external id.
+        """Look a record up by its external id. What comes with a 404 is not read: most look-ups end with one.
 
         Raises:
             InvalidBusinessError: the external id breaks a rule.
@@ -72,6 +75,8 @@ class BusinessApi:
             raise ApiConnectError(f"The API could not be reached: {_reason(exc)}") from exc
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as exc:
             raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
+        if reply.status == NOT_FOUND and method == "GET":
+            return ApiResponse(reply.status, reply.headers)
         return read_response(reply.status, reply.headers, reply.body, authorization=reply.authorization)
 
     async def aclose(self) -> None:

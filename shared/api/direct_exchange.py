@@ -6,7 +6,7 @@ response for each call) takes as long again. What is used of aiohttp is named in
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from shared.api.transport_faults import CAUSES, body_fault, raise_fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
 
@@ -57,7 +58,7 @@ class DirectExchange:
         self._timeout = timeout
         self._proxy = proxy
         self._auth = auth
-        self._server: aiohttp.ClientRequest | None = None
+        self._server: _Server | None = None
 
     def __call__(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
@@ -69,12 +70,10 @@ class DirectExchange:
     async def _send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, authorization: str | None = None
     ) -> Reply:
-        if authorization is not None:
-            headers = {**headers, hdrs.AUTHORIZATION: authorization}
-        if body is None:
-            request = self._head.encode(method, path, headers, None)
-        else:
-            request = self._head.encode(method, path, headers, len(body)) + body
+        length = None if body is None else len(body)
+        request = self._head.encode(method, path, headers, length, authorization)
+        if body is not None:
+            request += body
         try:
             connection, message, content = await self._begin(request, may_repeat=method == hdrs.METH_GET)
         except CAUSES as exc:
@@ -114,19 +113,21 @@ class DirectExchange:
 
     async def _connect(self) -> Connection:
         connector = self._connector()
-        server = self._server or self._open_server()
+        if self._server is None:
+            self._server = _Server(hdrs.METH_GET, self._url, **self._proxy)
         try:
-            return await connector.connect(server, [], self._timeout)
+            return await connector.connect(self._server, [], self._timeout)
         except TimeoutError as exc:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._url.host}") from exc
 
-    def _open_server(self) -> aiohttp.ClientRequest:
-        """Give what aiohttp's connector wants to know of the server: nothing else of it is ever sent."""
-        server = aiohttp.ClientRequest(hdrs.METH_GET, self._url, **self._proxy)
-        # The connector writes into one that has a proxy.
-        if not self._proxy:
-            self._server = server
-        return server
+
+class _Server(aiohttp.ClientRequest):
+    """What aiohttp's connector wants to know of a server; as a request it is never sent."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        """Its place in the pool. The connector writes into the headers for the proxy, of which the place is made."""
+        return super().connection_key
 
 
 async def _headers_of_response(

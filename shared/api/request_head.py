@@ -17,8 +17,16 @@ class RequestHead:
         self._path = _path(url.raw_path.rstrip("/"))
         lines = [f"{name}: {_checked(name, value)}\r\n" for name, value in headers.items()]
         self._common = f" HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n{''.join(lines)}"
+        self._authorization = ""
 
-    def encode(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> bytes:
+    def encode(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        length: int | None,
+        authorization: str | None = None,
+    ) -> bytes:
         """Give the head of one request; `path` comes after the URL's, percent-encoded, `length` is that of the body.
 
         Raises:
@@ -27,6 +35,11 @@ class RequestHead:
         head = f"{method} {self._path}{_path(path)}{self._common}"
         for name, value in headers.items():
             head += f"{name}: {_checked(name, value)}\r\n"
+        if authorization is not None:
+            # Long, and one and the same for many requests.
+            if authorization is not self._authorization:
+                self._authorization = _checked("authorization", authorization)
+            head += f"authorization: {authorization}\r\n"
         if length is not None:
             head += f"content-length: {length}\r\n"
         return f"{head}\r\n".encode("ascii")

@@ -3,8 +3,8 @@
 No NaN, no lone surrogates, no duplicate members, no number that a double or a 64-bit integer does not hold, and no
 deeper than `MAX_DEPTH`. What passes means the same to every parser behind us.
 
-It is the standard library's decoder: with a watch on every object, and on numbers where one may need it, it takes 4 µs
-for 1 KB, where msgspec's, which has no such hook for objects, takes 1 µs and 6 more for finding duplicates afterwards.
+A text that an encoder writes again byte for byte keeps all of that but the depth: most that come are such. The others
+go to the standard library's decoder, with a watch on every object, and on numbers where one may need it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import json
 import math
 from collections import Counter
 from typing import Never
+
+import msgspec
 
 from shared.errors import Fault
 
@@ -38,8 +40,28 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
     Raises:
         JsonError: the text breaks a rule of this module.
     """
+    if _may_have_inexact_number(text):
+        value = _decode_strictly(text, depth, _NUMBERS_DECODER)
+    else:
+        value, is_strict = _decode_as_written(text)
+        if not is_strict:
+            value = _decode_strictly(text, depth, _DECODER)
+    if _may_be_deeper(text, depth) and _is_deeper(value, depth):
+        raise JsonError(f"is nested deeper than {depth} levels")
+    return value
+
+
+def _decode_as_written(text: bytes) -> tuple[object, bool]:
+    """Give the value, and whether an encoder would write it like that: then it has no member twice, and no constant."""
     try:
-        decoder = _NUMBERS_DECODER if _may_have_inexact_number(text) else _DECODER
+        value = msgspec.json.decode(text)
+        return value, msgspec.json.encode(value) == text
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None, False
+
+
+def _decode_strictly(text: bytes, depth: int, decoder: json.JSONDecoder) -> object:
+    try:
         value: object = decoder.decode(text.decode())
         # Only an escape can write a lone surrogate, in UTF-8 it is an error of the encoding already.
         if b"\\u" in text:
@@ -52,8 +74,6 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
         raise JsonError(f"is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})") from None
     except RecursionError:
         raise JsonError(f"is nested deeper than {depth} levels") from None
-    if _may_be_deeper(text, depth) and _is_deeper(value, depth):
-        raise JsonError(f"is nested deeper than {depth} levels")
     return value
 
 

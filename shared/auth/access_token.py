@@ -25,7 +25,8 @@ class AccessToken:
 
     `expires_in` is its lifetime in seconds from the request, None where the server named none; `refresh_in` the seconds
     after which the server wishes it renewed (Microsoft Entra names it), None where it has no such wish. `is_shared`
-    says that another process requested it: taking it cost no token request.
+    says that another process requested it: taking it cost no token request. `authorization` is the header's field (RFC
+    6750 section 2.1).
 
     Raises:
         ValueError: the value cannot stand in a header: it is empty or has more than visible ASCII (RFC 6750 section
@@ -36,10 +37,12 @@ class AccessToken:
     expires_in: float | None = None
     refresh_in: float | None = None
     is_shared: bool = field(default=False, compare=False)
+    authorization: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.value or not all("!" <= character <= "~" for character in self.value):
             raise ValueError("an access token is one or more characters of visible ASCII")
+        object.__setattr__(self, "authorization", f"Bearer {self.value}")
 
     def lifetime(self, default: float) -> float:
         """Give the seconds that it lives from its request, `default` where the server named none; 30 days at most."""

@@ -69,7 +69,7 @@ class BearerAuth(httpx.Auth):
         """Yield the request with its token, and once more with another if the API refuses the first."""
         self.check_origin(request.url)
         token = await self._provider.get_token()
-        request.headers["Authorization"] = f"Bearer {token.value}"
+        request.headers["Authorization"] = token.authorization
         response = yield request
         if response.status_code != httpx.codes.UNAUTHORIZED or response.history:
             return
@@ -81,7 +81,7 @@ class BearerAuth(httpx.Auth):
         # Give the connection back first: the token request may need one of the same pool.
         await response.aread()
         token = await self._provider.renew(token)
-        request.headers["Authorization"] = f"Bearer {token.value}"
+        request.headers["Authorization"] = token.authorization
         yield request
 
     async def send(self, send: Callable[[str], Awaitable[AnswerT]]) -> AnswerT:
@@ -91,13 +91,13 @@ class BearerAuth(httpx.Auth):
         response when the whole of it is read.
         """
         token = self._provider.cached() or await self._provider.get_token()
-        answer = await send(f"Bearer {token.value}")
+        answer = await send(token.authorization)
         if answer.status != httpx.codes.UNAUTHORIZED:
             return answer
         if not may_concern_token([answer.headers.get("www-authenticate", "")]):
             return answer
         token = await self._provider.renew(token)
-        return await send(f"Bearer {token.value}")
+        return await send(token.authorization)
 
     def sync_auth_flow(self, request: httpx.Request) -> NoReturn:  # noqa: ARG002 - httpx names it
         """Refuse to work with a synchronous client: its token request would block.

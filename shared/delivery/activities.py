@@ -67,16 +67,18 @@ async def make_attempt(
     gate: PartnerGate,
     telemetry: Telemetry | None = None,
 ) -> Outcome:
-    """Make one attempt, unless the gate holds it back, and log what came of it; all of it is one span."""
+    """Make one attempt, unless the gate holds it back, and log what came of it; all of it is one span.
+
+    That is a span of `telemetry`, or of the API client's.
+    """
     try:
         # First of all: it reads the settings, and with them sets telemetry up.
         api = await business_api()
     except SettingsError as exc:
         return _logged(attempt, Outcome("deferred", shown_external_id(attempt.business), reason=str(exc)))
+    telemetry = telemetry or api.telemetry
     if telemetry is None:
-        from shared.telemetry import process_telemetry  # noqa: PLC0415, it takes 10 ms, and no cold start needs it
-
-        telemetry = process_telemetry()
+        return _logged(attempt, await _attempt(attempt, api, gate))
     with telemetry.span("delivery attempt", kind=SpanKind.INTERNAL) as span:
         outcome = _logged(attempt, await _attempt(attempt, api, gate))
         if span.is_recording():
