@@ -40,7 +40,7 @@ def main() -> int:
             slow=_timed("calls to an API that takes 100 ms", lambda: throughput.slow_api(origin, quick=quick)),
             tokens=_timed("tokens", lambda: tokens.measure(origin)),
             cold=_timed("cold start", lambda: cold_start.measure(quick=quick)),
-            batches=_timed("batches", lambda: batches.measure(origin, quick=quick)),
+            batches=_timed("batches", lambda: batches.measure(quick=quick)),
             transports=_timed("transports", transports.compare),
         )
     print(terminal(findings))

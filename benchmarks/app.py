@@ -16,6 +16,7 @@ import msgspec
 from yarl import URL
 
 from benchmarks.partner import CLIENT
+from benchmarks.processors import run_on
 from benchmarks.record import RECORD
 from sandbox.processes import SandboxProcess, app_settings
 
@@ -34,7 +35,8 @@ BATCH = 1_000
 BATCHES_IN_FLIGHT = 4
 SINGLES_IN_FLIGHT = 32
 ACCEPTED = 202
-LEAST_PAUSE = 0.002  # seconds between two looks: a look takes time of the processors that deliver
+PATIENCE = 5.0  # seconds after which is looked whether anything runs that could bring what is missing
+LEAST_PAUSE = 0.001  # seconds between two looks: a look takes time of the processors that deliver
 LOOKS = 50  # of which one is timed by itself
 RUNNING = "/runtime/webhooks/durabletask/instances?runtimeStatus=Running,Pending&top=1&showInput=false"
 
@@ -53,14 +55,17 @@ class Delivery:
 
 
 @contextmanager
-def running_app(partner: Partner, **environ: str) -> Iterator[App]:
-    """Run the app for this partner, with these app settings besides."""
+def running_app(partner: Partner, processor: int | None = None, **environ: str) -> Iterator[App]:
+    """Run the app for this partner, with these app settings besides, and its worker on `processor` alone if any."""
     settings = app_settings(partner.url) | {
         "BUSINESS_API_CLIENT_ID": CLIENT[0],
         "BUSINESS_API_CLIENT_SECRET": CLIENT[1],
     }
     with SandboxProcess("host", ["--port", "0"], settings | environ) as host:
-        yield App(host.url, partner)
+        app = App(host.url, partner)
+        if processor is not None:
+            run_on(app.worker(), processor)
+        yield app
 
 
 class App:
@@ -87,19 +92,20 @@ class App:
         """Deliver so many records in batches, some handed in at a time."""
         sizes = [min(BATCH, records - start) for start in range(0, records, BATCH)]
         bodies = [msgspec.json.encode([self._record() for _ in range(size)]) for size in sizes]
-        return await self._deliver("/api/businesses/batch", bodies, records, BATCHES_IN_FLIGHT)
+        return await self._deliver("/api/businesses/batch", bodies, BATCHES_IN_FLIGHT)
 
     async def deliver_singly(self, records: int) -> Delivery:
         """Deliver so many records with an orchestration each, some handed in at a time."""
         bodies = [msgspec.json.encode(self._record()) for _ in range(records)]
-        return await self._deliver("/api/businesses", bodies, records, SINGLES_IN_FLIGHT)
+        return await self._deliver("/api/businesses", bodies, SINGLES_IN_FLIGHT)
 
-    async def _deliver(self, path: str, bodies: Sequence[bytes], records: int, at_once: int) -> Delivery:
+    async def _deliver(self, path: str, bodies: Sequence[bytes], at_once: int) -> Delivery:
         # Not httpx: who hands the records in must not take the processor from those who deliver them.
         async with aiohttp.ClientSession() as http:
+            await self._running(http)  # whoever hands in often has a connection
             began = self._clock()
             urls = await _some_at_a_time(at_once, bodies, lambda body: _hand_in(http, self._url + path, body))
-            looks = await self._until_delivered(http, began, records)
+            looks = await self._until_delivered(http)
             delivered = self._clock() - began
             await _some_at_a_time(at_once, urls, lambda url: _ask(http, url))
             asked = self._clock() - began
@@ -108,19 +114,22 @@ class App:
             raise RuntimeError(f"{self._posted} records were handed in, the partner has {counts}")
         return Delivery(delivered, asked, looks)
 
-    async def _until_delivered(self, http: aiohttp.ClientSession, began: float, records: int) -> int:
-        """Wait until the partner has all, and nothing runs; give how often was looked.
+    async def _until_delivered(self, http: aiohttp.ClientSession) -> int:
+        """Wait until the partner has all, and nothing runs; give how often was looked for the latter.
 
         It is over as well when nothing runs and the partner lacks some: nobody will bring them.
         """
-        before, looks = None, 0
+        looks = 0
         while True:
-            looks += 1
-            have = await self._delivered(http)
-            if have in {self._posted, before} and not await self._running(http):
-                return looks
-            before, left = have, self._posted - have
-            await asyncio.sleep(pause(self._clock() - began, records - left, left))
+            has_all = await self._wait_for_all(http) >= self._posted
+            came = self._clock()
+            while True:
+                looks += 1
+                if not await self._running(http):
+                    return looks
+                if not has_all:
+                    break
+                await asyncio.sleep(max(LEAST_PAUSE, (self._clock() - came) / 10))
 
     async def look_time(self) -> float:
         """Give the seconds that one look takes while nothing is delivered, which is all that it costs (median)."""
@@ -128,14 +137,14 @@ class App:
         async with aiohttp.ClientSession() as http:
             for _ in range(LOOKS):
                 began = self._clock()
-                await self._delivered(http)
                 await self._running(http)
                 took.append(self._clock() - began)
         return statistics.median(took)
 
-    async def _delivered(self, http: aiohttp.ClientSession) -> int:
-        """Ask the partner how many records it has."""
-        keys: int = (await _json(http.post(f"{self._partner.url}/control")))["keys"]
+    async def _wait_for_all(self, http: aiohttp.ClientSession) -> int:
+        """Wait until the partner has every record, and not without end; give how many it has."""
+        wish = {"keys": self._posted, "seconds": PATIENCE}
+        keys: int = (await _json(http.post(f"{self._partner.url}/await", json=wish)))["keys"]
         return keys
 
     async def _running(self, http: aiohttp.ClientSession) -> bool:
@@ -146,25 +155,20 @@ class App:
         """Count from 0 again, as the partner does after a change."""
         self._posted = 0
 
+    def worker(self) -> int:
+        """Give the id of the worker process."""
+        pid: int = httpx.get(f"{self._url}/sandbox/worker").json()["pid"]
+        return pid
+
     def worker_memory(self) -> float:
         """Give the resident memory of the worker process in MiB (of Linux's /proc)."""
-        pid: int = httpx.get(f"{self._url}/sandbox/worker").json()["pid"]
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        status = Path(f"/proc/{self.worker()}/status").read_text(encoding="ascii")
         kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(kilobytes) / 1024
 
     def _record(self) -> dict[str, Any]:
         self._posted += 1
         return RECORD | {"externalId": f"business-{self._posted}"}
-
-
-def pause(elapsed: float, done: int, left: int) -> float:
-    """Give the seconds until the next look, so that few looks find the end and none is much too late.
-
-    It is half of what the rest will take, within a fiftieth and a tenth of what has gone by.
-    """
-    half = elapsed * left / done / 2 if done else 0.0
-    return max(min(half, elapsed / 10), elapsed / 50, LEAST_PAUSE)
 
 
 async def _some_at_a_time(at_once: int, items: Iterable[T], do: Callable[[T], Awaitable[R]]) -> list[R]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.app import BATCH, BATCHES_IN_FLIGHT, running_app
 from benchmarks.load import Series
-from benchmarks.partner import Partner
+from benchmarks.partner import Partner, running_server
+from benchmarks.processors import one_kept_free
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,25 +108,26 @@ class Results:
     chunks: dict[tuple[int, int], Chunk]
 
 
-def measure(origin: str, *, quick: bool) -> Results:
-    """Measure all of it."""
-    return asyncio.run(_measure(origin, quick=quick))
+def measure(*, quick: bool) -> Results:
+    """Measure all of it, with a partner that keeps off the worker's processor."""
+    with one_kept_free() as processor, running_server() as origin:
+        return asyncio.run(_measure(origin, processor, quick=quick))
 
 
-async def _measure(origin: str, *, quick: bool) -> Results:
+async def _measure(origin: str, processor: int | None, *, quick: bool) -> Results:
     batches = []
-    with running_app(Partner(origin, "batches")) as app:
+    with running_app(Partner(origin, "batches"), processor) as app:
         await app.deliver(BATCH)  # the client, its connections and its token are there from now on
         for size, rounds in (QUICK_ROUNDS if quick else ROUNDS).items():
-            with running_app(Partner(origin, f"beside-{size}")) as new:
+            with running_app(Partner(origin, f"beside-{size}"), processor) as new:
                 await new.deliver(BATCH)
                 batches.append(await beside_new(app, new, size, rounds=rounds))
     beside = {}
     for look_up in LOOK_UPS:
-        with running_app(Partner(origin, f"beside-{look_up}"), DELIVERY_LOOK_UP=look_up) as app:
+        with running_app(Partner(origin, f"beside-{look_up}"), processor, DELIVERY_LOOK_UP=look_up) as app:
             beside[look_up] = await beside_singles(app, rounds=1 if quick else 9)
     sizes = CHUNKS[1:3] if quick else CHUNKS
-    return Results(batches, beside, await _chunks(origin, sizes, rounds=1 if quick else 5))
+    return Results(batches, beside, await _chunks(origin, processor, sizes, rounds=1 if quick else 5))
 
 
 async def beside_new(app: Delivers, new: Delivers, records: int, *, rounds: int) -> Delivered:
@@ -167,7 +169,9 @@ async def beside_singles(app: Delivers, *, rounds: int) -> Beside:
     return beside
 
 
-async def _chunks(origin: str, sizes: Sequence[tuple[int, int]], *, rounds: int) -> dict[tuple[int, int], Chunk]:
+async def _chunks(
+    origin: str, processor: int | None, sizes: Sequence[tuple[int, int]], *, rounds: int
+) -> dict[tuple[int, int], Chunk]:
     """Measure the sizes of a chunk, each in an app of its own."""
     chunks = {size: Chunk() for size in sizes}
     with ExitStack() as stack:
@@ -175,7 +179,7 @@ async def _chunks(origin: str, sizes: Sequence[tuple[int, int]], *, rounds: int)
         for chunk, connections in sizes:
             environ = {"DELIVERY_CHUNK": str(chunk), "BUSINESS_API_MAX_CONNECTIONS": str(connections)}
             partners.append(Partner(origin, f"chunks-{chunk}-{connections}"))
-            apps[chunk, connections] = stack.enter_context(running_app(partners[-1], **environ))
+            apps[chunk, connections] = stack.enter_context(running_app(partners[-1], processor, **environ))
         await alternate(apps, {size: chunk.fast for size, chunk in chunks.items()}, rounds=rounds)
         for app, partner in zip(apps.values(), partners, strict=True):
             partner.set(latency=CHUNKS_LATENCY)

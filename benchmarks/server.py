@@ -7,6 +7,8 @@ first segment of the path:
     POST /<room>/auth/token            a token for `expires_in` s, after `token_latency` s; 503 while down
     POST /<room>/business/             201 after `latency` s, 401 where the token is none of the room's
     GET /<room>/business/…             404 after `latency` s: no record is there before it is posted
+    POST /<room>/await                 answers with the counts once there are `keys` idempotency keys, or after
+                                       `seconds`
     POST /<room>/control               changes the room's settings, answers with its counts, and with the µs of a
                                        processor that the whole process has taken
 
@@ -46,6 +48,7 @@ class Room:
     look_ups: int = 0
     unauthorized: int = 0
     keys: set[bytes] = field(default_factory=set)
+    waiting: list[tuple[int, Callable[[], None]]] = field(default_factory=list)  # for so many keys
     tokens: dict[bytes, tuple[float, float]] = field(default_factory=dict)  # requested at, expires at
 
     def is_down(self, now: float) -> bool:
@@ -63,6 +66,13 @@ class Room:
         value = f"token-{len(self.tokens)}-".encode().ljust(TOKEN_SIZE, b"x")
         self.tokens[b"Bearer " + value] = now, now + self.expires_in
         return value
+
+    def take_key(self, key: bytes) -> None:
+        """Count a key, and answer who has waited for as many as there are now."""
+        self.keys.add(key)
+        for wait in [wait for wait in self.waiting if wait[0] <= len(self.keys)]:
+            self.waiting.remove(wait)
+            wait[1]()
 
     def counts(self) -> dict[str, int]:
         """Count what has been done."""
@@ -120,6 +130,8 @@ class Connection(asyncio.Protocol):
             self._take(room, head)
         elif path == b"auth/token":
             self._later(room.token_latency, lambda: self._give_token(room))
+        elif path == b"await":
+            self._wait(room, **json.loads(body))
         else:
             counts = room.counts()
             if body:
@@ -139,7 +151,7 @@ class Connection(asyncio.Protocol):
             self._later(room.latency, lambda: self._write(b"404 Not Found", b'{"title":"not found"}'))
             return
         if key := _header(head, b"idempotency-key"):
-            room.keys.add(key)
+            room.take_key(key)
         self._later(room.latency, lambda: self._write(b"201 Created", b'{"id":12345,"externalId":"business-1"}'))
 
     def _give_token(self, room: Room) -> None:
@@ -150,6 +162,22 @@ class Connection(asyncio.Protocol):
             return
         token = {"access_token": room.issue(now).decode(), "token_type": "Bearer", "expires_in": room.expires_in}
         self._write(b"200 OK", json.dumps(token).encode())
+
+    def _wait(self, room: Room, keys: int, seconds: float) -> None:
+        def answer() -> None:
+            timer.cancel()
+            self._write(b"200 OK", json.dumps(room.counts()).encode())
+
+        def give_up() -> None:
+            room.waiting.remove(wait)
+            answer()
+
+        wait = keys, answer
+        timer = asyncio.get_running_loop().call_later(seconds, give_up)
+        if len(room.keys) >= keys:
+            answer()
+        else:
+            room.waiting.append(wait)
 
     def _later(self, seconds: float, write: Callable[[], None]) -> None:
         if seconds:

@@ -15,7 +15,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from shared.delivery.batch_activity import BatchRecords
+from shared.delivery.batch_records import BatchRecords
 from shared.delivery.partner_gate import PartnerGate
 
 if TYPE_CHECKING:

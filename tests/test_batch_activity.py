@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 from datetime import timedelta
@@ -12,10 +11,10 @@ import pytest
 
 from sandbox.sample import business
 from shared.api.business_api import BusinessApi
-from shared.delivery.batch_activity import MAX_REASON, Batch, BatchRecords, post_businesses
+from shared.delivery.batch_activity import MAX_REASON, post_businesses
 from shared.delivery.batch_input import batch_input
+from shared.delivery.batch_records import BatchRecords
 from shared.delivery.partner_gate import FEW, PartnerGate
-from shared.delivery.problem import ProblemError
 from shared.delivery.settling import LOOK
 from tests.fakes.durable_client import BROKEN, DurableHost, Instance
 from tests.fakes.scripted_partner import ORIGIN, ScriptedPartner, created, found, missing, refused
@@ -357,68 +356,6 @@ async def test_records_that_cannot_be_unpacked_are_rejected() -> None:
     result = await post(host, ScriptedPartner(), [0, 1], digest="d")
     reason = "The records of the batch cannot be unpacked"
     assert result == {"rejected": [{"index": index, "externalId": "", "reason": reason} for index in (0, 1)]}
-
-
-async def test_the_batches_used_last_are_kept_and_no_more() -> None:
-    batches = BatchRecords(most=2)
-    host = host_with(1, "a", "b", "c")
-    client, named = host.client(), digest(1)
-
-    for batch_id in ["a", "b", "a", "c"]:
-        assert await batches.of(batch_id, named, client) == Batch(records(1), [f"{batch_id}-0"])
-    assert reads(host) == 3
-    await batches.of("a", named, client)
-    assert reads(host) == 3
-    await batches.of("b", named, client)
-    assert reads(host) == 4
-
-
-async def test_a_batch_that_is_pushed_out_while_it_is_read_is_still_given() -> None:
-    batches = BatchRecords(most=1)
-    host = host_with(1, "a", "b", "c")
-    client = host.client()
-
-    reading = [asyncio.create_task(batches.of(batch_id, digest(1), client)) for batch_id in "abc"]
-    await asyncio.sleep(0)
-    gc.collect()
-    assert await asyncio.gather(*reading) == [Batch(records(1), [f"{batch_id}-0"]) for batch_id in "abc"]
-
-
-async def test_a_caller_who_goes_away_leaves_the_reading_to_the_others() -> None:
-    host, batches = host_with(1), BatchRecords()
-    client = host.client()
-    first, second = (asyncio.create_task(batches.of(BATCH, digest(1), client)) for _ in range(2))
-    await asyncio.sleep(0)
-    first.cancel()
-
-    assert (await second).records == records(1)
-    assert reads(host) == 1
-    assert (await asyncio.gather(first, return_exceptions=True))[0].__class__ is asyncio.CancelledError
-
-
-async def test_a_reading_that_was_cancelled_is_begun_again() -> None:
-    host, batches = host_with(1), BatchRecords()
-    client = host.client()
-    waiting = asyncio.create_task(batches.of(BATCH, digest(1), client))
-    await asyncio.sleep(0)
-    [reading] = asyncio.all_tasks() - {asyncio.current_task(), waiting}
-    reading.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-
-    assert (await batches.of(BATCH, digest(1), client)).records == records(1)
-
-
-async def test_a_failed_reading_is_told_to_all_who_wait_for_it() -> None:
-    host, batches = host_with(1), BatchRecords()
-    host.read_faults.append(BROKEN)
-    client = host.client()
-
-    results = await asyncio.gather(
-        *(batches.of(BATCH, digest(1), client) for _ in range(3)),
-        return_exceptions=True,
-    )
-    assert [type(result) for result in results] == [ProblemError] * 3
-    assert reads(host) == 1
 
 
 class TakingASecond(httpx.AsyncBaseTransport):

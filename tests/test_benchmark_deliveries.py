@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from benchmarks import app
 from benchmarks.app import App
 from benchmarks.partner import Partner, running_server
 
@@ -25,11 +27,18 @@ def origin() -> Iterator[str]:
         yield origin
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the partner lacks is not waited for long: there is nobody to bring it."""
+    monkeypatch.setattr(app, "PATIENCE", 0.05)
+
+
 @dataclass
 class FakeHost:
     """Posts what is handed in to the partner at once, each record so many times, and notes what it is asked.
 
-    It says of its orchestrations that one runs when it is asked for the first `runs` times.
+    It says of its orchestrations that one runs when it is asked for the first `runs` times. Before each delivery it is
+    asked once: the connection is there then.
     """
 
     partner: Partner
@@ -55,7 +64,8 @@ class FakeHost:
     async def list_running(self, request: web.Request) -> web.Response:
         assert dict(request.query) == {"runtimeStatus": "Running,Pending", "top": "1", "showInput": "false"}
         self.asked.append("list")
-        self.runs -= 1
+        if len(self.asked) > 1:
+            self.runs -= 1
         return web.json_response([{"runtimeStatus": "Running"}] if self.runs >= 0 else [])
 
     async def status(self, request: web.Request) -> web.Response:
@@ -85,60 +95,80 @@ class FakeHost:
 
 async def test_single_deliveries_are_timed_until_none_runs_and_then_until_each_was_asked_for(origin: str) -> None:
     host = FakeHost(Partner(origin, "singly"), runs=2)
-    async with host.app() as app:
-        delivery = await app.deliver_singly(40)
-    assert host.asked == ["hand in"] * 40 + ["list"] * 3 + ["status"] * 40
+    async with host.app() as its:
+        delivery = await its.deliver_singly(40)
+    assert host.asked == ["list"] + ["hand in"] * 40 + ["list"] * 3 + ["status"] * 40
     assert (delivery.delivered, delivery.asked, delivery.looks) == (43 / 1e6, 83 / 1e6, 3)
 
 
 async def test_batches_are_timed_until_none_runs_as_well(origin: str) -> None:
     host = FakeHost(Partner(origin, "at-once"), runs=2)
-    async with host.app() as app:
-        delivery = await app.deliver_at_once(2_001)
-    assert host.asked == ["hand in"] * 3 + ["list"] * 3 + ["status"] * 3
+    async with host.app() as its:
+        delivery = await its.deliver_at_once(2_001)
+    assert host.asked == ["list"] + ["hand in"] * 3 + ["list"] * 3 + ["status"] * 3
     assert (delivery.delivered, delivery.asked, delivery.looks) == (6 / 1e6, 9 / 1e6, 3)
 
 
 async def test_batches_in_turn_wait_for_the_one_before_and_their_times_are_added(origin: str) -> None:
     host = FakeHost(Partner(origin, "in-turn"))
-    async with host.app() as app:
-        took = await app.deliver(2_001)
-    assert host.asked == ["hand in", "list", "status"] * 3
+    async with host.app() as its:
+        took = await its.deliver(2_001)
+    assert host.asked == ["list", "hand in", "list", "status"] * 3
     assert took == pytest.approx(6 / 1e6)
 
 
 @pytest.mark.parametrize(("record", "times"), [("business-2", 2), ("business-2", 0), ("business-5", 0)])
 async def test_a_record_that_arrives_twice_or_never_is_an_error(origin: str, record: str, times: int) -> None:
     host = FakeHost(Partner(origin, f"{record}-{times}"), posts={record: times})
-    async with host.app() as app:
+    async with host.app() as its:
         with pytest.raises(RuntimeError, match="5 records were handed in, the partner has"):
-            await app.deliver_singly(5)
+            await its.deliver_singly(5)
 
 
 async def test_a_record_too_few_and_another_twice_is_an_error(origin: str) -> None:
     host = FakeHost(Partner(origin, "few-and-many"), posts={"business-1": 0, "business-2": 2})
-    async with host.app() as app:
+    async with host.app() as its:
         with pytest.raises(RuntimeError, match="5 records were handed in, the partner has"):
-            await app.deliver_at_once(5)
+            await its.deliver_at_once(5)
 
 
 async def test_an_orchestration_that_has_not_completed_is_an_error(origin: str) -> None:
     host = FakeHost(Partner(origin, "failed"), ends="Failed")
-    async with host.app() as app:
+    async with host.app() as its:
         with pytest.raises(RuntimeError, match="ended otherwise"):
-            await app.deliver_at_once(5)
+            await its.deliver_at_once(5)
 
 
 async def test_a_call_that_the_partner_refused_is_an_error(origin: str) -> None:
     host = FakeHost(Partner(origin, "refused"))
-    async with host.app() as app, aiohttp.ClientSession() as http:
+    async with host.app() as its, aiohttp.ClientSession() as http:
         (await http.get(host.partner.posts_url + "business-1")).close()
         with pytest.raises(RuntimeError, match="'unauthorized': 1"):
-            await app.deliver_singly(5)
+            await its.deliver_singly(5)
 
 
 async def test_the_time_of_a_look_is_that_of_what_a_look_asks(origin: str) -> None:
     host = FakeHost(Partner(origin, "look"))
-    async with host.app() as app:
-        assert await app.look_time() == pytest.approx(1 / 1e6)
+    async with host.app() as its:
+        assert await its.look_time() == pytest.approx(1 / 1e6)
     assert set(host.asked) == {"list"}
+
+
+async def test_who_waits_for_records_is_answered_when_they_are_there_or_the_time_is_over(origin: str) -> None:
+    partner = Partner(origin, "waited-for")
+    headers = {"authorization": f"Bearer {partner.token()}"}
+
+    async def keys(http: aiohttp.ClientSession, wish: int, seconds: float) -> int:
+        async with http.post(f"{partner.url}/await", json={"keys": wish, "seconds": seconds}) as answer:
+            counts: dict[str, int] = await answer.json()
+            return counts["keys"]
+
+    async with aiohttp.ClientSession() as http:
+        waiting = [asyncio.create_task(keys(http, wish, 20)) for wish in (2, 1)]
+        assert await keys(http, 1, 0.01) == 0
+        for key in ("a", "a", "b"):
+            (await http.post(partner.posts_url, headers={**headers, "idempotency-key": key})).close()
+            assert waiting[0].done() is False or key == "b"
+        assert await asyncio.gather(*waiting) == [2, 1]
+        assert await keys(http, 2, 20) == 2
+        assert await keys(http, 3, 0.01) == 2

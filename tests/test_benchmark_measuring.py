@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from benchmarks import batches, cold_start, throughput
-from benchmarks.app import BATCH, Delivery, pause
+from benchmarks.app import BATCH, Delivery
 from benchmarks.load import Series, closed_loop
 from benchmarks.partner import Partner, running_server
 from benchmarks.peers import AIOHTTP, HTTPX, MOST_IN_FLIGHT, OURS, PEERS, Peer, business_api
@@ -275,19 +275,3 @@ def test_imports_alternate_after_one_of_each_that_does_not_count() -> None:
     first, second, third = imports.values()
     assert (first.walls, second.walls, third.walls) == ([4, 9, 10], [5, 8, 11], [6, 7, 12])
     assert second.times(first) == 11 / 10  # of 5/4, 8/9 and 11/10
-
-
-@pytest.mark.parametrize(
-    ("elapsed", "done", "left", "seconds"),
-    [
-        (1.0, 900, 100, 1 / 18),  # half of the ninth of a second that the rest takes
-        (1.0, 999, 1, 0.02),
-        (1.0, 100, 900, 0.1),
-        (1.0, 0, 1_000, 0.02),  # nobody knows how long the rest takes
-        (0.01, 100, 0, 0.002),
-    ],
-)
-def test_looks_come_closer_together_towards_the_end_and_are_never_much_too_late(
-    elapsed: float, done: int, left: int, seconds: float
-) -> None:
-    assert pause(elapsed, done, left) == pytest.approx(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from shared.delivery import routes
 from shared.delivery.batch_input import MAX_RECORDS
 from shared.delivery.batch_intake import read_batch
 from shared.delivery.batch_orchestrator import deliver_batch
+from shared.delivery.batch_records import BatchRecords
 from shared.delivery.exchange import Reply, Request
 from shared.delivery.intake import read_business
 from shared.delivery.openapi import VERSION, document
@@ -393,7 +395,9 @@ def telling_cases() -> Iterator[Case]:
 
 CASES: list[Case] = [
     *starting_cases("postBusiness", routes.post_business, RECORD, RECORD | {"note": "Bob"}),
-    *starting_cases("postBatch", routes.post_batch, [RECORD], [RECORD | {"note": "Bob"}]),
+    *starting_cases(
+        "postBatch", partial(routes.post_batch, batches=BatchRecords()), [RECORD], [RECORD | {"note": "Bob"}]
+    ),
     *single_cases(),
     *redelivery_cases(),
     *reading_cases(),

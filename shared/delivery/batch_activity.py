@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.delivery.activities import keep_running, make_attempt
 from shared.delivery.activity_failure import defect_reason
 from shared.delivery.attempt import Attempt
 from shared.delivery.batch import OrderResult, Rejection
-from shared.delivery.batch_input import keys_of, records_of
-from shared.delivery.durable_client import find
 from shared.delivery.external_id import shown_external_id
 from shared.delivery.outcome import Outcome
 from shared.delivery.problem import ProblemError
@@ -22,9 +18,10 @@ from shared.errors import DeliveryError
 from shared.text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
     from shared.api.business_api import BusinessApi
+    from shared.delivery.batch_records import BatchRecords
     from shared.delivery.durable_client import DurableClient
     from shared.delivery.partner_gate import PartnerGate
 
@@ -32,50 +29,6 @@ logger = logging.getLogger(__name__)
 
 # A batch's output has every rejection, its custom status a reason: so many characters of each are kept.
 MAX_REASON = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The records of a batch, and the idempotency key of each."""
-
-    records: Sequence[Mapping[str, Any]]
-    keys: Sequence[str]
-
-
-class BatchRecords:
-    """The records of the batches that this process works on, read from their orchestrations' inputs, each once.
-
-    Keeps the `most` batches used last, of at most `MAX_UNPACKED` bytes each. They are kept by the digest of their
-    records: after a purge an old instance id may stand for new ones.
-    """
-
-    def __init__(self, most: int = 8) -> None:
-        self._most = most
-        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Batch]] = OrderedDict()
-
-    async def of(self, instance_id: str, digest: str, client: DurableClient) -> Batch:
-        """Give the records of a batch; concurrent callers read them once.
-
-        Raises:
-            LookupError: there is no such batch with these records.
-            DeliveryError: they cannot be unpacked.
-            ProblemError: 503, Durable's state cannot be read.
-        """
-        key = instance_id, digest
-        task = self._batches.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._batches[key] = asyncio.create_task(_read(instance_id, digest, client))
-        self._batches.move_to_end(key)
-        while len(self._batches) > self._most:
-            self._batches.popitem(last=False)
-        return await asyncio.shield(task)
-
-
-async def _read(instance_id: str, digest: str, client: DurableClient) -> Batch:
-    instance = await find(client, instance_id, show_input=True)
-    if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest:
-        raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest}")
-    return Batch(records_of(instance.input), keys_of(instance.input, instance_id))
 
 
 async def post_businesses(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from shared.delivery import batch_intake, intake
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from shared.api.business_api import BusinessApi
     from shared.api.responses import ApiResponse
+    from shared.delivery.batch_records import BatchRecords
     from shared.delivery.durable_client import DurableClient, Instance
     from shared.delivery.exchange import Request
     from shared.settings import Settings
@@ -53,24 +54,32 @@ async def post_business(request: Request, client: DurableClient, settings: Calla
     """Take a business, and start its delivery: 202 with the links to watch it, or with `Prefer: wait` its result."""
     try:
         business = intake.read_business(request)
-        instance_id = intake.instance_id(request)
+        named = intake.instance_id(request)
         its = settings()
         input_ = {"business": business.to_json(), **terms(its.delivery)}
-        return await _deliver(request, client, DELIVER_BUSINESS, instance_id, input_, its.timeout)
+        instance_id = await _start(client, DELIVER_BUSINESS, named, input_, its.timeout)
+        return await _reply(request, client, instance_id)
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
         return _settings_problem(exc)
 
 
-async def post_batch(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
-    """Take a batch of businesses, and start its delivery, as `post_business` does for one."""
+async def post_batch(
+    request: Request, client: DurableClient, settings: Callable[[], Settings], batches: BatchRecords
+) -> Reply:
+    """Take a batch of businesses, and start its delivery, as `post_business` does for one.
+
+    What this process delivers of it, it need not read from Durable: it is in `batches`.
+    """
     try:
         records = [business.to_json() for business in batch_intake.read_batch(request)]
-        instance_id = intake.instance_id(request)
+        named = intake.instance_id(request)
         its = settings()
         input_ = {**batch_input(records), **batch_terms(its)}
-        return await _deliver(request, client, DELIVER_BATCH, instance_id, input_, its.timeout)
+        instance_id = await _start(client, DELIVER_BATCH, named, input_, its.timeout)
+        batches.keep(instance_id, input_, records)
+        return await _reply(request, client, instance_id)
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
@@ -91,7 +100,7 @@ async def redeliver_batch(request: Request, client: DurableClient, settings: Cal
         if batch.status != "Completed":
             input_ |= settling_pause(batch, its.timeout)
         named = await redelivery_id(client, batch, input_)
-        return await _deliver(request, client, DELIVER_BATCH, named, input_, its.timeout)
+        return await _reply(request, client, await _start(client, DELIVER_BATCH, named, input_, its.timeout))
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
@@ -162,20 +171,20 @@ def unknown_route(method: str) -> Reply:
     return problem(404, f"There is no such route for {method}; the routes are in GET /api/openapi.json.")
 
 
-async def _deliver(  # noqa: PLR0913, PLR0917, what a delivery is started with, each by its own name
-    request: Request,
-    client: DurableClient,
-    orchestrator: str,
-    named: str | None,
-    input_: Mapping[str, object],
-    call_timeout: float,
-) -> Reply:
-    """Start a delivery unless it is there already, and wait for its result as long as the caller would.
+async def _start(
+    client: DurableClient, orchestrator: str, named: str | None, input_: Mapping[str, Any], call_timeout: float
+) -> str:
+    """Start a delivery unless it is there already; give its instance id.
 
     `named` is the instance id that the delivery has in any case, None for one of its own.
     """
     instance_id = await start_once(client, orchestrator, named, input_, call_timeout)
     logger.info("delivery accepted", extra={"instance_id": instance_id, "orchestrator": orchestrator})
+    return instance_id
+
+
+async def _reply(request: Request, client: DurableClient, instance_id: str) -> Reply:
+    """Wait for a delivery's result as long as its caller would."""
     wait = preferred_wait(request.headers)
     finished = await wait_until_finished(client, instance_id, wait) if wait else None
     return _result(finished) if finished else accepted(client, request, instance_id)
