@@ -393,6 +393,7 @@ def telling_cases() -> Iterator[Case]:
     yield "getOpenApi", 200, openapi
 
 
+post_batch = partial(routes.post_batch, batches=BatchRecords())
 CASES: list[Case] = [
     *starting_cases("postBusiness", routes.post_business, RECORD, RECORD | {"note": "Bob"}),
     *starting_cases(
