@@ -45,7 +45,7 @@ async def post_batch_route(
     context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
 ) -> func.HttpResponse:
     """POST /api/businesses/batch: take a batch of businesses and start its delivery."""
-    return _response(await routes.post_batch(_request(req), client, container.settings, container.batches))
+    return _response(await routes.post_batch(_request(req), client, container.settings))
 
 
 @app.function_name("RedeliverBatchRoute")

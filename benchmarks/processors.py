@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,5 +30,10 @@ def one_kept_free() -> Iterator[int | None]:
 
 def run_on(process: int, processor: int) -> None:
     """Let a process run on one processor alone: all of its threads, and those that they will start."""
-    for thread in Path(f"/proc/{process}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {processor})
+    moved: set[str] = set()
+    # One that is not moved yet may start another.
+    while left := {thread.name for thread in Path(f"/proc/{process}/task").iterdir()} - moved:
+        for thread in left:
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread), {processor})
+        moved |= left

@@ -106,3 +106,22 @@ async def test_settings_that_are_wrong_are_logged_before_there_is_a_span(
     logged = vars(caplog.records[0])
     assert {name: logged[name] for name in FACTS} == FACTS
     assert "BUSINESS_API_URL is missing" in logged["reason"]
+
+
+async def test_the_span_is_the_api_clients_where_no_other_is_given(recorder: Recorder) -> None:
+    partner = ScriptedPartner(missing(), created())
+    api = await partner.api()
+    api.telemetry = recorder.telemetry
+
+    async def its() -> BusinessApi:
+        return api
+
+    await make_attempt(GIVEN, its, PartnerGate(lambda: 0.0))
+    assert [span.name for span in recorder.spans] == ["delivery attempt"]
+
+
+async def test_what_a_404_to_a_post_says_is_kept(recorder: Recorder) -> None:
+    outcome = await attempt(recorder, ScriptedPartner(missing(), refused(404, "no such route: /v1/business/")))
+
+    assert outcome.kind == "rejected"
+    assert "no such route" in (outcome.reason or "")

@@ -4,8 +4,6 @@ import asyncio
 import gc
 import json
 
-import pytest
-
 from sandbox.sample import business
 from shared.delivery.batch_input import batch_input
 from shared.delivery.batch_records import Batch, BatchRecords
@@ -27,43 +25,6 @@ def host_with(*batch_ids: str) -> DurableHost:
 
 def reads(host: DurableHost) -> int:
     return sum(1 for call in host.calls if call.startswith("GET"))
-
-
-async def test_what_the_intake_has_kept_is_not_read() -> None:
-    batches, host = BatchRecords(), DurableHost()
-    batches.keep(BATCH, INPUT, RECORDS)
-
-    assert await batches.of(BATCH, DIGEST, host.client()) == Batch(RECORDS, [f"{BATCH}-0"])
-    assert reads(host) == 0
-
-
-async def test_what_is_kept_has_the_keys_that_its_records_bring_along() -> None:
-    batches = BatchRecords()
-    input_ = batch_input(RECORDS, ["earlier-3"])
-    batches.keep(BATCH, input_, RECORDS)
-
-    assert (await batches.of(BATCH, input_["digest"], DurableHost().client())).keys == ["earlier-3"]
-
-
-async def test_what_is_kept_stands_for_no_other_records_and_no_other_batch() -> None:
-    batches, host = BatchRecords(), host_with("other")
-    batches.keep(BATCH, INPUT, RECORDS)
-
-    with pytest.raises(LookupError, match=BATCH):
-        await batches.of(BATCH, "another digest", host.client())
-    assert (await batches.of("other", DIGEST, host.client())).keys == ["other-0"]
-    assert reads(host) == 2
-
-
-async def test_what_is_kept_pushes_out_what_was_used_longest_ago() -> None:
-    batches, host = BatchRecords(most=2), host_with("a", "b")
-    for batch_id in ("a", "b"):
-        await batches.of(batch_id, DIGEST, host.client())
-    batches.keep("c", INPUT, RECORDS)
-
-    for batch_id, read in (("c", 2), ("b", 2), ("a", 3)):
-        await batches.of(batch_id, DIGEST, host.client())
-        assert reads(host) == read
 
 
 async def test_the_batches_used_last_are_kept_and_no_more() -> None:

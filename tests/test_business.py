@@ -201,3 +201,10 @@ def test_the_model_has_a_schema_for_the_api_description() -> None:
     assert schema["properties"]["externalId"]["maxLength"] == 128
     assert schema["properties"]["name"]["maxLength"] == 256
     assert {"externalId", "name"} <= set(schema["required"])
+
+
+def test_a_record_is_written_out_once() -> None:
+    its = Business.from_json({"externalId": "b-1", "name": "Acme"})
+    assert its.encode() is its.encode()
+    assert "_text_of_record" not in repr(its)
+    assert Business.from_json({"externalId": "b-1", "name": "Acme"}) == its

@@ -174,13 +174,13 @@ MODULES = {
 # of those in C, by the package that makes them. They are the same each time and on every machine.
 PACKAGES = ("shared", "aiohttp", "asyncio", "others")
 COUNTED = {
-    (3, 11): {"call": (38, 42, 66, 9), "c_call": (22, 18, 53, 20)},
-    (3, 12): {"call": (38, 42, 64, 9), "c_call": (24, 18, 49, 18)},
-    (3, 13): {"call": (38, 42, 64, 7), "c_call": (24, 18, 48, 16)},
+    (3, 11): {"call": (39, 42, 67, 9), "c_call": (24, 18, 53, 20)},
+    (3, 12): {"call": (39, 42, 65, 9), "c_call": (26, 18, 49, 18)},
+    (3, 13): {"call": (39, 42, 65, 7), "c_call": (26, 18, 48, 16)},
 }
 SLACK = 2
 """What a release of Python or aiohttp may add to those that are not ours: a lock, a task or a copy adds more."""
-LINES = 127
+LINES = 131
 """The lines of ours that run in a call: a loop in one of them runs its line each time."""
 
 

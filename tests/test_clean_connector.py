@@ -198,6 +198,7 @@ def parameters(method: Callable[..., object]) -> list[str]:
 @pytest.mark.parametrize(
     ("ours", "theirs", "name"),
     [
+        (CleanConnector, BaseConnector, "_wait_for_available_connection"),
         (CleanConnector, BaseConnector, "_release"),
         (WatchedConnection, ResponseHandler, "data_received"),
         (WatchedConnection, ResponseHandler, "is_connected"),
@@ -218,7 +219,13 @@ def test_nothing_else_is_overridden() -> None:
     for ours in (CleanConnector, WatchedConnection):
         theirs = {name for parent in ours.__mro__[1:-1] for name in vars(parent)}
         own = {name for name in vars(ours) if not name.startswith("__")}
-        assert own & theirs <= {"_release", "set_response_params", "data_received", "is_connected"}
+        assert own & theirs <= {
+            "_wait_for_available_connection",
+            "_release",
+            "set_response_params",
+            "data_received",
+            "is_connected",
+        }
 
 
 async def test_aiohttp_has_what_is_used() -> None:
@@ -231,6 +238,9 @@ async def test_aiohttp_has_what_is_used() -> None:
         assert connection._parser.feed_eof() is None  # noqa: SLF001, the same
         connection._parser.feed_data(b"HTTP/1.1 200 O")  # noqa: SLF001, the same
         assert connection._parser.feed_eof() is not None  # noqa: SLF001, the same
+        assert parameters(connector._release_waiter) == []  # noqa: SLF001, the same
+        assert connection.exception() is connection._exception is None  # noqa: SLF001, the same
+        assert connection._payload is None  # noqa: SLF001, the same
     assert "_parser" in vars(BaseProtocol)
     assert "_parser" not in vars(WatchedConnection)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ from shared.delivery import routes
 from shared.delivery.batch_input import MAX_RECORDS
 from shared.delivery.batch_intake import read_batch
 from shared.delivery.batch_orchestrator import deliver_batch
-from shared.delivery.batch_records import BatchRecords
 from shared.delivery.exchange import Reply, Request
 from shared.delivery.intake import read_business
 from shared.delivery.openapi import VERSION, document
@@ -393,12 +391,9 @@ def telling_cases() -> Iterator[Case]:
     yield "getOpenApi", 200, openapi
 
 
-post_batch = partial(routes.post_batch, batches=BatchRecords())
 CASES: list[Case] = [
     *starting_cases("postBusiness", routes.post_business, RECORD, RECORD | {"note": "Bob"}),
-    *starting_cases(
-        "postBatch", partial(routes.post_batch, batches=BatchRecords()), [RECORD], [RECORD | {"note": "Bob"}]
-    ),
+    *starting_cases("postBatch", routes.post_batch, [RECORD], [RECORD | {"note": "Bob"}]),
     *single_cases(),
     *redelivery_cases(),
     *reading_cases(),

@@ -75,3 +75,20 @@ def test_a_standing_header_is_checked_at_once(break_: str) -> None:
 def test_the_path_of_the_url_is_checked_at_once() -> None:
     with pytest.raises(ValueError, match=r"^the path of a request has a character"):
         head("https://partner.example/a b")
+
+
+def test_every_token_is_looked_at_once() -> None:
+    its = head()
+    for number in range(2):
+        token = f"Bearer {TOKEN}-{number}"
+        for _ in range(2):
+            assert f"\r\nauthorization: {token}\r\n".encode() in its.encode("GET", "/", {}, None, token)
+        for break_ in BREAKS:
+            with pytest.raises(ValueError, match=r"^authorization of a request has a character") as caught:
+                its.encode("GET", "/", {}, None, token + break_)
+            assert TOKEN not in repr(caught.value)
+
+
+def test_a_host_that_is_not_ascii_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"^host of a request has a character"):
+        head("https://pärtner.example")

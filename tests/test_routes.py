@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from sandbox.sample import business
 from shared.delivery import routes
 from shared.delivery.batch_input import batch_input, keys_of, records_of
-from shared.delivery.batch_records import BatchRecords
 from shared.delivery.exchange import Reply, Request
 from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
 from shared.settings import Settings
@@ -79,9 +78,8 @@ async def post(host: DurableHost, body: object = RECORD, **headers: str) -> Repl
     return await routes.post_business(request(body, headers=headers), host.client(), usable)
 
 
-async def post_batch(host: DurableHost, records: object, batches: BatchRecords | None = None, **headers: str) -> Reply:
-    its = request(records, "/api/businesses/batch", headers=headers)
-    return await routes.post_batch(its, host.client(), usable, batches or BatchRecords())
+async def post_batch(host: DurableHost, records: object, **headers: str) -> Reply:
+    return await routes.post_batch(request(records, "/api/businesses/batch", headers=headers), host.client(), usable)
 
 
 async def redeliver(host: DurableHost, batch_id: str) -> Reply:
@@ -146,7 +144,7 @@ async def test_settings_that_are_wrong_start_nothing_and_are_all_named() -> None
 
     for reply in (
         await routes.post_business(request(RECORD), host.client(), unusable),
-        await routes.post_batch(request([RECORD]), host.client(), unusable, BatchRecords()),
+        await routes.post_batch(request([RECORD]), host.client(), unusable),
         await routes.redeliver_batch(request(b"", params={"id": "batch"}), host.client(), unusable),
     ):
         assert is_problem(reply, 503)
@@ -295,26 +293,6 @@ async def test_a_batch_is_accepted_and_starts_with_its_records_and_terms(body: o
         "parallel": 2,
         "order": 250,
     }
-
-
-async def test_the_records_of_a_batch_are_kept_for_those_who_deliver_it_here() -> None:
-    host, batches = DurableHost(), BatchRecords()
-
-    reply = await post_batch(host, [RECORD], batches)
-    [instance_id], before = host.instances, len(host.calls)
-    batch = await batches.of(instance_id, batch_input([RECORD])["digest"], host.client())
-    assert (reply.status, batch.records, batch.keys) == (202, [RECORD], [f"{instance_id}-0"])
-    assert len(host.calls) == before
-
-
-async def test_the_records_of_a_batch_that_was_not_started_are_not_kept() -> None:
-    host, batches = DurableHost(), BatchRecords()
-    await post_batch(host, [RECORD | {"note": "other"}], idempotency_key="order-7")
-
-    assert is_problem(await post_batch(host, [RECORD], batches, idempotency_key="order-7"), 409)
-    [instance_id] = host.instances
-    with pytest.raises(LookupError, match=instance_id):
-        await batches.of(instance_id, batch_input([RECORD])["digest"], host.client())
 
 
 def finished_batch(status: str = "Completed", output: object = None, custom_status: object = None) -> DurableHost:

@@ -225,3 +225,14 @@ def test_what_may_break_a_rule_is_not_plain(value: object) -> None:
 
 def test_most_records_are_plain() -> None:
     assert strict_json.is_plain(b'{"externalId":"b-1","name":"Ada","turnover":[1,2.5,-3],"address":{"city":null}}')
+
+
+@pytest.mark.parametrize("value", [{}, {"a": [1, -2.5, None, True, "é", "\n"], "b": {"c": ""}}, [], "text", 0])
+def test_what_an_encoder_would_write_the_same_way_is_read_by_the_faster_decoder(
+    monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    monkeypatch.setattr(strict_json, "_decode_strictly", None)
+    assert strict_json.decode(msgspec.json.encode(value)) == value
+    for other in (b'{"a": 1}', b'{"a":1,"a":1}', b'"\\u00e9"', b"1e5"):
+        with pytest.raises(TypeError):
+            strict_json.decode(other)

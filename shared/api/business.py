@@ -75,11 +75,11 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=T
         return record
 
     def encode(self) -> bytes:
-        """Give the record as JSON text in UTF-8."""
-        return self._text
+        """Give the record as JSON text in UTF-8, as it was the first time: nobody changes a record."""
+        return self._text_of_record
 
     @cached_property
-    def _text(self) -> bytes:
+    def _text_of_record(self) -> bytes:
         return msgspec.json.encode(self.record)
 
 

@@ -7,6 +7,7 @@ was, and every answer after that is the one before. What is overridden here is n
 
 from __future__ import annotations
 
+import asyncio
 import select
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.tracing import Trace
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """A connector that gives no request a connection on which something came that no request has asked for."""
+    """A connector that gives no request a connection on which something came that no request has asked for.
+
+    Nor does it leave a free connection to a call that was cancelled while it waited for one, as aiohttp's does.
+    """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401, they are those of aiohttp
         super().__init__(**options)
         self._factory: partial[ResponseHandler] = partial(WatchedConnection, loop=self._loop)  # type: ignore[assignment]
+
+    async def _wait_for_available_connection(self, key: ConnectionKey, traces: list[Trace]) -> None:
+        try:
+            await super()._wait_for_available_connection(key, traces)
+        except asyncio.CancelledError:
+            # It may have been told of a free connection already: another has to be told instead.
+            self._release_waiter()
+            raise
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
@@ -33,7 +46,7 @@ class CleanConnector(aiohttp.TCPConnector):
 
 
 class WatchedConnection(ResponseHandler):
-    """A connection that ends when something comes while it is idle."""
+    """A connection that ends when something comes while it is idle, and a body that ends when it breaks."""
 
     is_idle = False
     _has_come: Callable[[], object] | None = None
@@ -47,8 +60,16 @@ class WatchedConnection(ResponseHandler):
         """Take what has come; b"" is what aiohttp has had and kept."""
         if not self.is_idle:
             super().data_received(data)
+            if self._exception is not None:
+                self._break_off_body()
         elif data:
             self.close()
+
+    def _break_off_body(self) -> None:
+        """Tell who reads a body that no more of it comes: aiohttp leaves them waiting where its chunks are none."""
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("the response is not HTTP"))
 
     def is_connected(self) -> bool:
         """Tell whether it is open; an idle one, also whether it may be used again."""

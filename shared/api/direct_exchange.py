@@ -6,6 +6,7 @@ response for each call) takes as long again. What is used of aiohttp is named in
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _FIRST_ERROR = 400
 # Of those that come before the response, the one that ends the talk (RFC 9110 section 15.2.2).
 _SWITCHING_PROTOCOLS = 101
+# A connection that the server has closed, for which it may have had its reasons before the request.
+_BROKEN = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
 
 class DirectExchange:
@@ -51,6 +54,8 @@ class DirectExchange:
         auth: BearerAuth | None,
     ) -> None:
         self._url = URL(base_url, encoded=True)
+        if proxy and self._url.scheme != "https":
+            raise ValueError("plain http does not go through a proxy, which would read the access token")
         if auth is not None:
             auth.check_origin(self._url)
         self._head = RequestHead(self._url, headers)
@@ -81,10 +86,10 @@ class DirectExchange:
         try:
             answer = await whole_body(content)
         except CAUSES as exc:
-            connection.close()
+            _give_up(connection)
             raise body_fault(exc) from None
         except BaseException:
-            connection.close()
+            _give_up(connection)
             raise
         _give_back(connection)
         # That matters for errors alone.
@@ -100,16 +105,25 @@ class DirectExchange:
         """
         connection = await self._connect()
         try:
-            message, content = await _headers_of_response(connection, request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            connection.close()
+            return connection, *await _headers_of_response(connection, request)
+        except _BROKEN as exc:
+            _give_up(connection)
             if not may_repeat:
                 raise
-            return await self._begin(request, may_repeat=False)
+            broken = exc
         except BaseException:
-            connection.close()
+            _give_up(connection)
             raise
-        return connection, message, content
+        # Outside of the handler: what breaks now must not have what broke, with the server's words, for its context.
+        with suppress(*CAUSES):
+            connection = await self._connect()
+            try:
+                return connection, *await _headers_of_response(connection, request)
+            except BaseException:
+                _give_up(connection)
+                raise
+        # Of the first it is known that it may have been sent.
+        raise broken
 
     async def _connect(self) -> Connection:
         connector = self._connector()
@@ -140,14 +154,29 @@ async def _headers_of_response(
     transport.write(request)
     while True:
         message, content = await protocol.read()
-        if message.code >= 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004, the first that is not informational
+        if not 100 <= message.code < 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004, RFC 9110 section 15.2
             return message, content
 
 
 def _give_back(connection: Connection) -> None:
     """Give a connection back, unless the response came before the whole request was sent."""
     transport = connection.transport
-    if transport is None or transport.get_write_buffer_size():
-        connection.close()
+    if transport is None or transport.is_closing() or _unsent(transport):
+        _give_up(connection)
     else:
         connection.release()
+
+
+def _give_up(connection: Connection) -> None:
+    """Close a connection. What is left of its request is not sent: its caller goes on as if it were not there."""
+    transport = connection.transport
+    if transport is not None and not transport.is_closing() and _unsent(transport):
+        transport.abort()
+    connection.close()
+
+
+def _unsent(transport: Any) -> int:  # noqa: ANN401, what it asks TLS for is private
+    """Give how many bytes are still to be sent; of those below TLS the transport above does not know."""
+    above: int = transport.get_write_buffer_size()
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return above if below is None else above + below.get_write_buffer_size()

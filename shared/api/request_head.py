@@ -16,7 +16,8 @@ class RequestHead:
     def __init__(self, url: URL, headers: Mapping[str, str]) -> None:
         self._path = _path(url.raw_path.rstrip("/"))
         lines = [f"{name}: {_checked(name, value)}\r\n" for name, value in headers.items()]
-        self._common = f" HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n{''.join(lines)}"
+        host = _checked("host", url.host_port_subcomponent or "")
+        self._common = f" HTTP/1.1\r\nhost: {host}\r\n{''.join(lines)}"
         self._authorization = ""
 
     def encode(

@@ -3,8 +3,9 @@
 No NaN, no lone surrogates, no duplicate members, no number that a double or a 64-bit integer does not hold, and no
 deeper than `MAX_DEPTH`. What passes means the same to every parser behind us.
 
-A text that an encoder writes again byte for byte keeps all of that but the depth: most that come are such. The others
-go to the standard library's decoder, with a watch on every object, and on numbers where one may need it.
+A text that an encoder writes again byte for byte keeps all of that but the depth: what JavaScript and httpx send mostly
+is one, at a quarter of the time. Others, with a space after each comma for one, go to the standard library's decoder,
+with a watch on every object, and on numbers where one may need it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""BatchRecords: the records of the batches that this process takes in or works on."""
+"""BatchRecords: the records of the batches that this process works on."""
 
 from __future__ import annotations
 
@@ -25,21 +25,16 @@ class Batch:
 
 
 class BatchRecords:
-    """The records of batches: as the intake had them, else read from their orchestrations' inputs, each once.
+    """The records of batches, read from their orchestrations' inputs, each once.
 
     Keeps the `most` batches used last, of at most `MAX_UNPACKED` bytes each. They are kept by the digest of their
-    records: after a purge an old instance id may stand for new ones.
+    records: after a purge an old instance id may stand for new ones. Those that the intake had are not kept: that they
+    are read tells an activity that was queued for long that its batch is still there.
     """
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
-        self._batches: OrderedDict[tuple[str, str], asyncio.Future[Batch]] = OrderedDict()
-
-    def keep(self, instance_id: str, input_: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the records of a batch that this process has taken in with this input."""
-        batch = asyncio.get_running_loop().create_future()
-        batch.set_result(Batch(records, keys_of(input_, instance_id)))
-        self._use((instance_id, input_["digest"]), batch)
+        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Batch]] = OrderedDict()
 
     async def of(self, instance_id: str, digest: str, client: DurableClient) -> Batch:
         """Give the records of a batch; concurrent callers read them once.
@@ -53,14 +48,11 @@ class BatchRecords:
         batch = self._batches.get(key)
         if batch is None or (batch.done() and (batch.cancelled() or batch.exception() is not None)):
             batch = asyncio.create_task(_read(instance_id, digest, client))
-        self._use(key, batch)
-        return await asyncio.shield(batch)
-
-    def _use(self, key: tuple[str, str], batch: asyncio.Future[Batch]) -> None:
         self._batches[key] = batch
         self._batches.move_to_end(key)
         while len(self._batches) > self._most:
             self._batches.popitem(last=False)
+        return await asyncio.shield(batch)
 
 
 async def _read(instance_id: str, digest: str, client: DurableClient) -> Batch:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from shared.api.business_api import BusinessApi
     from shared.api.responses import ApiResponse
-    from shared.delivery.batch_records import BatchRecords
     from shared.delivery.durable_client import DurableClient, Instance
     from shared.delivery.exchange import Request
     from shared.settings import Settings
@@ -57,29 +56,21 @@ async def post_business(request: Request, client: DurableClient, settings: Calla
         named = intake.instance_id(request)
         its = settings()
         input_ = {"business": business.to_json(), **terms(its.delivery)}
-        instance_id = await _start(client, DELIVER_BUSINESS, named, input_, its.timeout)
-        return await _reply(request, client, instance_id)
+        return await _reply(request, client, await _start(client, DELIVER_BUSINESS, named, input_, its.timeout))
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:
         return _settings_problem(exc)
 
 
-async def post_batch(
-    request: Request, client: DurableClient, settings: Callable[[], Settings], batches: BatchRecords
-) -> Reply:
-    """Take a batch of businesses, and start its delivery, as `post_business` does for one.
-
-    What this process delivers of it, it need not read from Durable: it is in `batches`.
-    """
+async def post_batch(request: Request, client: DurableClient, settings: Callable[[], Settings]) -> Reply:
+    """Take a batch of businesses, and start its delivery, as `post_business` does for one."""
     try:
         records = [business.to_json() for business in batch_intake.read_batch(request)]
         named = intake.instance_id(request)
         its = settings()
         input_ = {**batch_input(records), **batch_terms(its)}
-        instance_id = await _start(client, DELIVER_BATCH, named, input_, its.timeout)
-        batches.keep(instance_id, input_, records)
-        return await _reply(request, client, instance_id)
+        return await _reply(request, client, await _start(client, DELIVER_BATCH, named, input_, its.timeout))
     except ProblemError as exc:
         return exc.reply
     except SettingsError as exc:

@@ -129,6 +129,10 @@ class RawServer:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are there go on."""
+        self._server.close()
+
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         for task in self._tasks:
