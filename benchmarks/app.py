@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -18,11 +19,12 @@ from yarl import URL
 from benchmarks.partner import CLIENT
 from benchmarks.processors import run_on
 from benchmarks.record import RECORD
-from sandbox.processes import SandboxProcess, app_settings
+from sandbox.processes import SandboxProcess, StartError, app_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
+    from typing import TextIO
 
     from benchmarks.partner import Partner
 
@@ -61,11 +63,20 @@ def running_app(partner: Partner, processor: int | None = None, **environ: str) 
         "BUSINESS_API_CLIENT_ID": CLIENT[0],
         "BUSINESS_API_CLIENT_SECRET": CLIENT[1],
     }
-    with SandboxProcess("host", ["--port", "0"], settings | environ) as host:
+    with TemporaryFile("w+", encoding="utf-8", errors="replace") as log, _host(settings | environ, log) as host:
         app = App(host.url, partner)
         if processor is not None:
             run_on(app.worker(), processor)
         yield app
+
+
+def _host(environ: dict[str, str], log: TextIO) -> SandboxProcess:
+    """Run the host, whose log this process must not read: that would take the processor from those who deliver."""
+    try:
+        return SandboxProcess("host", ["--port", "0"], environ, stderr=log)
+    except StartError as exc:
+        log.seek(0)
+        raise StartError(f"{exc}\n{log.read()}") from exc
 
 
 class App:

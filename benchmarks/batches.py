@@ -23,7 +23,7 @@ LOOK_UPS = ("always", "uncertain")
 """The values of DELIVERY_LOOK_UP: two calls a record, or one to a partner that honours Idempotency-Key."""
 
 AT_ONCE = BATCHES_IN_FLIGHT * BATCH
-SINGLES = 200
+SINGLES = 400
 PART = 5_000  # records after which another app is measured: the machine's speed changes
 CHUNKS = ((25, 100), (50, 100), (100, 100), (250, 100), (500, 100), (200, 200))
 """Records of a chunk, connections."""
@@ -125,7 +125,7 @@ async def _measure(origin: str, processor: int | None, *, quick: bool) -> Result
     beside = {}
     for look_up in LOOK_UPS:
         with running_app(Partner(origin, f"beside-{look_up}"), processor, DELIVERY_LOOK_UP=look_up) as app:
-            beside[look_up] = await beside_singles(app, rounds=1 if quick else 9)
+            beside[look_up] = await beside_singles(app, rounds=1 if quick else 15)
     sizes = CHUNKS[1:3] if quick else CHUNKS
     return Results(batches, beside, await _chunks(origin, processor, sizes, rounds=1 if quick else 5))
 

@@ -44,9 +44,11 @@ class StartError(Exception):
 class SandboxProcess:
     """`python -m sandbox <command>` as a process of its own; `url` is where it listens.
 
-    What it writes goes to `log`, if there is one, and is kept: `output` is all of it so far. It leads a process group
-    of its own, so that Ctrl-C reaches it through us only, and in order; should we be killed, its stdin ends, and so
-    does it.
+    What it writes goes to `log`, if there is one, and is kept: `output` is all of it so far. With `stderr`, a file,
+    what it logs goes straight there instead, and takes nobody's time.
+
+    It leads a process group of its own, so that Ctrl-C reaches it through us only, and in order; should we be killed,
+    its stdin ends, and so does it.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SandboxProcess:
         options: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         log: TextIO | None = None,
+        stderr: TextIO | None = None,
     ) -> None:
         self.command = command
         self.lines: list[str] = []
@@ -66,7 +69,7 @@ class SandboxProcess:
             env={**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1", END_WITH_STDIN: "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr or subprocess.STDOUT,
             text=True,
             errors="replace",
             start_new_session=True,

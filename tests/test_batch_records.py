@@ -87,3 +87,12 @@ async def test_a_failed_reading_is_told_to_all_who_wait_for_it() -> None:
     )
     assert [type(result) for result in results] == [ProblemError] * 3
     assert reads(host) == 1
+
+
+async def test_what_stands_in_the_input_as_it_is_was_not_decoded_by_us() -> None:
+    host = host_with()
+    host.instances["old"] = Instance("DeliverBatch", json.dumps({"businesses": RECORDS, "digest": "d"}))
+    batches = BatchRecords()
+
+    assert await batches.of("old", "d", host.client()) == Batch(RECORDS, ["old-0"], is_json=False)
+    assert (await batches.of(BATCH, DIGEST, host.client())).is_json

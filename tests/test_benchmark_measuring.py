@@ -229,11 +229,11 @@ class FakeApp:
 async def test_batches_alternate_with_single_deliveries_after_one_of_each_that_does_not_count() -> None:
     log: list[tuple[object, str, int]] = []
     beside = await batches.beside_singles(FakeApp("", log), rounds=3)
-    pair = [("", "at once", 4_000), ("", "singly", 200)]
-    assert log == [("", "at once", 1_000), ("", "singly", 200), *pair, *reversed(pair), *pair]
+    pair = [("", "at once", 4_000), ("", "singly", batches.SINGLES)]
+    assert log == [("", "at once", 1_000), ("", "singly", batches.SINGLES), *pair, *reversed(pair), *pair]
     assert (beside.batches, beside.singles) == (Series([0.5] * 3), Series([0.1] * 3))
     assert (beside.batches_asked, beside.singles_asked) == (Series([0.25] * 3), Series([0.025] * 3))
-    assert beside.looking == (10 * 4 / 8_000, 10 * 5 / 2_000)
+    assert beside.looking == (10 * 4 / 8_000, 10 * 5 / (10 * batches.SINGLES))
     assert beside.memory == 64.0
 
 

@@ -208,3 +208,11 @@ def test_a_record_is_written_out_once() -> None:
     assert its.encode() is its.encode()
     assert "_text_of_record" not in repr(its)
     assert Business.from_json({"externalId": "b-1", "name": "Acme"}) == its
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"externalId":"b-1","name":"Acme","x":[1.5]}', b'{"externalId": "b-1", "name": "Acme"}']
+)
+def test_what_was_decoded_is_written_out_as_any_other(text: bytes) -> None:
+    its = Business.decode(text)
+    assert its.encode() == msgspec.json.encode(its.record) == Business.from_json(json.loads(text)).encode()

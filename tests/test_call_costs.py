@@ -180,7 +180,7 @@ COUNTED = {
 }
 SLACK = 2
 """What a release of Python or aiohttp may add to those that are not ours: a lock, a task or a copy adds more."""
-LINES = 131
+LINES = 132
 """The lines of ours that run in a call: a loop in one of them runs its line each time."""
 
 

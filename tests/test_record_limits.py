@@ -103,3 +103,26 @@ def test_what_is_no_object_is_refused(record: object) -> None:
 
 def test_the_rules_of_the_model_come_first() -> None:
     assert [pointer for pointer, _ in faults(RECORD | {"externalId": ".", "x": math.nan})] == ["/externalId"]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [10**30, 12345678901234567.5, [[[[]]] * 9] * 9, json.loads("[" * 40 + "]" * 40), "x" * MAX_BYTES, MARKED],
+    ids=["64 bits", "digits", "wide", "deep", "long", "object"],
+)
+def test_what_was_decoded_by_us_is_looked_at_like_any_other(member: object) -> None:
+    record = RECORD | {"x": member}
+
+    def what(*, is_json: bool) -> object:
+        try:
+            return checked_again(record, is_json=is_json).to_json()
+        except InvalidBusinessError as exc:
+            return exc.faults
+
+    assert what(is_json=True) == what(is_json=False)
+
+
+def test_what_was_not_decoded_by_us_may_be_no_json() -> None:
+    for odd in (float("nan"), float("inf"), (1, 2), b"x", Made()):
+        with pytest.raises(InvalidBusinessError):
+            checked_again(RECORD | {"x": odd})

@@ -39,8 +39,8 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=T
     record: Annotated[Any, Meta(description="The whole record.")] = msgspec.field(name="$record")
 
     @classmethod
-    def from_json(cls, record: object) -> Self:
-        """Check a decoded record.
+    def from_json(cls, record: object, text: bytes | None = None) -> Self:
+        """Check a decoded record; `text` is what `encode` is going to give, where that is known.
 
         Raises:
             InvalidBusinessError: it lists every member that breaks a rule.
@@ -53,6 +53,8 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=T
             raise InvalidBusinessError(_faults(cls, record)) from None
         if faults := _external_id_faults(business.external_id, "/externalId"):
             raise InvalidBusinessError(faults)
+        if text is not None:
+            vars(business)["_text_of_record"] = text
         return business
 
     @classmethod
@@ -65,7 +67,8 @@ class Business(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=T
         if len(text) > MAX_BYTES:
             raise InvalidBusinessError([Fault("", f"has {len(text)} bytes, more than the {MAX_BYTES} allowed")])
         try:
-            return cls.from_json(strict_json.decode(text))
+            record, is_as_written = strict_json.decode_text(text)
+            return cls.from_json(record, text if is_as_written else None)
         except strict_json.JsonError as exc:
             raise InvalidBusinessError([exc.fault]) from None
 

@@ -41,15 +41,25 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
     Raises:
         JsonError: the text breaks a rule of this module.
     """
+    return decode_text(text, depth)[0]
+
+
+def decode_text(text: bytes, depth: int = MAX_DEPTH) -> tuple[object, bool]:
+    """Give the same, and whether msgspec would write the value as that very text.
+
+    Raises:
+        JsonError: the text breaks a rule of this module.
+    """
+    is_as_written = False
     if _may_have_inexact_number(text):
-        value = _decode_strictly(text, depth, _NUMBERS_DECODER)
+        value: object = _decode_strictly(text, depth, _NUMBERS_DECODER)
     else:
-        value, is_strict = _decode_as_written(text)
-        if not is_strict:
+        value, is_as_written = _decode_as_written(text)
+        if not is_as_written:
             value = _decode_strictly(text, depth, _DECODER)
     if _may_be_deeper(text, depth) and _is_deeper(value, depth):
         raise JsonError(f"is nested deeper than {depth} levels")
-    return value
+    return value, is_as_written
 
 
 def _decode_as_written(text: bytes) -> tuple[object, bool]:

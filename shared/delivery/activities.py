@@ -94,7 +94,7 @@ async def _attempt(attempt: Attempt, api: BusinessApi, gate: PartnerGate) -> Out
         return Outcome("deferred", external_id, reason=reason, retry_after=wait)
     lesson: Outcome | None = None
     try:
-        lesson = outcome = await _deliver(api, checked_again(attempt.business), attempt)
+        lesson = outcome = await _deliver(api, checked_again(attempt.business, is_json=attempt.is_json), attempt)
     except ApiConnectError as exc:
         lesson = outcome = Outcome("deferred", external_id, reason=str(exc))
     except ApiInterruptedError as exc:

@@ -17,6 +17,8 @@ class Attempt:
 
     `look_up` says to look whether the partner has the record before it is posted: an earlier attempt, or an earlier run
     of this one in a process that died, may have posted it.
+
+    `is_json` says that `business` was decoded by msgspec, not by the Durable SDK, which takes more for JSON than JSON.
     """
 
     business: Mapping[str, Any]
@@ -25,6 +27,7 @@ class Attempt:
     number: int = 1
     look_up: bool = True
     age: float = 0.0
+    is_json: bool = False
 
     @classmethod
     def from_json(cls, attempt: Mapping[str, Any]) -> Attempt:

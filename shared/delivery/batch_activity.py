@@ -46,8 +46,8 @@ async def post_businesses(
     instance_id: str = order["instanceId"]
     number, age = order.get("attempt", 1), order.get("age", 0.0)
 
-    async def attempt(business: Mapping[str, Any], key: str, *, look_up: bool) -> Outcome:
-        made = Attempt(business, instance_id, key, number, look_up, age)
+    async def attempt(business: Mapping[str, Any], key: str, *, look_up: bool, is_json: bool) -> Outcome:
+        made = Attempt(business, instance_id, key, number, look_up, age, is_json)
         try:
             return await make_attempt(made, business_api, gate)
         except Exception as exc:
@@ -75,7 +75,9 @@ async def post_businesses(
                 if end.done():
                     outcomes[index] = Outcome("deferred", "", reason="The batch was ended or suspended meanwhile")
                 else:
-                    outcomes[index] = await attempt(batch.records[index], batch.keys[index], look_up=look_up)
+                    outcomes[index] = await attempt(
+                        batch.records[index], batch.keys[index], look_up=look_up, is_json=batch.is_json
+                    )
 
         end = asyncio.create_task(until_it_ends(client, instance_id))
         at_once = min(order.get("chunk", len(indices)), len(indices))

@@ -73,9 +73,9 @@ def _lines(body: bytes) -> list[bytes]:
     return [line for line in body.split(b"\n") if line.strip()]
 
 
-def _decode(text: bytes, what: str, pointer: str = "", depth: int = strict_json.MAX_DEPTH) -> object:
+def _decode(text: bytes, what: str, pointer: str = "", depth: int = strict_json.MAX_DEPTH) -> tuple[object, bool]:
     try:
-        return strict_json.decode(text, depth)
+        return strict_json.decode_text(text, depth)
     except strict_json.JsonError as exc:
         fault = Fault(pointer, exc.fault.detail)
         raise ProblemError(problem(400, f"{what} {exc}. Nothing was started.", errors=[fault])) from None
@@ -89,9 +89,9 @@ def _check(texts: Iterable[bytes]) -> tuple[list[Business], list[Fault]]:
         if fault := size_fault(text.strip()):
             faults.append(Fault(f"/{index}", fault.detail))
             continue
-        record = _decode(text, f"Record {index}", f"/{index}")
+        record, is_as_written = _decode(text, f"Record {index}", f"/{index}")
         try:
-            business = Business.from_json(record)
+            business = Business.from_json(record, text if is_as_written else None)
         except InvalidBusinessError as exc:
             faults += _at(index, exc.faults)
             continue

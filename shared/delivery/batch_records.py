@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The records of a batch, and the idempotency key of each."""
+    """The records of a batch, and the idempotency key of each; `is_json` as `Attempt` has it."""
 
     records: Sequence[Mapping[str, Any]]
     keys: Sequence[str]
+    is_json: bool = True
 
 
 class BatchRecords:
@@ -59,4 +60,4 @@ async def _read(instance_id: str, digest: str, client: DurableClient) -> Batch:
     instance = await find(client, instance_id, show_input=True)
     if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest:
         raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest}")
-    return Batch(records_of(instance.input), keys_of(instance.input, instance_id))
+    return Batch(records_of(instance.input), keys_of(instance.input, instance_id), is_json="packed" in instance.input)
