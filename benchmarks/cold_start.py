@@ -63,7 +63,7 @@ CODES = {
 
 def measure(*, quick: bool) -> tuple[dict[str, Import], list[tuple[str, float]]]:
     """Give each import's figures, and the app's modules that take longest in ms, each with all that it imports."""
-    return alternate(probe, rounds=3 if quick else 15), _longest_imports()
+    return alternate(probe, rounds=3 if quick else 31), _longest_imports()
 
 
 def alternate(one: Callable[[str], tuple[float, float, float]], *, rounds: int) -> dict[str, Import]:
