@@ -16,7 +16,9 @@ from benchmarks.app import App
 from benchmarks.partner import Partner, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from benchmarks.app import Delivery
 
 INSTANCES = "/runtime/webhooks/durabletask/instances"
 
@@ -93,20 +95,24 @@ class FakeHost:
                 await runner.cleanup()
 
 
-async def test_single_deliveries_are_timed_until_none_runs_and_then_until_each_was_asked_for(origin: str) -> None:
-    host = FakeHost(Partner(origin, "singly"), runs=2)
+@pytest.mark.parametrize(
+    ("deliver", "records", "requests", "delivered", "asked"),
+    [(App.deliver_singly, 40, 40, 43 / 1e6, 83 / 1e6), (App.deliver_at_once, 2_001, 3, 6 / 1e6, 9 / 1e6)],
+    ids=["singly", "in batches"],
+)
+async def test_deliveries_are_timed_until_none_runs_and_then_until_each_was_asked_for(  # noqa: PLR0913, PLR0917, they are parameters
+    origin: str,
+    deliver: Callable[[App, int], Awaitable[Delivery]],
+    records: int,
+    requests: int,
+    delivered: float,
+    asked: float,
+) -> None:
+    host = FakeHost(Partner(origin, f"timed-{requests}"), runs=2)
     async with host.app() as its:
-        delivery = await its.deliver_singly(40)
-    assert host.asked == ["list"] + ["hand in"] * 40 + ["list"] * 3 + ["status"] * 40
-    assert (delivery.delivered, delivery.asked, delivery.looks) == (43 / 1e6, 83 / 1e6, 3)
-
-
-async def test_batches_are_timed_until_none_runs_as_well(origin: str) -> None:
-    host = FakeHost(Partner(origin, "at-once"), runs=2)
-    async with host.app() as its:
-        delivery = await its.deliver_at_once(2_001)
-    assert host.asked == ["list"] + ["hand in"] * 3 + ["list"] * 3 + ["status"] * 3
-    assert (delivery.delivered, delivery.asked, delivery.looks) == (6 / 1e6, 9 / 1e6, 3)
+        delivery = await deliver(its, records)
+    assert host.asked == ["list"] + ["hand in"] * requests + ["list"] * 3 + ["status"] * requests
+    assert (delivery.delivered, delivery.asked, delivery.looks) == (delivered, asked, 3)
 
 
 async def test_batches_in_turn_wait_for_the_one_before_and_their_times_are_added(origin: str) -> None:

@@ -76,9 +76,7 @@ class DirectExchange:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, authorization: str | None = None
     ) -> Reply:
         length = None if body is None else len(body)
-        request = self._head.encode(method, path, headers, length, authorization)
-        if body is not None:
-            request += body
+        request = self._head.encode(method, path, headers, length, authorization) + (body or b"")
         try:
             connection, message, content = await self._begin(request, may_repeat=method == hdrs.METH_GET)
         except CAUSES as exc:
@@ -107,21 +105,13 @@ class DirectExchange:
         try:
             return connection, *await _headers_of_response(connection, request)
         except _BROKEN as exc:
-            _give_up(connection)
             if not may_repeat:
                 raise
             broken = exc
-        except BaseException:
-            _give_up(connection)
-            raise
         # Outside of the handler: what breaks now must not have what broke, with the server's words, for its context.
         with suppress(*CAUSES):
             connection = await self._connect()
-            try:
-                return connection, *await _headers_of_response(connection, request)
-            except BaseException:
-                _give_up(connection)
-                raise
+            return connection, *await _headers_of_response(connection, request)
         # Of the first it is known that it may have been sent.
         raise broken
 
@@ -147,15 +137,20 @@ class _Server(aiohttp.ClientRequest):
 async def _headers_of_response(
     connection: Connection, request: bytes
 ) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing():
-        raise aiohttp.ClientConnectionResetError("The connection was closed before the request")
-    protocol.set_response_params(read_until_eof=True)
-    transport.write(request)
-    while True:
-        message, content = await protocol.read()
-        if not 100 <= message.code < 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004, RFC 9110 section 15.2
-            return message, content
+    """Send a request, and read the response up to its body; whatever goes wrong, the connection is given up."""
+    try:
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("The connection was closed before the request")  # noqa: TRY301, it closes, too
+        protocol.set_response_params(read_until_eof=True)
+        transport.write(request)
+        while True:
+            message, content = await protocol.read()
+            if not 100 <= message.code < 200 or message.code == _SWITCHING_PROTOCOLS:  # noqa: PLR2004, RFC 9110 section 15.2
+                return message, content
+    except BaseException:
+        _give_up(connection)
+        raise
 
 
 def _give_back(connection: Connection) -> None:

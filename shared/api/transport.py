@@ -32,7 +32,6 @@ KEEPALIVE = 30.0
 POOL_SHARE = 0.8
 """The part of a call's timeout in which there must be a connection; aiohttp ends what is over 5 s up to 1 s late."""
 
-# Names of this type are put in lower case once, not in each call.
 HEADERS: dict[str, str] = {
     hdrs.ACCEPT: "application/json, application/problem+json",
     hdrs.ACCEPT_ENCODING: "gzip, deflate",  # what aiohttp decompresses with no other package
@@ -113,7 +112,6 @@ class RelayTransport(httpx.AsyncBaseTransport):
         self._session = aiohttp.ClientSession(
             connector=CleanConnector(limit=self._max_connections, keepalive_timeout=KEEPALIVE, ssl=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=HEADERS,
             # With it aiohttp reads .netrc for every request, and refuses those that have a token already.
             trust_env=False,
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from shared.api.business_api import BusinessApi
-    from shared.delivery.batch_records import BatchRecords
+    from shared.delivery.batch_records import Batch, BatchRecords
     from shared.delivery.durable_client import DurableClient
     from shared.delivery.partner_gate import PartnerGate
 
@@ -46,8 +46,9 @@ async def post_businesses(
     instance_id: str = order["instanceId"]
     number, age = order.get("attempt", 1), order.get("age", 0.0)
 
-    async def attempt(business: Mapping[str, Any], key: str, *, look_up: bool, is_json: bool) -> Outcome:
-        made = Attempt(business, instance_id, key, number, look_up, age, is_json)
+    async def attempt(batch: Batch, index: int, *, look_up: bool) -> Outcome:
+        business = batch.records[index]
+        made = Attempt(business, instance_id, batch.keys[index], number, look_up, age, batch.is_json)
         try:
             return await make_attempt(made, business_api, gate)
         except Exception as exc:
@@ -75,9 +76,7 @@ async def post_businesses(
                 if end.done():
                     outcomes[index] = Outcome("deferred", "", reason="The batch was ended or suspended meanwhile")
                 else:
-                    outcomes[index] = await attempt(
-                        batch.records[index], batch.keys[index], look_up=look_up, is_json=batch.is_json
-                    )
+                    outcomes[index] = await attempt(batch, index, look_up=look_up)
 
         end = asyncio.create_task(until_it_ends(client, instance_id))
         at_once = min(order.get("chunk", len(indices)), len(indices))

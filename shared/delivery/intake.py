@@ -31,7 +31,8 @@ def read_business(request: Request) -> Business:
     check_media_type(request, ["application/json"])
     check_size(request, MAX_BYTES)
     try:
-        business = Business.from_json(strict_json.decode(request.body))
+        record, is_as_written = strict_json.decode_text(request.body)
+        business = Business.from_json(record, request.body if is_as_written else None)
     except strict_json.JsonError as exc:
         raise ProblemError(problem(400, f"The body {exc}.", errors=[exc.fault])) from None
     except InvalidBusinessError as exc:
