@@ -6,15 +6,15 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-# RFC 9110 section 10.2.3 knows whole seconds only; the fraction is what lenient servers send.
+# RFC 9110 section 10.2.3 has whole seconds only; some servers send fractions.
 _SECONDS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
 
 def retry_after(headers_value: str | None, now: datetime) -> float | None:
-    """Give the seconds that a Retry-After header asks to wait, None where there is no header or it makes no sense.
+    """Return the seconds that a Retry-After header asks to wait, None where it is missing or makes no sense.
 
     `headers_value` is delay-seconds or an HTTP date in any of its three forms (RFC 9110 sections 10.2.3 and 5.6.7); a
-    date in the past is 0. `now` is an aware time: what a date is measured from.
+    date in the past is 0. `now` is the aware time from which a date is measured.
     """
     if headers_value is None:
         return None
