@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from shared.durable import durable_client
-from shared.durable.starting import instance_id_of, prefix_of
-from shared.http.delivery_view import STATES, accepted, events_of, state_of, view, while_it_goes_on
+from shared.durable.durable_client import FINISHED
+from shared.durable.redelivery import redeliver as start_redelivery
+from shared.durable.starting import keyed_id, prefix_of
+from shared.http.delivery_view import STATES, accepted, events_of, record_states, state_of, view, while_it_goes_on
 from shared.http.problem import refuse
 from shared.http.request import Reply
 from shared.rules.text import IDEMPOTENCY_KEY
@@ -16,7 +18,8 @@ from shared.rules.text import IDEMPOTENCY_KEY
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from shared.durable.durable_client import DurableClient, Instance
+    from shared.durable.delivery_options import DeliveryOptions
+    from shared.durable.durable_client import DurableClient, Instance, Operation
     from shared.http.request import Request
     from shared.resource import Resource
 
@@ -35,6 +38,9 @@ _RUNTIME = {
     "suspended": "Suspended",
     "failed": "Failed",
 }
+# Durable's ids may have more characters, but these cannot break out of a URL, as dots alone can.
+_INSTANCE_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_@:.-]{1,100}")
+_OPERATIONS: dict[str, Operation] = {"cancel": "terminate", "suspend": "suspend", "resume": "resume"}
 _ACTIONS = {
     "cancel": ("accepted", "delivering", "waiting", "suspended"),
     "suspend": ("accepted", "delivering", "waiting"),
@@ -42,22 +48,14 @@ _ACTIONS = {
 }
 
 
-async def get_delivery(
-    request: Request,
-    client: DurableClient,
-    resources: Sequence[Resource],
-    records: Callable[[Instance, Resource], list[dict[str, Any]]],
-) -> Reply:
-    """Show a delivery: 200 when it has finished, 202 while it goes on.
-
-    `records` tells what became of each record of a batch; it is asked for `?records=true`.
-    """
+async def get_delivery(request: Request, client: DurableClient, resources: Sequence[Resource]) -> Reply:
+    """Show a delivery: 200 when it has finished, 202 while it goes on."""
     wants_records = request.query.get("records", "").lower() in {"true", "1"}
     instance, resource = await _find(request, client, resources, show_input=wants_records)
     delivery = view(request, instance, resource.name)
     if wants_records and "total" in delivery:
-        delivery["records"] = records(instance, resource)
-    if instance.is_finished:
+        delivery["records"] = record_states(instance, resource)
+    if instance.status in FINISHED:
         return Reply.json(200, delivery)
     return Reply.json(202, delivery, while_it_goes_on(delivery["statusQueryGetUri"]))
 
@@ -80,8 +78,7 @@ async def list_deliveries(
         token = None
     else:
         prefix = prefix_of(named[0]) if len(named) == 1 else None
-        found, token = await durable_client.list_instances(
-            client,
+        found, token = await client.list_instances(
             statuses=sorted({_RUNTIME[state] for state in states}),
             created_from=_moment(asked, "from") or now - _SINCE,
             created_to=_moment(asked, "to"),
@@ -118,9 +115,22 @@ async def act(request: Request, client: DurableClient, resources: Sequence[Resou
         raise refuse(
             "wrong-state", f"The delivery is {state}; {verb} is for one that is {' or '.join(_ACTIONS[verb])}."
         )
-    does = {"cancel": durable_client.terminate, "suspend": durable_client.suspend, "resume": durable_client.resume}
-    await does[verb](client, instance.id, f"{verb} through the deliveries API")
+    if not await client.manage(_OPERATIONS[verb], instance.id, f"{verb} through the deliveries API"):
+        raise refuse("wrong-state", "The delivery has changed its state: look at it again.")
     return accepted(request, instance.id, resource.name, state)
+
+
+async def redeliver(
+    request: Request,
+    client: DurableClient,
+    resources: Sequence[Resource],
+    options: Callable[[Resource], DeliveryOptions],
+    call_timeout: Callable[[Resource], float],
+) -> Reply:
+    """Start a delivery with what a finished one has left undelivered; asking again starts nothing new."""
+    instance, resource = await _find(request, client, resources, show_input=True)
+    instance_id = await start_redelivery(client, instance, resource, options(resource), call_timeout(resource))
+    return accepted(request, instance_id, resource.name)
 
 
 async def _find(
@@ -138,8 +148,8 @@ async def _find(
     """
     id_ = request.params["id"]
     instance = None
-    if durable_client.INSTANCE_ID.fullmatch(id_):
-        instance = await durable_client.find(client, id_, show_input=show_input, show_history=show_history)
+    if _INSTANCE_ID.fullmatch(id_):
+        instance = await client.find(id_, show_input=show_input, show_history=show_history)
     resource = None if instance is None else _resource_of(instance, resources)
     if instance is None or resource is None:
         raise refuse("not-found", "There is no delivery with this id.")
@@ -149,7 +159,7 @@ async def _find(
 async def _by_key(client: DurableClient, resources: Sequence[Resource], key: str) -> list[Instance]:
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise refuse("malformed", "key must be 1 to 255 visible ASCII characters.")
-    found = [await durable_client.find(client, instance_id_of(resource, key)) for resource in resources]
+    found = [await client.find(keyed_id(resource, key)) for resource in resources]
     return [instance for instance in found if instance is not None]
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from shared.durable.batch import from_ranges
+from shared.durable.batch_input import records_of
 from shared.http.request import Reply
+from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from shared.durable.durable_client import Instance
     from shared.http.request import Request
+    from shared.resource import Resource
 
 POLL_AFTER = 5
 """Seconds until a caller looks again, as Durable's own status answers say."""
@@ -112,6 +116,27 @@ def view(request: Request, instance: Instance, resource: str, *, is_whole: bool 
         if isinstance(instance.output, dict) and "rejections" in instance.output:
             delivery["rejections"] = instance.output["rejections"]
     return delivery | links(request, instance.id)
+
+
+def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]]:
+    """Return what became of each record of a batch, whose instance has its input."""
+    told: dict[str, Any] = instance.custom_status if isinstance(instance.custom_status, dict) else {}
+    created, exists = (from_ranges(told.get(name, "")) for name in ("createdRecords", "existsRecords"))
+    output = instance.output if isinstance(instance.output, dict) else {}
+    undelivered = {each["index"]: each for each in output.get("rejections", ())}
+    rejected = from_ranges(told.get("rejectedRecords", ""))
+    states = []
+    for index, text in enumerate(records_of(instance.input)):
+        record: dict[str, Any] = {"index": index, "recordId": shown_id(resource, text), "state": "pending"}
+        if index in created or index in exists:
+            record["state"] = "created" if index in created else "exists"
+        elif index in undelivered:
+            record |= undelivered[index]
+        elif index in rejected:
+            # A batch that goes on says why only when it has finished.
+            record["state"] = "rejected"
+        states.append(record)
+    return states
 
 
 def events_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,13 +1,17 @@
-"""The two pages of the app, which hold no data: the console and the rendered API document."""
+"""The OpenAPI document, and the two pages of the app, which hold no data: the console and the rendered document."""
 
 from __future__ import annotations
 
 import functools
 import html
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.http.problem import TYPES
 from shared.http.request import Reply
+
+if TYPE_CHECKING:
+    from shared.resource import Resource
 
 # The pages run their own script only. The sandbox's console also asks the partner on this machine.
 _POLICY = (
@@ -15,6 +19,15 @@ _POLICY = (
     "connect-src 'self' http://127.0.0.1:* http://localhost:*; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+
+
+@functools.cache
+def openapi(resources: tuple[Resource, ...]) -> Reply:
+    """Return the OpenAPI document."""
+    # Few ever ask for it: it is not part of a cold start.
+    from shared.http.openapi import document  # noqa: PLC0415
+
+    return Reply(200, document(resources), {"content-type": "application/json"})
 
 
 def console() -> Reply:
