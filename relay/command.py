@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -92,7 +91,7 @@ def send(  # noqa: PLR0913, options
         document = await client.call("GET", "openapi.json")
         type_ = choose(read_record_types(json_object(document)), resource)
         client.patience = _PATIENCE
-        run = (client.connection.url, type_.route, str(Path(file).resolve()))
+        run = (client.connection.url, type_.route, os.path.realpath(file))
         journal = Journal.open(state_path(os.environ), run, source, secrets.token_hex(8) if again else "")
         if journal.is_changed:
             output.notice(f"{file} was changed after it was sent in part: batches with other content are sent anew.")

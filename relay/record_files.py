@@ -75,7 +75,7 @@ class RecordFile:
         self.header: list[str] = []
         try:
             codecs.lookup(encoding)
-            self._raw = open(0 if path == "-" else path, "rb", closefd=path != "-")  # noqa: PTH123, SIM115, see close
+            self._raw = open(0 if path == "-" else path, "rb", closefd=path != "-")  # noqa: SIM115, see close
         except LookupError:
             raise usage_error(f"--encoding {encoding} is not known.", "Try utf-8 or cp1252.") from None
         except OSError as exc:
