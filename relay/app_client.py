@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from relay.connection import Connection
 
-# Answers that pass with time. The Functions host sends 429 when it has too many requests (maxOutstandingRequests).
-_PASSING = {429, 502, 503, 504}
+# Answers that pass with time. The Functions host sends 429 when it has too many requests (maxOutstandingRequests), and
+# 500 when its worker dies. No call of ours does anything twice: batches have idempotency keys.
+_PASSING = {429, 500, 502, 503, 504}
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
 
 
@@ -85,7 +86,9 @@ class AppClient:
             else:
                 if response.is_success or response.status_code in expected:
                     return response
-                if response.status_code not in _PASSING:
+                # Settings that are not usable are a 503, but do not mend themselves.
+                is_setting = str(problem(response).get("type", "")).endswith("configuration")
+                if response.status_code not in _PASSING or is_setting:
                     raise self._refusal(response)
                 trouble = f"The app answers {response.status_code}: {problem_detail(response)}"
                 floor = _retry_after(response)
@@ -120,7 +123,8 @@ class AppClient:
             )
         if response.is_redirect:
             return CommandError(ExitCode.USAGE, f"{self.connection.url} redirects elsewhere.", "Use the app's own URL.")
-        return CommandError(ExitCode.REFUSED, f"The app answers {status}: {detail}")
+        advice = "`relay doctor` says more." if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
+        return CommandError(ExitCode.REFUSED, f"The app answers {status}: {detail}", advice)
 
 
 def delivery_path(id_: str) -> str:

@@ -91,7 +91,7 @@ def send(  # noqa: PLR0913, options
         document = await client.call("GET", "openapi.json")
         type_ = choose(read_record_types(json_object(document)), resource)
         client.patience = _PATIENCE
-        run = (client.connection.url, type_.route, os.path.realpath(file))
+        run = (client.connection.url, type_.route, source.path)
         journal = Journal.open(state_path(os.environ), run, source, secrets.token_hex(8) if again else "")
         if journal.is_changed:
             output.notice(f"{file} was changed after it was sent in part: batches with other content are sent anew.")
@@ -111,7 +111,7 @@ def send(  # noqa: PLR0913, options
             source.close()
             if not is_complete and sending.result.read:
                 output.notice("Run the same command again to go on. Nothing is sent twice.")
-        return _report(output, file, type_.name, sending.result, rejected, time.monotonic() - begun)
+        return _report(output, type_.name, sending.result, rejected, time.monotonic() - begun)
 
     _run(url, key, output, work)
 
@@ -122,20 +122,17 @@ async def _show(progress: SendingProgress, result: SendingResult, source: Record
         await asyncio.sleep(0.25)
 
 
-def _report(  # noqa: PLR0913, all that is known
-    output: Output, file: str, resource: str, result: SendingResult, rejected: RejectedFile, seconds: float
-) -> ExitCode:
+def _report(output: Output, resource: str, result: SendingResult, rejected: RejectedFile, seconds: float) -> ExitCode:
     rate = (result.read - result.resumed) / seconds if seconds else 0.0
-    undelivered = result.undelivered
+    undelivered, counts = result.undelivered, dict(+result.counts)
     if output.as_json:
         output.json(
             {
-                "file": file,
                 "resource": resource,
                 "records": result.read,
                 "delivered": result.read - undelivered,
                 "undelivered": undelivered,
-                "counts": dict(+result.counts),
+                "counts": counts,
                 "resumed": result.resumed,
                 "rejectedFile": str(rejected.path) if rejected.count else None,
                 "seconds": round(seconds, 1),
@@ -143,8 +140,8 @@ def _report(  # noqa: PLR0913, all that is known
                 "deliveries": result.deliveries,
             }
         )
-    counts = ", ".join(f"{count:,} {state}" for state, count in (+result.counts).items())
-    output.text(f"{result.read:,} records in {duration(seconds)} ({rate:,.0f}/s): {counts or 'none'}")
+    words = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    output.text(f"{result.read:,} records in {duration(seconds)} ({rate:,.0f}/s): {words or 'none'}")
     if result.resumed:
         output.text(f"{result.resumed:,} of them were finished by the interrupted run.")
     if undelivered:
@@ -326,18 +323,13 @@ def _row(delivery: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _describe(output: Output, delivery: dict[str, Any]) -> None:
-    names = ("id", "resource", "state", "created", "result", "reason")
-    rows = [row for row in zip(names, _row(delivery), strict=True) if row[1]]
-    more = ("lastUpdatedTime", "attempts", "status", "recordsPerSecond", "estimatedEnd")
-    rows += [(name, delivery[name]) for name in more if delivery.get(name) is not None]
-    rows += [("problem", delivery["problem"])] if delivery.get("problem") else []
-    for name, value in rows:
-        output.text(f"{name:18}{value}")
+    for name, value in delivery.items():
+        if value is not None and name not in {"customStatus", "output", "records"} and not name.endswith("Uri"):
+            output.text(f"{name:18}{local_time(value) if name.endswith('Time') else value}")
     if "records" in delivery:
         shown = ("index", "recordId", "state", "status", "reason")
-        output.table(
-            [name.upper() for name in shown], [[each.get(name) for name in shown] for each in delivery["records"]]
-        )
+        rows = [[each.get(name) for name in shown] for each in delivery["records"]]
+        output.table([name.upper() for name in shown], rows)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -38,27 +38,26 @@ class Member:
         An empty cell becomes null where the schema allows null, and is left out where the member is optional. An object
         or list whose cells are all empty is treated in the same way.
         """
-        if self.column is not None:
-            cell = row[self.column]
-            if cell and not cell.isspace():
-                return _converted(cell, self.schema, pointer, faults)
-            if cell and "string" in self.schema.kinds:
-                return _encode(cell)
-        if self.column is not None or not any(row[column] for column in self.columns):
-            if self.schema.is_nullable:
-                return "null"
-            if not self.is_required:
-                return None
-            if self.column is not None:
-                if "string" in self.schema.kinds:
-                    return '""'
-                faults.append(f"{pointer}: is empty, must be {_expected(self.schema)}")
-                return None
+        kinds = self.schema.kinds
+        cells = [row[column] for column in self.columns]
+        # White space is a text, but neither a number nor JSON.
+        if any(cell if "string" in kinds else cell.strip() for cell in cells):
+            if self.column is None:
+                return self._container(row, pointer, faults)
+            return _converted(cells[0], self.schema, pointer, faults)
+        if self.schema.is_nullable:
+            return "null"
+        if self.is_required and self.column is not None and "string" not in kinds:
+            faults.append(f"{pointer}: is empty, must be {_expected(self.schema)}")
+        if not self.is_required or self.column is not None:
+            return '""' if self.is_required and "string" in kinds else None
         return self._container(row, pointer, faults)
 
     def _container(self, row: Sequence[str], pointer: str, faults: list[str]) -> str:
         if "array" in self.schema.kinds and "object" not in self.schema.kinds:
-            elements = [child for child in self.children.values() if any(row[column] for column in child.columns)]
+            elements = [
+                child for child in self.children.values() if any(row[column].strip() for column in child.columns)
+            ]
             texts = (child.text(row, f"{pointer}/{index}", faults) for index, child in enumerate(elements))
             return f"[{','.join(text for text in texts if text is not None)}]"
         members = ((name, child.text(row, f"{pointer}/{name}", faults)) for name, child in self.children.items())

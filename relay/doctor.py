@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from relay.app_client import json_object, problem, problem_detail, server_time
+from relay.app_client import problem, problem_detail, server_time
 from relay.connection import DEFAULT_URL
 from relay.errors import CommandError, ExitCode
 from relay.record_types import read_record_types
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 # Seconds. Tokens are issued with a leeway of a minute or more; a Date header has whole seconds.
 MAX_CLOCK_SKEW = 30.0
-_GOOD = {True, None, "ok", "healthy", "available", "valid", "reachable"}
+# What /health/deep says of a partner, and what to do.
+_ADVICE = {
+    "settings": "Mend these app settings, and restart the app.",
+    "token": "Check the client's id, its credentials and the token endpoint in the app settings.",
+    "partner": "Ask the partner. Deliveries wait until it answers again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +66,19 @@ async def examine(client: AppClient, now: Callable[[], datetime] = lambda: datet
     except CommandError as exc:
         yield Check("key" if exc.exit_code == ExitCode.KEY_REFUSED else "app", exc.exit_code, exc.message, exc.advice)
         return
-    found = False
-    for check in _partner_checks(problem(deep)):
-        found = True
-        yield check
-    if not deep.is_success and not found:
-        advice = "Mend the app's settings or the partner's access, which the app's log names, and ask again."
-        yield Check("app", ExitCode.UNDELIVERED, problem_detail(deep), advice)
-    elif deep.is_success and not found:
-        yield Check("partners", ExitCode.OK, str(json_object(deep).get("status", "ok")))
+    partners = problem(deep).get("partners")
+    for name, health in partners.items() if isinstance(partners, dict) else ():
+        yield _partner_check(name, health)
+    if not partners:
+        advice = "The app's log names the reason."
+        yield Check("partners", ExitCode.OK if deep.is_success else ExitCode.UNDELIVERED, problem_detail(deep), advice)
 
 
-def _partner_checks(health: dict[str, Any]) -> list[Check]:
-    """Return what /health/deep says: `{"partners": {NAME: {"settings": …, "token": …, "partner": …}}}`.
-
-    A value is "ok", or an object with `status` and `detail`.
-    """
-    advices = {
-        "settings": "Mend the app settings named here, and restart the app.",
-        "token": "Check the client's credentials and the token endpoint in the app settings.",
-    }
-    partners = health.get("partners")
-    checks = []
-    for name, parts in partners.items() if isinstance(partners, dict) else ():
-        for part, said in parts.items() if isinstance(parts, dict) else (("status", parts),):
-            status, detail = (said.get("status"), said.get("detail")) if isinstance(said, dict) else (said, None)
-            if status in _GOOD:
-                checks.append(Check(f"{name} {part}", ExitCode.OK, str(detail or status or "ok")))
-            else:
-                advice = advices.get(part, "Ask the partner; deliveries wait until it answers again.")
-                checks.append(Check(f"{name} {part}", ExitCode.UNDELIVERED, str(detail or status), advice))
-    return checks
+def _partner_check(name: str, health: dict[str, Any]) -> Check:
+    """Return what is said of one partner: "ok" or "unavailable" of its parts, as far as they were tried."""
+    parts = {part: str(health[part]) for part in _ADVICE if part in health}
+    bad = next((part for part, status in parts.items() if status != "ok"), None)
+    words = ", ".join(f"{part} {status}" for part, status in parts.items())
+    if bad is None:
+        return Check(name, ExitCode.OK, words)
+    return Check(name, ExitCode.UNDELIVERED, f"{words}: {health.get('detail', 'no reason')}", _ADVICE[bad])

@@ -69,6 +69,7 @@ class RecordFile:
         self, path: str, format_: str | None = None, *, encoding: str = "utf-8-sig", delimiter: str | None = None
     ) -> None:
         self.name = "standard input" if path == "-" else path
+        self.path = os.path.realpath(path)
         self.format = format_ or _format(path)
         self.encoding = encoding
         self.delimiter = delimiter or ""

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from relay.app_client import delivery_path, json_object, problem
 from relay.errors import CommandError, ExitCode
@@ -235,7 +236,7 @@ def _faults(answer: httpx.Response, count: int) -> dict[int, str]:
     details = problem(answer)
     faults: dict[int, str] = {}
     for error in details.get("errors") or []:
-        found = _INDEX.match(pointer := str(error.get("pointer", "")))
+        found = _INDEX.match(pointer := unquote(str(error.get("pointer", ""))))
         if found and int(found[1]) < count:
             member = pointer[found.end() :]
             reason = f"{member}: {error.get('detail')}" if member else str(error.get("detail"))

@@ -146,9 +146,7 @@ class RelayApp:
         self._server.should_exit = True
         self._thread.join()
 
-    def _guarded(
-        self, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             self.keys.append(request.headers.get("x-functions-key"))
             if self.key is not None and self.keys[-1] != self.key:
