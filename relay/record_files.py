@@ -179,11 +179,7 @@ def _ndjson(text: TextIO, name: str) -> Iterator[SourceRecord]:
         if len(line) == _LONGEST:
             raise usage_error(f"{name}: line {number} is too long for NDJSON.", "Is the file JSON? Pass --format json.")
         if source := line.strip():
-            try:
-                fault = None if isinstance(_DECODER.decode(source), dict) else "must be a JSON object"
-            except (ValueError, RecursionError) as exc:
-                fault = f"is not JSON: {exc}"
-            yield _without_mark(number, source, fault)
+            yield _record(number, source)
 
 
 class _JsonText:
@@ -228,7 +224,7 @@ class _JsonText:
                 break
         line, source = self._line, self._buffer[self._at : end]
         self._advance(end)
-        return _without_mark(line, source, None if isinstance(value, dict) else "must be a JSON object")
+        return _record(line, source, value)
 
     def _next(self) -> str:
         """Return the next character that is not white space, "" at the end."""
@@ -262,15 +258,24 @@ def _refuse_constant(name: str) -> Never:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _without_mark(line: int, source: str, fault: str | None) -> SourceRecord:
-    """Return the record without the member that `RejectedFile` puts first; the rest of the text stays as it is."""
-    if fault is None and (mark := _REJECTED.match(source)):
+def _record(line: int, source: str, value: object = None) -> SourceRecord:
+    """Return the record with this text, which `value` is if it was decoded.
+
+    The member that `RejectedFile` puts first is taken out; the rest of the text stays as it is.
+    """
+    try:
+        value = _DECODER.decode(source) if value is None else value
+    except (ValueError, RecursionError) as exc:
+        return SourceRecord(line, b"", source, f"is not JSON: {exc}")
+    if not isinstance(value, dict):
+        return SourceRecord(line, b"", source, "must be a JSON object")
+    if mark := _REJECTED.match(source):
         what, end = _DECODER.raw_decode(source, mark.end())
         if isinstance(what, dict) and isinstance(text := what.get("text"), str):
-            return SourceRecord(line, b"", text, str(what.get("reason")))
+            return _record(line, text)
         comma = _COMMA.match(source, end)
         source = "{" + source[comma.end() if comma else end :]
-    return SourceRecord(line, source.encode(), source, fault)
+    return SourceRecord(line, source.encode(), source)
 
 
 def _checked(record: SourceRecord) -> SourceRecord:

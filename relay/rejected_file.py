@@ -64,8 +64,10 @@ class RejectedFile:
     def _opened(self) -> TextIO:
         if self.path.exists():
             os.replace(self.path, f"{self.path}~")  # noqa: PTH105, the name is a text
-        self._file = self.path.open("w", encoding=self._source.encoding, newline="")
-        if self._source.format == "csv":
+        # Spreadsheets take a CSV file for UTF-8 only if it has a byte order mark; JSON has none.
+        is_csv, encoding = self._source.format == "csv", self._source.encoding
+        self._file = self.path.open("w", encoding=encoding if is_csv else encoding.removesuffix("-sig"), newline="")
+        if is_csv:
             self._row([*REJECTED_COLUMNS, *self._source.header])
         return self._file
 

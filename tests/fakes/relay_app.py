@@ -128,7 +128,7 @@ class RelayApp:
             Route("/api/health/deep", self._guarded(self._deep)),
             Route("/api/openapi.json", self._guarded(self._openapi)),
             Route("/api/parcels/batch", self._guarded(self._batch), methods=["POST"]),
-            Route("/api/parcels/{id}", self._guarded(self._record)),
+            Route("/api/parcels/{id:path}", self._guarded(self._record)),
             Route("/api/deliveries", self._guarded(self._list)),
             Route("/api/deliveries/{id}", self._guarded(self._one)),
             Route("/api/deliveries/{id}/{action}", self._guarded(self._act), methods=["POST"]),
