@@ -87,33 +87,46 @@ def send(  # noqa: PLR0913, options
         if delimiter is not None and len(delimiter) != 1:
             raise usage_error("--delimiter must be one character.")
         mapping = dict(_pair(each) for each in map_ or [])
-        source = RecordFile(file, format_, encoding=encoding, delimiter=delimiter)
-        document = await client.call("GET", "openapi.json")
-        type_ = choose(read_record_types(json_object(document)), resource)
-        client.patience = _PATIENCE
-        run = (client.connection.url, type_.route, source.path)
-        journal = Journal.open(state_path(os.environ), run, source, secrets.token_hex(8) if again else "")
+        with RecordFile(file, format_, encoding=encoding, delimiter=delimiter) as source:
+            return await _send(client, output, source, resource, mapping, is_again=again, window=window)
+
+    _run(url, key, output, work)
+
+
+async def _send(  # noqa: PLR0913, the options
+    client: AppClient,
+    output: Output,
+    source: RecordFile,
+    resource: str | None,
+    mapping: dict[str, str],
+    *,
+    is_again: bool,
+    window: int,
+) -> ExitCode:
+    document = await client.call("GET", "openapi.json")
+    type_ = choose(read_record_types(json_object(document)), resource)
+    client.patience = _PATIENCE
+    run = (client.connection.url, type_.route, source.path)
+    begun = time.monotonic()
+    with (
+        Journal.open(state_path(os.environ), run, source, secrets.token_hex(8) if is_again else "") as journal,
+        RejectedFile(rejected_path(source), source) as rejected,
+        SendingProgress(output, begun) as progress,
+    ):
         if journal.is_changed:
-            output.notice(f"{file} was changed after it was sent in part: batches with other content are sent anew.")
-        rejected = RejectedFile(rejected_path(file, source.format), source)
+            output.notice(f"{source.name} was changed since it was sent in part: changed batches are sent anew.")
         sending = Sending(client, type_, journal, rejected, window=window, started=server_time(document))
-        begun, is_complete = time.monotonic(), False
-        progress = SendingProgress(output, begun)
         shown = asyncio.create_task(_show(progress, sending.result, source))
         try:
             await sending.run(source.read(type_, mapping, output.notice))
-            is_complete = True
+        except (CommandError, asyncio.CancelledError):
+            if sending.result.read:
+                output.notice("Run the same command again to go on. Nothing is sent twice.")
+            raise
         finally:
             shown.cancel()
-            progress.close()
-            rejected.close()
-            journal.close(is_complete=is_complete)
-            source.close()
-            if not is_complete and sending.result.read:
-                output.notice("Run the same command again to go on. Nothing is sent twice.")
-        return _report(output, type_.name, sending.result, rejected, time.monotonic() - begun)
-
-    _run(url, key, output, work)
+        journal.remove()
+    return _report(output, type_.name, sending.result, rejected, time.monotonic() - begun)
 
 
 async def _show(progress: SendingProgress, result: SendingResult, source: RecordFile) -> None:

@@ -33,7 +33,7 @@ class FinishedBatch:
 
 
 class Journal:
-    """The finished batches of one file, record type and app.
+    """The finished batches of one file, record type and app; for `with`.
 
     `salt` is part of the run's idempotency keys: "" unless the user wants new deliveries of the same records.
     `is_changed` tells that the file was changed since the earlier run.
@@ -75,11 +75,16 @@ class Journal:
         journal._begin(dict(zip(("url", "route", "file"), run, strict=True)), file)
         return journal
 
-    def close(self, *, is_complete: bool) -> None:
-        """Close the journal. That of a complete run is removed: from then on the app knows best."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        if is_complete and self._path is not None:
+
+    def remove(self) -> None:
+        """Remove the journal of a complete run: from then on the app knows best."""
+        if self._path is not None:
             self._path.unlink(missing_ok=True)
 
     def _begin(self, run: dict[str, str], file: RecordFile) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -63,7 +63,7 @@ class Output:
 
 
 class SendingProgress:
-    """The progress of a file on stderr: a live bar on a terminal, else a line every few seconds."""
+    """The progress of a file on stderr, for `with`: a live bar on a terminal, else a line every few seconds."""
 
     def __init__(self, output: Output, now: float) -> None:
         self._output = output
@@ -92,8 +92,10 @@ class SendingProgress:
             self._printed = now
             self._output.notice(text)
 
-    def close(self) -> None:
-        """Remove the bar."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -13,7 +13,7 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Never, TextIO
+from typing import TYPE_CHECKING, Never, Self, TextIO
 
 from relay.csv_record import csv_record
 from relay.errors import usage_error
@@ -60,7 +60,7 @@ class RecordBatch:
 
 
 class RecordFile:
-    """An open file of records; "-" is standard input.
+    """An open file of records, for `with`; "-" is standard input.
 
     `format` is one of `FORMATS`, `header` and `delimiter` are those of a CSV file once it is read.
     """
@@ -69,7 +69,7 @@ class RecordFile:
         self, path: str, format_: str | None = None, *, encoding: str = "utf-8-sig", delimiter: str | None = None
     ) -> None:
         self.name = "standard input" if path == "-" else path
-        self.path = os.path.realpath(path)
+        self.path = "" if path == "-" else os.path.realpath(path)
         self.format = format_ or _format(path)
         self.encoding = encoding
         self.delimiter = delimiter or ""
@@ -87,8 +87,10 @@ class RecordFile:
         is_compressed = self._raw.peek(2)[:2] == b"\x1f\x8b"
         self._stream = gzip.GzipFile(fileobj=self._raw) if is_compressed else self._raw
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._raw.close()
 
     @property

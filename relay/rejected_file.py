@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from relay.record_files import REJECTED_COLUMNS, REJECTED_MEMBER
 
@@ -14,18 +14,16 @@ if TYPE_CHECKING:
     from relay.record_files import RecordFile, SourceRecord
 
 
-def rejected_path(path: str, format_: str) -> Path:
+def rejected_path(source: RecordFile) -> Path:
     """Return the path beside the file: customers.rejected.csv for customers.csv and customers.csv.gz."""
-    if path == "-":
-        return Path(f"stdin.rejected.{format_}")
-    source = Path(path)
-    name = source.name.removesuffix(".gz")
-    stem = name.rpartition(".")[0] or name
-    return source.with_name(f"{stem}.rejected.{format_}")
+    if not source.path:
+        return Path(f"stdin.rejected.{source.format}")
+    path = Path(source.path.removesuffix(".gz"))
+    return path.with_name(f"{path.stem}.rejected.{source.format}")
 
 
 class RejectedFile:
-    """The file that can be mended and sent again. It is made when the first record is written.
+    """The file that can be mended and sent again, for `with`. It is made when the first record is written.
 
     A file of the same name is kept under its name with "~" at the end.
     """
@@ -54,12 +52,13 @@ class RejectedFile:
             self._row([str(record.line), reason, *record.source])
         self._file.flush()
 
-    def close(self) -> None:
-        """Complete the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.write("\n]\n" if self._source.format == "json" else "")
             self._file.close()
-            self._file = None
 
     def _opened(self) -> TextIO:
         if self.path.exists():

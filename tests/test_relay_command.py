@@ -24,7 +24,7 @@ from tests.fakes.relay_app import RelayApp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from click.testing import Result
+    from typer.testing import Result
 
 KEY = "function-key-1"
 PROJECT = Path(__file__).parents[1]
@@ -59,6 +59,14 @@ def run(app: RelayApp | None, tmp_path: Path, *args: str, key: str = KEY) -> Res
     return result
 
 
+def started(app: RelayApp, tmp_path: Path, *args: str) -> subprocess.Popen[str]:
+    """Start `python -m relay` as a process of its own."""
+    env = os.environ | environ(app, tmp_path) | {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "relay", *args]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True)  # noqa: S603, our own command
+
+
 def test_send_says_what_became_of_the_records_and_what_to_do(app: RelayApp, tmp_path: Path, csv_file: Path) -> None:
     result = run(app, tmp_path, "send", str(csv_file))
     assert result.exit_code == ExitCode.UNDELIVERED
@@ -74,28 +82,25 @@ def test_send_prints_one_json_document(app: RelayApp, tmp_path: Path, csv_file: 
 
 
 def test_send_reads_standard_input(app: RelayApp, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "relay", "send", "-", "--format", "ndjson", "--json"]
-    env = os.environ | environ(app, tmp_path) | {"PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(
-        command, env=env, cwd=tmp_path, input=b'{"parcelId":"p1","city":"Ulm"}\n', capture_output=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["delivered"] == 1
+    with started(app, tmp_path, "send", "-", "--format", "ndjson", "--json") as process:
+        output, said = process.communicate('{"parcelId":"p1","city":"Ulm"}\n')
+    assert (process.returncode, said) == (0, "")
+    assert json.loads(output)["delivered"] == 1
 
 
 def test_a_run_that_is_killed_twice_sends_every_record_once(app: RelayApp, tmp_path: Path) -> None:
     ids = [f"p{n}" for n in range(20_000)] + ["bad"]
     file = tmp_path / "a.csv"
     file.write_text("parcelId,city,grams\n" + "".join(f"{id_},Ulm,{'x' if id_ == 'p7' else 1}\n" for id_ in ids))
-    command = [sys.executable, "-m", "relay", "send", str(file), "--window", "3", "--json"]
-    env = os.environ | environ(app, tmp_path) | {"PYTHONPATH": str(PROJECT)}
+    command = ["send", str(file), "--window", "3", "--json"]
     for posts in (5, 12):
-        with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            app.wait_for(lambda posts=posts: app.posts >= posts)
+        with started(app, tmp_path, *command) as process:
+            app.wait_for_posts(posts)
             process.send_signal(signal.SIGKILL)
-    done = subprocess.run(command, env=env, capture_output=True, check=False)
-    report = json.loads(done.stdout)
-    assert done.returncode == ExitCode.UNDELIVERED
+    with started(app, tmp_path, *command) as process:
+        output, _ = process.communicate()
+    report = json.loads(output)
+    assert process.returncode == ExitCode.UNDELIVERED
     assert report["counts"] == {"created": 19_999, "invalid": 1, "rejected": 1}
     assert report["resumed"] > 0
     assert Counter(app.stored) == Counter(id_ for id_ in ids if id_ != "p7")
@@ -105,10 +110,8 @@ def test_a_run_that_is_killed_twice_sends_every_record_once(app: RelayApp, tmp_p
 
 def test_an_interrupted_run_says_how_to_go_on(app: RelayApp, tmp_path: Path, csv_file: Path) -> None:
     app.hold = True
-    command = [sys.executable, "-m", "relay", "send", str(csv_file)]
-    env = os.environ | environ(app, tmp_path) | {"PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
-        app.wait_for(lambda: app.posts > 0)
+    with started(app, tmp_path, "send", str(csv_file)) as process:
+        app.wait_for_posts(1)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED

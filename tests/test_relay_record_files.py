@@ -21,11 +21,8 @@ PARCEL = choose(read_record_types(document()), None)
 
 
 def read(path: Path, format_: str | None = None, **options: str) -> list[SourceRecord]:
-    source = RecordFile(str(path), format_, **options)
-    try:
+    with RecordFile(str(path), format_, **options) as source:
         return list(source.read(PARCEL, {}))
-    finally:
-        source.close()
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -142,14 +139,13 @@ def test_batches_keep_the_limits_of_the_app() -> None:
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(count: int, bad: str) -> int:
         rows = "".join(f"p{n},Ulm,{bad}\n" for n in range(count))
-        source = RecordFile(str(written(tmp_path / "a.csv", "parcelId,city,grams\n" + rows)))
-        tracemalloc.start()
-        for _ in batches(source.read(PARCEL, {})):
-            pass
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        source.close()
-        return most
+        with RecordFile(str(written(tmp_path / "a.csv", "parcelId,city,grams\n" + rows))) as source:
+            tracemalloc.start()
+            for _ in batches(source.read(PARCEL, {})):
+                pass
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return most
 
     for cell in ("1", "x"):
         assert peak(20_000, cell) < 1.2 * peak(5_000, cell)
@@ -165,13 +161,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 )
 def test_rejected_records_are_read_again_as_they_were(tmp_path: Path, name: str, content: str) -> None:
     path = written(tmp_path / name, content)
-    source = RecordFile(str(path))
-    first = list(source.read(PARCEL, {}))
-    rejected = RejectedFile(rejected_path(str(path), source.format), source)
-    for record in first:
-        rejected.write(record, record.fault or "no such [city]")
-    rejected.close()
-    source.close()
+    with RecordFile(str(path)) as source, RejectedFile(rejected_path(source), source) as rejected:
+        first = list(source.read(PARCEL, {}))
+        for record in first:
+            rejected.write(record, record.fault or "no such [city]")
 
     assert rejected.path.name == f"a.rejected.{source.format}"
     assert "no such [city]" in rejected.path.read_text(encoding="utf-8-sig")
@@ -182,13 +175,11 @@ def test_rejected_records_are_read_again_as_they_were(tmp_path: Path, name: str,
 
 
 def test_a_rejected_row_says_why_before_its_cells(tmp_path: Path) -> None:
-    source = RecordFile(str(written(tmp_path / "a.csv.gz", gzip.compress(b"parcelId,city\np1,Ulm\n"))))
-    rejected = RejectedFile(rejected_path(str(tmp_path / "a.csv.gz"), "csv"), source)
-    written(rejected.path, "half mended")
-    for record in source.read(PARCEL, {}):
-        rejected.write(record, "no, never")
-    rejected.close()
-    source.close()
+    path = written(tmp_path / "a.csv.gz", gzip.compress(b"parcelId,city\np1,Ulm\n"))
+    with RecordFile(str(path)) as source, RejectedFile(rejected_path(source), source) as rejected:
+        written(rejected.path, "half mended")
+        for record in source.read(PARCEL, {}):
+            rejected.write(record, "no, never")
     with rejected.path.open(encoding="utf-8-sig", newline="") as file:
         assert list(csv.reader(file)) == [
             ["relay_line", "relay_reason", "parcelId", "city"],

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +15,7 @@ from relay.record_files import RecordFile
 from relay.record_types import choose, read_record_types
 from relay.rejected_file import RejectedFile, rejected_path
 from relay.sending import Sending
-from tests.fakes.relay_app import RelayApp, document
+from tests.fakes.relay_app import CREATED, RelayApp, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,28 +47,33 @@ class Clock:
         self.slept.append(seconds)
 
 
-def ndjson(path: Path, *ids: str, **members: Any) -> Path:
-    path.write_text("".join(json.dumps({"parcelId": id_, "city": "Ulm", **members}) + "\n" for id_ in ids))
+def ndjson(path: Path, *ids: str) -> Path:
+    path.write_text("".join(json.dumps({"parcelId": id_, "city": "Ulm"}) + "\n" for id_ in ids))
     return path
 
 
-async def sent(
-    app: RelayApp, path: Path, *, clock: Clock | None = None, salt: str = "", is_complete: bool = True
+async def sent(  # noqa: PLR0913, one way to send
+    app: RelayApp,
+    path: Path,
+    *,
+    clock: Clock | None = None,
+    salt: str = "",
+    is_complete: bool = True,
+    started: datetime | None = None,
 ) -> SendingResult:
     """Send a file; `is_complete=False` leaves the journal behind, as a killed process does."""
     clock = clock or Clock()
-    source = RecordFile(str(path))
-    journal = Journal.open(path.parent / "state", (app.url, "parcels", str(path)), source, salt)
-    rejected = RejectedFile(rejected_path(str(path), source.format), source)
     connection = Connection(app.url, None, "", "")
-    async with AppClient(connection, patience=300, sleep=clock.sleep, clock=clock) as client:
-        sending = Sending(client, PARCEL, journal, rejected, window=4, started=None)
-        try:
+    with (
+        RecordFile(str(path)) as source,
+        Journal.open(path.parent / "state", (app.url, "parcels", str(path)), source, salt) as journal,
+        RejectedFile(rejected_path(source), source) as rejected,
+    ):
+        async with AppClient(connection, patience=300, sleep=clock.sleep, clock=clock) as client:
+            sending = Sending(client, PARCEL, journal, rejected, window=4, started=started)
             await sending.run(source.read(PARCEL, {}))
-        finally:
-            rejected.close()
-            journal.close(is_complete=is_complete)
-            source.close()
+        if is_complete:
+            journal.remove()
     return sending.result
 
 
@@ -176,12 +182,12 @@ async def test_a_resumed_run_sends_batches_that_were_changed_and_no_others(app: 
     path = ndjson(tmp_path / "a.ndjson", *(f"p{n}" for n in range(2_500)))
     await sent(app, path, is_complete=False)
     path.write_text(path.read_text().replace('"p1500"', '"new"'))
-    source = RecordFile(str(path))
-    journal = Journal.open(tmp_path / "state", (app.url, "parcels", str(path)), source)
-    source.close()
-    journal.close(is_complete=False)
+    with (
+        RecordFile(str(path)) as source,
+        Journal.open(tmp_path / "state", (app.url, "parcels", str(path)), source) as journal,
+    ):
+        assert journal.is_changed
     result = await sent(app, path)
-    assert journal.is_changed
     assert (result.resumed, app.posts) == (1_500, 4)
 
 
@@ -202,10 +208,12 @@ async def test_sends_all_again_to_an_app_that_has_lost_its_deliveries(app: Relay
     assert app.stored == ["p1"]
 
 
-async def test_tells_results_of_an_earlier_run(app: RelayApp, tmp_path: Path) -> None:
+async def test_tells_that_results_are_those_of_an_earlier_run(app: RelayApp, tmp_path: Path) -> None:
     app.rejected = {"p1"}
     path = ndjson(tmp_path / "a.ndjson", "p1")
-    assert not (await sent(app, path)).is_repeated
+    created = datetime.fromisoformat(CREATED)
+    assert not (await sent(app, path, started=created)).is_repeated
+    assert (await sent(app, path, started=created + timedelta(minutes=1))).is_repeated
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed"])

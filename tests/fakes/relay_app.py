@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+CREATED = "2099-01-31T12:00:00+00:00"
 MONEY = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number"}, "note": {}}}
 PARCEL = {
     "type": "object",
@@ -61,7 +62,6 @@ class FakeDelivery:
     rejected: set[str]
     done: int = 0
     state: str = "delivering"
-    created: str = "2099-01-31T12:00:00+00:00"
 
     def body(self) -> dict[str, Any]:
         outcomes = self.outcomes()
@@ -70,7 +70,7 @@ class FakeDelivery:
             "id": self.id,
             "resource": "Parcel",
             "state": self.state,
-            "createdTime": self.created,
+            "createdTime": CREATED,
             "total": len(self.records),
             **counts,
         }
@@ -117,10 +117,10 @@ class RelayApp:
         """The ids of the records of all deliveries."""
         return [record["parcelId"] for delivery in self.deliveries.values() for record in delivery.records]
 
-    def wait_for(self, is_true: Callable[[], bool]) -> None:
-        """Wait until something holds that an answer of this app brings about."""
+    def wait_for_posts(self, count: int) -> None:
+        """Wait until so many batches were posted."""
         with self._changed:
-            assert self._changed.wait_for(is_true, timeout=60)
+            assert self._changed.wait_for(lambda: self.posts >= count, timeout=60)
 
     def __enter__(self) -> Self:
         routes = [
