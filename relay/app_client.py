@@ -46,6 +46,7 @@ class AppClient:
         self.notice = notice
         self.sleep = sleep
         self.clock = clock
+        self._trouble = ""
         headers = {"user-agent": "relay"} | ({"x-functions-key": connection.key} if connection.key else {})
         try:
             self._http = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(60.0, connect=5.0))
@@ -85,6 +86,7 @@ class AppClient:
                 raise CommandError(ExitCode.UNREACHABLE, f"{self.connection.url}: {exc}") from exc
             else:
                 if response.is_success or response.status_code in expected:
+                    self._trouble = ""
                     return response
                 # Settings that are not usable are a 503, but do not mend themselves.
                 is_setting = str(problem(response).get("type", "")).endswith("configuration")
@@ -96,7 +98,10 @@ class AppClient:
             if self.clock() - started + pause > self.patience:
                 advice = "`relay doctor` finds out why."
                 raise CommandError(ExitCode.UNREACHABLE, trouble, advice)
-            self.notice(f"{trouble}; next attempt in {pause:.0f} s")
+            if trouble != self._trouble:
+                # Once, however many calls are under way.
+                self._trouble = trouble
+                self.notice(f"{trouble}; trying again for up to {self.patience:.0f} s")
             await self.sleep(pause)
             wait = min(2 * wait, _LONGEST_WAIT)
 

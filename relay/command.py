@@ -62,7 +62,7 @@ def _run(url: str | None, key: str | None, output: Output, work: Callable[[AppCl
 
 @app.command()
 def send(  # noqa: PLR0913, options
-    file: Annotated[str, typer.Argument(help="A .json, .ndjson or .csv file, also with .gz; - for standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .json, .ndjson or .csv file, also with .gz; - for standard input.")],
     *,
     resource: Annotated[str | None, typer.Option(help="Record type; needed if the app has several.")] = None,
     map_: Annotated[
