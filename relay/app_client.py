@@ -48,10 +48,7 @@ class AppClient:
         self.clock = clock
         self._trouble = ""
         headers = {"user-agent": "relay"} | ({"x-functions-key": connection.key} if connection.key else {})
-        try:
-            self._http = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(60.0, connect=5.0))
-        except UnicodeEncodeError:
-            raise CommandError(ExitCode.USAGE, f"The key of {connection.key_source} is not ASCII.") from None
+        self._http = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(60.0, connect=5.0))
 
     async def __aenter__(self) -> Self:
         return self

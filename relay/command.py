@@ -38,7 +38,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a delivery.")]
 FAILED = "partly,rejected,expired,failed"
 # Seconds for which `send` waits for an app that is away, for example while it is deployed.
 _PATIENCE = 300.0
-_SINCE = re.compile(r"([0-9]+)\s*([smhd])")
+_SINCE = re.compile(r"([0-9]{1,5})\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -54,6 +54,11 @@ def _run(url: str | None, key: str | None, output: Output, work: Callable[[AppCl
     except CommandError as exc:
         output.error(exc)
         code = exc.exit_code
+    except BrokenPipeError:
+        raise  # Whoever reads stdout has seen enough: Typer ends the process quietly.
+    except OSError as exc:
+        output.error(usage_error(f"{exc.filename or 'A file'} cannot be written: {exc.strerror}."))
+        code = ExitCode.USAGE
     except KeyboardInterrupt:
         output.notice("Interrupted. What the app has accepted goes on there.")
         code = ExitCode.INTERRUPTED
@@ -62,7 +67,9 @@ def _run(url: str | None, key: str | None, output: Output, work: Callable[[AppCl
 
 @app.command()
 def send(  # noqa: PLR0913, options
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .json, .ndjson or .csv file, also with .gz; - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .json, .ndjson or .csv file, also with .gz; - for standard input.")
+    ],
     *,
     resource: Annotated[str | None, typer.Option(help="Record type; needed if the app has several.")] = None,
     map_: Annotated[
@@ -119,7 +126,7 @@ async def _send(  # noqa: PLR0913, the options
         shown = asyncio.create_task(_show(progress, sending.result, source))
         try:
             await sending.run(source.read(type_, mapping, output.notice))
-        except (CommandError, asyncio.CancelledError):
+        except (CommandError, OSError, asyncio.CancelledError):
             if sending.result.read:
                 output.notice("Run the same command again to go on. Nothing is sent twice.")
             raise
@@ -359,6 +366,6 @@ def _moment(text: str, now: datetime) -> str:
     else:
         try:
             moment = datetime.fromisoformat(text).astimezone()
-        except ValueError:
+        except (ValueError, OverflowError):
             raise usage_error(f"--since {text} is not a time.", "Write 30m, 12h, 7d or 2026-01-31T12:00.") from None
     return moment.isoformat(timespec="seconds")

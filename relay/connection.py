@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:7071"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_NAMES = ("url", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,8 @@ def find_connection(url: str | None, key: str | None, environ: Mapping[str, str]
     if address is None:
         address, url_source = DEFAULT_URL, "default"
     secret, key_source = found["key"]
+    if secret is not None and not (secret.isascii() and secret.isprintable()):
+        raise usage_error(f"The key of {key_source} is not printable ASCII.", "Copy it again.")
     return Connection(_root(address, url_source, has_key=secret is not None), secret, url_source, key_source)
 
 
@@ -89,7 +90,7 @@ def _read_config(path: Path) -> dict[str, str]:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not TOML"
         raise usage_error(f"{path} cannot be read: {reason}.", advice) from None
     for name, value in content.items():
-        if name not in _NAMES or not isinstance(value, str):
+        if name not in {"url", "key"} or not isinstance(value, str):
             raise usage_error(f"{path}: {name} is not a setting, or not a text.", advice)
     return content
 

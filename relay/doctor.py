@@ -69,9 +69,8 @@ async def examine(client: AppClient, now: Callable[[], datetime] = lambda: datet
     partners = problem(deep).get("partners")
     for name, health in partners.items() if isinstance(partners, dict) else ():
         yield _partner_check(name, health)
-    if not partners:
-        advice = "The app's log names the reason."
-        yield Check("partners", ExitCode.OK if deep.is_success else ExitCode.UNDELIVERED, problem_detail(deep), advice)
+    if not partners and not deep.is_success:
+        yield Check("partners", ExitCode.UNDELIVERED, problem_detail(deep), "The app's log names the reason.")
 
 
 def _partner_check(name: str, health: dict[str, Any]) -> Check:

@@ -83,7 +83,7 @@ def choose(types: Sequence[RecordType], name: str | None) -> RecordType:
     Raises:
         CommandError: there is none, or the name is missing and there are several.
     """
-    names = ", ".join(each.name for each in types)
+    names = ", ".join(each.name for each in types) or "none"
     if name is None:
         if len(types) == 1:
             return types[0]

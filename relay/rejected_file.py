@@ -64,8 +64,10 @@ class RejectedFile:
         if self.path.exists():
             os.replace(self.path, f"{self.path}~")  # noqa: PTH105, the name is a text
         # Spreadsheets take a CSV file for UTF-8 only if it has a byte order mark; JSON has none.
-        is_csv, encoding = self._source.format == "csv", self._source.encoding
-        self._file = self.path.open("w", encoding=encoding if is_csv else encoding.removesuffix("-sig"), newline="")
+        is_csv = self._source.format == "csv"
+        encoding = self._source.encoding if is_csv else self._source.encoding.removesuffix("-sig")
+        # A reason may have characters that the file's encoding has not.
+        self._file = self.path.open("w", encoding=encoding, errors="backslashreplace", newline="")
         if is_csv:
             self._row([*REJECTED_COLUMNS, *self._source.header])
         return self._file

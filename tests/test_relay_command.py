@@ -108,6 +108,17 @@ def test_a_run_that_is_killed_twice_sends_every_record_once(app: RelayApp, tmp_p
     assert [row.split(",")[-3] for row in rejected] == ["parcelId", "p7", "bad"]
 
 
+def test_a_file_of_rejected_records_that_cannot_be_written_ends_the_run(
+    app: RelayApp, tmp_path: Path, csv_file: Path
+) -> None:
+    (tmp_path / "a.rejected.csv" / "full").mkdir(parents=True)
+    (tmp_path / "a.rejected.csv~" / "full").mkdir(parents=True)
+    result = run(app, tmp_path, "send", str(csv_file))
+    assert result.exit_code == ExitCode.USAGE
+    assert "a.rejected.csv" in result.stderr
+    assert "cannot be written" in result.stderr
+
+
 def test_an_interrupted_run_says_how_to_go_on(app: RelayApp, tmp_path: Path, csv_file: Path) -> None:
     app.hold = True
     with started(app, tmp_path, "send", str(csv_file)) as process:
@@ -137,6 +148,8 @@ def test_send_asks_which_of_several_record_types(tmp_path: Path, csv_file: Path)
         (["send", "{file}", "--delimiter", ";;"], "one character"),
         (["send", "{file}", "--encoding", "utf-9"], "not known"),
         (["ls", "--since", "yesterday"], "12h"),
+        (["ls", "--since", "99999999999999d"], "12h"),
+        (["ls", "--since", "0001-01-01"], "12h"),
         (["get", "order", "1"], "It has: Parcel"),
         (["ls", "--url", "ftp://x"], "must begin with https://"),
     ],
@@ -243,6 +256,8 @@ def test_an_option_goes_before_the_environment_and_that_before_the_file(tmp_path
         ("https://app.example/?code=secret-key", None),
         ("https://user:secret-key@app.example", None),
         ("https://[secret-key", None),
+        ("https://app.example", "secret-key\nx"),
+        ("https://app.example", "secret-key-ä"),
     ],
 )
 def test_a_connection_that_would_show_a_key_is_refused_without_showing_it(

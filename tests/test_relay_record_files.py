@@ -174,6 +174,14 @@ def test_rejected_records_are_read_again_as_they_were(tmp_path: Path, name: str,
     ]
 
 
+def test_a_reason_may_have_characters_that_the_encoding_of_the_file_has_not(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "parcelId,city\np1,Köln\n".encode("cp1252"))
+    with RecordFile(str(path), encoding="cp1252") as source, RejectedFile(rejected_path(source), source) as rejected:
+        for record in source.read(PARCEL, {}):
+            rejected.write(record, "城市")
+    assert "p1,Köln" in rejected.path.read_text(encoding="cp1252")
+
+
 def test_a_rejected_row_says_why_before_its_cells(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv.gz", gzip.compress(b"parcelId,city\np1,Ulm\n"))
     with RecordFile(str(path)) as source, RejectedFile(rejected_path(source), source) as rejected:
