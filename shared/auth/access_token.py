@@ -136,7 +136,7 @@ class Answer:
         return 200 <= self.status < 300  # noqa: PLR2004, RFC 9110 section 15.3
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON object in the body, an empty one if there is none. A member that is null counts as missing."""
+        """Return the JSON object in the body, an empty one if there is none. A null member counts as missing."""
         try:
             document = json.loads(self.body)
         except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError; RecursionError: nested without end
@@ -180,15 +180,11 @@ def token_error(
     code = document.get("error")
     error = safe_words(code, redactor) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
     description = safe_words(document.get("error_description"), redactor)
+    description = "; ".join(filter(None, [description, safe_words(answer.hint, redactor)])) or None
     wait = retry_after(answer.headers.get("retry-after"), now)
     if answer.status in _REFUSALS and error in _CONFIGURATION_ERRORS:
         return TokenRejectedError(error, description, status=answer.status, retry_after=wait)
-    reasons = [
-        answer.problem or problem or f"it answered {answer.status}",
-        error and f"error {error}",
-        description,
-        safe_words(answer.hint, redactor),
-    ]
+    reasons = [answer.problem or problem or f"it answered {answer.status}", error and f"error {error}", description]
     return TokenUnavailableError(
         f"the token endpoint is in trouble: {'; '.join(filter(None, reasons))}", status=answer.status, retry_after=wait
     )

@@ -124,7 +124,7 @@ class RefusedTokens:
         longer than the longest step.
         """
         self.add(held.token, now, held.expires_at)
-        if self.to_replace is held.token:  # a second refusal, while its renewal is under way or not yet due
+        if self.to_replace is not None and self.to_replace.value == held.token.value:  # its renewal is on its way
             return
         self.to_replace = held.token
         if now - self._unrefused_since > self._backoff.maximum:
@@ -138,7 +138,7 @@ class RefusedTokens:
             self.due = max(self.due, held.requested_at + self._backoff.step(too_many))
 
     def add_reissued(self, token: AccessToken) -> None:
-        """Note that the token endpoint has issued a refused token again: the next renewal is due when it may be tried."""
+        """Note that the endpoint has issued a refused token again; the next renewal is due when it may be tried."""
         self.to_replace = token
         self.due = max(self.due, self._refusals[token.value].until)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 import uuid
@@ -16,18 +17,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import PublicKeyAlgorithmOID
+from jwt.algorithms import OKPAlgorithm
 
-from shared.auth.client_authentication import ClientProof, CredentialError, assertion_proof, read_credential
+from shared.auth.client_authentication import ClientProof, assertion_proof, read_credential, text_in_file
+from shared.errors import CredentialError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from shared.auth.token_endpoint import Endpoint
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}  # RFC 7518 section 3.4
 _MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
+# The algorithms that PyJWT knows, and its EdDSA under the name of RFC 9864.
+_JWS = jwt.PyJWS()
+_JWS.register_algorithm("Ed25519", OKPAlgorithm())
 _LIFETIME = 60  # seconds: the most that the strictest profile (FAPI 2.0) lets a server accept, clocks apart
 
 
@@ -35,43 +43,54 @@ class PrivateKeyJwt:
     """Client authentication `private_key_jwt`: an assertion signed with the client's own key, a fresh one each time.
 
     `path` is a PEM file with the private key and, if there is one, its certificate. It is read for every token
-    request, so that a rotated key is picked up. `key_id` becomes the assertion's `kid` where the server needs one;
-    `now` gives POSIX seconds.
+    request, so that a rotated key is picked up. `key_id` becomes the assertion's `kid` if the server needs one.
+    `audience` is "issuer", "token_endpoint" or the audience itself; `algorithm` is a JWS name, None for the key's
+    usual one. `now` returns POSIX seconds.
     """
 
     method = "private_key_jwt"
 
-    def __init__(
-        self, client_id: str, path: Path, *, key_id: str | None = None, now: Callable[[], float] = time.time
+    def __init__(  # noqa: PLR0913, the members of an assertion, each by its own name
+        self,
+        client_id: str,
+        path: Path,
+        *,
+        key_id: str | None = None,
+        audience: str = "token_endpoint",
+        algorithm: str | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.client_id = client_id
         self._path = path
         self._key_id = key_id
+        self._audience = audience
+        self._algorithm = algorithm
         self._now = now
 
-    async def proof(self, token_endpoint: str) -> ClientProof:
-        """Sign an assertion for one request to `token_endpoint`.
+    async def proof(self, endpoint: Endpoint) -> ClientProof:
+        """Sign an assertion for one request to `endpoint`.
 
         Raises:
             TokenUnavailableError: the file cannot be read, or holds no usable key.
         """
-        return await read_credential(lambda: self._signed(token_endpoint), "the client certificate file")
+        return await read_credential(lambda: self._signed(endpoint), "the client certificate file")
 
-    def _signed(self, token_endpoint: str) -> ClientProof:
-        pem = self._path.read_bytes()
-        own = client_certificate_from_pem(pem)
+    def _signed(self, endpoint: Endpoint) -> ClientProof:
+        pem = text_in_file(self._path).encode()
+        own = client_certificate_from_pem(pem, self._algorithm)
         issued_at = int(self._now())
+        audiences = {"issuer": endpoint.issuer or endpoint.url, "token_endpoint": endpoint.url}
         claims = {
             "iss": self.client_id,
             "sub": self.client_id,
-            "aud": token_endpoint,
+            "aud": audiences.get(self._audience, self._audience),
             "jti": str(uuid.uuid4()),
             "iat": issued_at,
             "exp": issued_at + _LIFETIME,
         }
         named = {"kid": self._key_id, "x5t#S256": own.thumbprint}
         headers = {name: value for name, value in named.items() if value}
-        assertion = jwt.encode(claims, own.key, algorithm=own.algorithm, headers=headers)
+        assertion = _JWS.encode(json.dumps(claims).encode(), own.key, own.algorithm, headers)
         return assertion_proof(pem, self.client_id, assertion)
 
 
@@ -100,11 +119,14 @@ class ClientCertificate:
         return base64.urlsafe_b64encode(self.certificate.fingerprint(SHA256())).rstrip(b"=").decode()
 
 
-def client_certificate_from_pem(pem: bytes) -> ClientCertificate:
+def client_certificate_from_pem(pem: bytes, algorithm: str | None = None) -> ClientCertificate:
     """Read a PEM file's one private key and, out of any certificates, the one that belongs to it.
 
+    `algorithm` is the JWS algorithm to sign with, None for the key's usual one.
+
     Raises:
-        CredentialError: there is no such key, it is encrypted or too weak, or no certificate belongs to it.
+        CredentialError: there is no such key, it is encrypted, too weak or does not fit the algorithm, or no
+            certificate belongs to it.
     """
     blocks = [(match[1], match[0]) for match in _BLOCK.finditer(pem)]
     keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
@@ -122,17 +144,22 @@ def client_certificate_from_pem(pem: bytes) -> ClientCertificate:
     certificate = next((one for one in certificates if one.public_key() == key.public_key()), None)
     if certificates and certificate is None:
         raise CredentialError("none of its certificates belongs to its private key")
-    return ClientCertificate(key, keys[0], certificate, _algorithm(key, certificate))
+    algorithms = _algorithms(key, certificate)
+    if algorithm is not None and algorithm not in algorithms:
+        raise CredentialError(f"its key signs with {', '.join(algorithms)}, not with {algorithm}")
+    return ClientCertificate(key, keys[0], certificate, algorithm or algorithms[0])
 
 
-def _algorithm(key: PrivateKey, certificate: x509.Certificate | None) -> str:
+def _algorithms(key: PrivateKey, certificate: x509.Certificate | None) -> tuple[str, ...]:
+    """Return the JWS algorithms that a key can sign with, the usual one first."""
     if isinstance(key, Ed25519PrivateKey):
-        return "EdDSA"
+        return ("EdDSA", "Ed25519")  # RFC 9864 has deprecated the first, which more servers know
     if isinstance(key, ec.EllipticCurvePrivateKey):
         if key.curve.name not in _CURVES:
             raise CredentialError(f"its private key is on the curve {key.curve.name}, which JWS has no algorithm for")
-        return _CURVES[key.curve.name]
+        return (_CURVES[key.curve.name],)
     if key.key_size < _MIN_RSA_BITS:
         raise CredentialError(f"its RSA key has {key.key_size} bits; {_MIN_RSA_BITS} are the least")
-    restricted = certificate is not None and certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
-    return "PS256" if restricted else "RS256"
+    if certificate is not None and certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        return ("PS256", "PS384", "PS512")
+    return ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")

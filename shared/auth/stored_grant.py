@@ -10,7 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.auth.token_store import StoredToken, TokenStoreError
+from shared.auth.token_store import StoredToken
+from shared.errors import TokenStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -211,9 +211,7 @@ class TokenProvider:
                 ) from exc
             if token.is_shared:
                 span.take_shared()
-        return hold(
-            token, now, leeway=self._leeway, default_lifetime=self._default_lifetime, jitter=self._jitter()
-        )
+        return hold(token, now, leeway=self._leeway, default_lifetime=self._default_lifetime, jitter=self._jitter())
 
     def _land(self, flight: _Flight, outcome: HeldToken | RelayError) -> None:
         self._flight = None

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.auth.access_token import AccessToken
-from shared.errors import SettingsError
+from shared.errors import SettingsError, TokenStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -40,10 +40,6 @@ return left == -2 and 1 or 2
 _TAKEN_OVER = 2
 # Only the owner may end a lease: its own may have run out, and another process have taken the next one.
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
-
-
-class TokenStoreError(Exception):
-    """The store does not do its part: it is down, or answers with nonsense."""
 
 
 class TokenStore(Protocol):

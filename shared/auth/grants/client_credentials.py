@@ -1,16 +1,21 @@
-"""The client credentials grant (RFC 6749 section 4.4) for any token endpoint, named or discovered, over httpx."""
+"""The client credentials grant (RFC 6749 section 4.4) for any token endpoint, named or discovered.
+
+The client proves who it is by a secret, by an assertion that it signs, or by a federated token.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlencode
 
-from shared.auth.token_endpoint import endpoint_problem, exchange
-from shared.auth.token_response import OK, access_token_from_response, json_object, safe_words
-from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
-from shared.retry_after import retry_after
+from shared.auth.access_token import access_token_from
+from shared.auth.client_authentication import ClientSecret, FederatedToken, text_in_file
+from shared.auth.token_endpoint import GONE, Discovery, Endpoint, endpoint_problem, exchange
+from shared.errors import TokenRejectedError, TokenUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,55 +24,171 @@ if TYPE_CHECKING:
 
     from shared.auth.access_token import AccessToken
     from shared.auth.client_authentication import ClientAuthentication, ClientProof
-    from shared.auth.token_endpoint import Answer
+    from shared.settings.reader import SettingReader
 
-# No answer at all, or one that says that the endpoint is not there (any more): its issuer may name another by now.
-_GONE = frozenset({None, 404, 405, 410})
+# RFC 7591 section 2 names the methods.
+_METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),  # RFC 7518 section 3.1
+    *("EdDSA", "Ed25519"),  # RFC 8037, RFC 9864
+)
+_SECRETS = ("CLIENT_SECRET", "CLIENT_SECRET_FILE")
+_ASSERTIONS = ("CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE")
+_OF_A_KEY = ("CLIENT_KEY_ID", "CLIENT_KEY_ALGORITHM", "CLIENT_ASSERTION_AUDIENCE")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """The settings of this grant. `prefix` begins their names; exactly one of `token_url` and `issuer` is set."""
+
+    SOURCES: ClassVar = ("TOKEN_URL", "ISSUER")
+    KEYS: ClassVar = (
+        *SOURCES,
+        *("CLIENT_ID", "CLIENT_AUTH", *_SECRETS, *_ASSERTIONS, *_OF_A_KEY, "SCOPE", "AUDIENCE", "RESOURCE"),
+    )
+    is_shareable: ClassVar = True
+
+    prefix: str
+    client_id: str
+    token_url: str | None = None
+    issuer: str | None = None
+    client_auth: str = "client_secret_basic"
+    client_secret: str | None = field(default=None, repr=False)
+    client_secret_file: str | None = None
+    client_certificate: str | None = None
+    federated_token_file: str | None = None
+    client_key_id: str | None = None
+    client_key_algorithm: str | None = None
+    client_assertion_audience: str = "token_endpoint"
+    scope: str | None = None
+    audience: str | None = None
+    resource: str | None = None
+
+    @classmethod
+    def from_settings(cls, read: SettingReader) -> Self:
+        """Read the settings; what is missing, wrong or contradictory is a problem of the reader's."""
+        method = read.choice("CLIENT_AUTH", _METHODS, _METHODS[0])
+        read.require("CLIENT_ID", "the token endpoint asks for it")
+        uses = f"{read.name('CLIENT_AUTH')}={method}"
+        if method != "private_key_jwt":
+            read.require_one_of(_SECRETS, f"{uses} needs")
+            read.refuse((*_ASSERTIONS, *_OF_A_KEY), f"{uses} does not use: private_key_jwt does")
+        else:
+            read.require_one_of(_ASSERTIONS, f"{uses} needs")
+            read.refuse(_SECRETS, f"{uses} does not use")
+            if read.text("FEDERATED_TOKEN_FILE"):
+                read.refuse(_OF_A_KEY, "does nothing for a federated token: whoever signs it decides")
+        issuer = read.url("ISSUER")
+        return cls(
+            prefix=read.name(""),
+            client_id=read.text("CLIENT_ID") or "",
+            token_url=read.url("TOKEN_URL", may_have_query=True),  # RFC 6749 section 3.2
+            issuer=issuer,
+            client_auth=method,
+            client_secret=read.text("CLIENT_SECRET"),
+            client_secret_file=read.text("CLIENT_SECRET_FILE"),
+            client_certificate=read.text("CLIENT_CERTIFICATE"),
+            federated_token_file=read.text("FEDERATED_TOKEN_FILE"),
+            client_key_id=read.text("CLIENT_KEY_ID"),
+            client_key_algorithm=read.choice("CLIENT_KEY_ALGORITHM", _ALGORITHMS, "") or None,
+            client_assertion_audience=_assertion_audience(read, issuer),
+            scope=read.text("SCOPE"),
+            audience=read.text("AUDIENCE"),
+            resource=read.text("RESOURCE"),
+        )
+
+    @property
+    def server(self) -> str | None:
+        """The URL of the token endpoint or of the issuer that names it."""
+        return self.token_url or self.issuer
+
+    def build(self, client: httpx.AsyncClient) -> ClientCredentialsGrant:
+        """Return the grant."""
+        return ClientCredentialsGrant(client, self, self._authentication())
+
+    def _authentication(self) -> ClientAuthentication:
+        if self.client_auth == "private_key_jwt" and self.client_certificate is not None:
+            from shared.auth.private_key_jwt import PrivateKeyJwt  # noqa: PLC0415, 50 ms that only its users should pay
+
+            return PrivateKeyJwt(
+                self.client_id,
+                Path(self.client_certificate),
+                key_id=self.client_key_id,
+                audience=self.client_assertion_audience,
+                algorithm=self.client_key_algorithm,
+            )
+        if self.client_auth == "private_key_jwt":
+            return FederatedToken(self.client_id, Path(self.federated_token_file or ""))
+        secret = secret_reader(self.client_secret, self.client_secret_file)
+        return ClientSecret(self.client_id, secret, self.client_auth, f"{self.prefix}CLIENT_AUTH")
+
+
+def secret_reader(secret: str | None, file: str | None) -> Callable[[], str]:
+    """Return what reads the client secret: a file can change while the process runs, its environment cannot."""
+    return (lambda: secret or "") if file is None else lambda: text_in_file(Path(file))
+
+
+def _assertion_audience(read: SettingReader, issuer: str | None) -> str:
+    """Return "issuer", "token_endpoint" or the audience itself.
+
+    OpenID Connect Core draft 36 and FAPI 2.0 ask for the issuer, RFC 7523 section 3 for the token endpoint.
+    """
+    audience = read.checked_text("CLIENT_ASSERTION_AUDIENCE")
+    name = read.name("CLIENT_ASSERTION_AUDIENCE")
+    if audience is None:
+        return "issuer" if issuer else "token_endpoint"
+    if audience == "issuer" and not issuer:
+        read.complain(f"{name}=issuer needs {read.name('ISSUER')}")
+    elif audience not in {"issuer", "token_endpoint"} and endpoint_problem(audience):
+        read.complain(f"{name} must be issuer, token_endpoint or a URL")
+    return audience
 
 
 class ClientCredentialsGrant:
     """Requests access tokens with the client credentials grant; a TokenGrant.
 
     `client` stays the caller's to close; its own authentication and redirects are not used for token requests.
-    `timeout` is seconds for one token request from connect to the last byte. `now` gives an aware time.
+    `timeout` is seconds for one token request from connect to the last byte. `now` returns an aware time.
     """
 
-    def __init__(  # noqa: PLR0913 - the members of a token request, each by its own name
+    def __init__(
         self,
         client: httpx.AsyncClient,
-        token_endpoint: str | Discovery,
+        settings: ClientCredentials,
         authentication: ClientAuthentication,
         *,
-        scope: str | None = None,
-        audience: str | None = None,
-        resource: str | None = None,
         timeout: float = 10.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        if isinstance(token_endpoint, str) and (problem := endpoint_problem(token_endpoint)):
-            raise SettingsError([f"the token endpoint is not usable: {problem}"])
         self._client = client
-        self._endpoint = token_endpoint
+        self._settings = settings
         self._authentication = authentication
-        wishes = {"scope": scope, "audience": audience, "resource": resource}
+        wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
         self._form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish}
         self._timeout = timeout
         self._now = now
+        self._discovery: Discovery | None = None
+        if settings.issuer is not None:
+            setting = f"{settings.prefix}ISSUER"
+            self._discovery = Discovery(client, settings.issuer, setting=setting, timeout=timeout, now=now)
 
     @property
     def cache_key(self) -> str:
-        """Name the whole request, with no secret in it."""
-        where = self._endpoint if isinstance(self._endpoint, str) else {"issuer": self._endpoint.issuer}
+        """Names the whole request, with no secret in it."""
+        where = self._settings.token_url or {"issuer": self._settings.issuer}
         return json.dumps([where, self._authentication.method, self._authentication.client_id, self._form])
 
-    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002 - none is kept here
-        """Request one access token, and once more where the refused credentials have been rotated meanwhile.
+    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
+        """Request one access token, and once more if the refused credentials have been rotated meanwhile.
 
         Raises:
-            TokenRejectedError: the server refuses the client.
-            TokenUnavailableError: the server cannot be reached, is in trouble or talks nonsense.
+            TokenRejectedError: the server blames the client's configuration.
+            TokenUnavailableError: the server cannot be reached, is in trouble or makes no sense.
         """
-        endpoint = self._endpoint if isinstance(self._endpoint, str) else await self._endpoint.token_endpoint()
+        if self._discovery is None:
+            endpoint = Endpoint(self._settings.token_url or "")
+        else:
+            endpoint = await self._discovery.endpoint()
         proof = await self._authentication.proof(endpoint)
         try:
             return await self._exchange(endpoint, proof)
@@ -79,83 +200,22 @@ class ClientCredentialsGrant:
                 raise
         return await self._exchange(endpoint, rotated)
 
-    async def _exchange(self, endpoint: str, proof: ClientProof) -> AccessToken:
+    async def _exchange(self, endpoint: Endpoint, proof: ClientProof) -> AccessToken:
         try:
             answer = await exchange(
                 self._client,
                 "POST",
-                endpoint,
+                endpoint.url,
+                setting=None if self._discovery else f"{self._settings.prefix}TOKEN_URL",
                 headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
                 content=urlencode(self._form | dict(proof.form)).encode("ascii"),
                 timeout=self._timeout,
             )
-            return access_token_from_response(
-                answer.status, answer.headers, answer.body, now=self._now(), secrets=proof.secrets
-            )
+            if answer.status == 401 or answer.document().get("error") == "invalid_client":  # noqa: PLR2004, RFC 6749 section 5.2
+                answer = replace(answer, hint=proof.hint)
+            return access_token_from(answer, now=self._now(), secrets=proof.secrets)
         except TokenUnavailableError as exc:
-            if isinstance(self._endpoint, Discovery) and exc.status in _GONE:
-                self._endpoint.forget()
+            # No answer at all, or one that says that the endpoint is gone: its issuer may name another by now.
+            if self._discovery is not None and (exc.status is None or exc.status in GONE):
+                self._discovery.forget()
             raise
-
-
-def configuration_url(issuer: str) -> str:
-    """Give the address of an issuer's configuration document (OpenID Connect Discovery 1.0 section 4)."""
-    return issuer.removesuffix("/") + "/.well-known/openid-configuration"
-
-
-class Discovery:
-    """Finds an issuer's token endpoint at first use and keeps it; a failure is not kept.
-
-    `issuer` may end in a slash or not, whatever the server calls itself. `timeout` is seconds for the whole request.
-    Concurrent first calls may each send one: the token provider's single flight leaves one.
-    """
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        issuer: str,
-        *,
-        timeout: float = 10.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        problem = endpoint_problem(issuer) or ("it has a query" if "?" in issuer else None)
-        if problem:
-            raise SettingsError([f"the issuer is not usable: {problem}"])
-        self.issuer = issuer
-        self._client = client
-        self._timeout = timeout
-        self._now = now
-        self._found: str | None = None
-
-    async def token_endpoint(self) -> str:
-        """Give the address of the token endpoint.
-
-        Raises:
-            TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
-        """
-        if self._found is None:
-            answer = await exchange(
-                self._client, "GET", configuration_url(self.issuer), what="the issuer", timeout=self._timeout
-            )
-            self._found = self._read(answer)
-        return self._found
-
-    def forget(self) -> None:
-        """Look for the endpoint again at its next use."""
-        self._found = None
-
-    def _read(self, answer: Answer) -> str:
-        document = json_object(answer.body) if answer.status == OK else {}
-        named, endpoint = document.get("issuer"), document.get("token_endpoint")
-        if answer.status != OK:
-            problem = f"it answered {answer.status}"
-        elif not isinstance(named, str) or not isinstance(endpoint, str):
-            problem = "its configuration has no issuer or no token_endpoint"
-        elif named.removesuffix("/") != self.issuer.removesuffix("/"):
-            problem = f"its configuration is that of another one, {safe_words(named)}"
-        elif wrong := endpoint_problem(endpoint):
-            problem = f"its token_endpoint is not usable: {wrong}"
-        else:
-            return endpoint
-        wait = retry_after(answer.headers.get("retry-after"), self._now())
-        raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)
