@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.auth.access_token import AccessToken
 from shared.auth.backoff import Backoff
 from shared.auth.token_provider import TokenProvider
 from shared.errors import SettingsError, TokenError, TokenRejectedError, TokenUnavailableError
@@ -18,6 +17,8 @@ from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from shared.auth.access_token import AccessToken
 
 EVEN = Backoff(jitter=lambda: 0.0)  # steps of 1, 2, 4, … 30 s to the second
 
