@@ -70,7 +70,7 @@ class PartnerSettings:
             url=url,
             timeout=read.seconds("TIMEOUT", 30, at_most=600),
             max_connections=read.whole_number("MAX_CONNECTIONS", 100, at_least=1, at_most=MAX_CONNECTIONS),
-            rate=read.number("RATE", at_most=1_000_000),
+            rate=read.number("RATE", at_most=100_000),
             token_leeway=read.seconds("TOKEN_LEEWAY", 60, at_most=_DAY, may_be_zero=True),
             token_default_lifetime=read.seconds("TOKEN_DEFAULT_LIFETIME", 300, at_most=_DAY),
             grant=grant,

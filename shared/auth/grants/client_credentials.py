@@ -75,7 +75,6 @@ class ClientCredentials:
             read.refuse((*_ASSERTIONS, *_OF_A_KEY), f"{uses} does not use: private_key_jwt does")
         else:
             read.require_one_of(_ASSERTIONS, f"{uses} needs")
-            read.refuse(_SECRETS, f"{uses} does not use")
             if read.text("FEDERATED_TOKEN_FILE"):
                 read.refuse(_OF_A_KEY, "does nothing for a federated token: whoever signs it decides")
         issuer = read.url("ISSUER")

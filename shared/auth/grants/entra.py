@@ -27,7 +27,6 @@ AUTHORITY = "https://login.microsoftonline.com"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # a GUID or a domain name
 _CREDENTIALS = ("CLIENT_SECRET", "CLIENT_SECRET_FILE", "CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE")
 _TARGETS = ("SCOPE", "RESOURCE", "AUDIENCE")
-_NOT_USED = ("CLIENT_AUTH", "CLIENT_KEY_ID", "CLIENT_KEY_ALGORITHM", "CLIENT_ASSERTION_AUDIENCE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,6 @@ class Entra:
             read.complain(f"{read.name('TENANT_ID')} must be a GUID or a domain name")
         read.require("CLIENT_ID", is_set)
         read.require_one_of(_CREDENTIALS, f"{is_set}, which needs")
-        read.refuse(_NOT_USED, f"{read.name('TENANT_ID')} does not use")
         require_target(read, "TENANT_ID")
         return cls(
             tenant_id=read.text("TENANT_ID") or "",

@@ -42,7 +42,6 @@ class ManagedIdentity:
         read.refuse(
             ("CLIENT_ID",), f"a managed identity does not use: {source} is the client id of a user-assigned one"
         )
-        read.refuse(("CLIENT_SECRET", "CLIENT_SECRET_FILE"), "a managed identity does not use")
         require_target(read, "MANAGED_IDENTITY")
         target, scope = read.text("RESOURCE") or read.text("AUDIENCE"), read.text("SCOPE") or ""
         if not target and len(scope.split()) > 1:
