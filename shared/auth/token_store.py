@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
-_MIN_KEY = 32  # characters: 32 of base64 or hexadecimal hold 128 bits and more
 _VERSION = b"\x01"
 _NONCE = 12  # bytes: NIST SP 800-38D section 8.2.2
 
@@ -148,8 +147,6 @@ class TokenCipher:
     """
 
     def __init__(self, key: str) -> None:
-        if len(key) < _MIN_KEY:
-            raise SettingsError([f"TOKEN_STORE_KEY must be a random text of at least {_MIN_KEY} characters"])
         derived = HKDF(SHA256(), 32, salt=None, info=b"business-relay token store").derive(key.encode())
         self._cipher = AESGCM(derived)
 
