@@ -4,25 +4,21 @@ import asyncio
 import base64
 import gzip
 import logging
-import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import httpx_aiohttp
 import pytest
 
 from shared.auth.access_token import AccessToken
-from shared.auth.client_authentication import ClientSecret, FederatedToken, text_in_file
+from shared.auth.client_authentication import secret_proof, text_in_file
 from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
-from shared.auth.token_endpoint import Endpoint
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncIterator, Generator
     from pathlib import Path
-
-    from shared.auth.client_authentication import ClientAuthentication
 
 SECRET = "s3cr3t:/+ä"
 DOCUMENT = "/.well-known/openid-configuration"
@@ -41,38 +37,17 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncCli
         yield open_client
 
 
-def secret_of(read: Callable[[], str] = lambda: SECRET, method: str = "client_secret_basic") -> ClientSecret:
-    return ClientSecret("relay", read, method, "CRM_API_CLIENT_AUTH")
-
-
 def grant(
-    client: httpx.AsyncClient,
-    token_url: str | None,
-    authentication: ClientAuthentication | None = None,
-    *,
-    timeout: float = 10.0,
-    **wishes: str,
+    client: httpx.AsyncClient, token_url: str | None, *, timeout: float = 10.0, **settings: str
 ) -> ClientCredentialsGrant:
-    settings = ClientCredentials("CRM_API_", "relay", token_url=token_url, **wishes)
-    return ClientCredentialsGrant(client, settings, authentication or secret_of(), timeout=timeout)
-
-
-class RotatedSecret:
-    """Returns the next of its secrets at each reading, the last one from then on."""
-
-    def __init__(self, *secrets: str) -> None:
-        self.secrets = secrets
-        self.readings = 0
-
-    def __call__(self) -> str:
-        self.readings += 1
-        return self.secrets[min(self.readings, len(self.secrets)) - 1]
+    own: dict[str, Any] = {"client_id": "relay", "client_secret": SECRET} | settings
+    return ClientCredentialsGrant(client, ClientCredentials("CRM_API_", token_url=token_url, **own), timeout=timeout)
 
 
 async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_the_form(
     client: httpx.AsyncClient, server: TokenServer
 ) -> None:
-    requesting = grant(client, server.url, ClientSecret("re:lay ü", lambda: SECRET, "client_secret_basic", ""))
+    requesting = grant(client, server.url, client_id="re:lay ü")
     assert await requesting.request_token() == AccessToken("token-1", 3600.0)
     (request,) = server.requests
     assert (request.method, request.target, request.body) == ("POST", "/token", b"grant_type=client_credentials")
@@ -86,10 +61,8 @@ async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_th
 async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_header(
     client: httpx.AsyncClient, server: TokenServer
 ) -> None:
-    authentication = secret_of(method="client_secret_post")
-    await grant(
-        client, server.url, authentication, scope="a b", audience="https://api/", resource="x&y"
-    ).request_token()
+    wishes = {"scope": "a b", "audience": "https://api/", "resource": "x&y"}
+    await grant(client, server.url, client_auth="client_secret_post", **wishes).request_token()
     (request,) = server.requests
     assert request.body == (
         b"grant_type=client_credentials&scope=a+b&audience=https%3A%2F%2Fapi%2F&resource=x%26y"
@@ -99,16 +72,18 @@ async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_head
 
 
 async def test_the_cache_key_names_every_part_of_the_request_and_no_secret() -> None:
+    url = "https://one.example/token"
+    others: list[dict[str, Any]] = [
+        {},
+        {"client_auth": "client_secret_post"},
+        {"federated_token_file": "/a"},
+        {"client_id": "b"},
+        *({wish: "x"} for wish in ("scope", "audience", "resource")),
+    ]
     async with httpx.AsyncClient() as client:
-        keys = {
-            grant(client, "https://one.example/token").cache_key,
-            grant(client, "https://two.example/token").cache_key,
-            grant(client, None, issuer="https://two.example/token").cache_key,
-            grant(client, "https://one.example/token", secret_of(method="client_secret_post")).cache_key,
-            grant(client, "https://one.example/token", ClientSecret("b", str, "client_secret_basic", "")).cache_key,
-            *(grant(client, "https://one.example/token", **{wish: "x"}).cache_key for wish in ("scope", "audience")),
-        }
-    assert len(keys) == 7
+        keys = {grant(client, url, **other).cache_key for other in others}
+        keys |= {grant(client, url + "2").cache_key, grant(client, None, issuer=url).cache_key}
+    assert len(keys) == 9
     assert not any("s3cr3t" in key for key in keys)
 
 
@@ -185,7 +160,7 @@ async def test_a_refusal_of_form_encoded_credentials_names_the_other_method(
         ):
             server.queue.append(answer)
             with pytest.raises((TokenRejectedError, TokenUnavailableError)) as caught:
-                await grant(client, server.url, secret_of(lambda secret=secret: secret, method)).request_token()
+                await grant(client, server.url, client_secret=secret, client_auth=method).request_token()
             assert ("try CRM_API_CLIENT_AUTH=client_secret_post" in str(caught.value)) == is_named
 
 
@@ -258,66 +233,58 @@ async def test_a_cancelled_request_stays_cancelled(client: httpx.AsyncClient, se
         await flight
 
 
-async def test_a_rotated_secret_is_read_again_when_the_old_one_is_refused(
-    client: httpx.AsyncClient, server: TokenServer
+async def test_a_secret_in_a_file_is_read_again_for_every_request_and_when_it_is_refused(
+    client: httpx.AsyncClient, server: TokenServer, tmp_path: Path
 ) -> None:
-    secrets = RotatedSecret("old", "new")
-    requesting = grant(client, server.url, secret_of(secrets, "client_secret_post"))
-    server.queue.append(refusal("invalid_client", status=401))
+    file = tmp_path / "secret"
+    file.write_text("old-secret\n")
+
+    def rotate(request: Request) -> Answer | None:
+        file.write_text("new-secret")
+        return refusal("invalid_client", status=401) if request.form["client_secret"] == "old-secret" else None
+
+    server.respond = rotate
+    requesting = grant(client, server.url, client_secret_file=str(file), client_auth="client_secret_post")
     assert (await requesting.request_token()).value == "token-1"
     assert (await requesting.request_token()).value == "token-2"
-    assert [request.form["client_secret"] for request in server.requests] == ["old", "new", "new"]
-    assert secrets.readings == 3
+    sent = [request.form["client_secret"] for request in server.requests]
+    assert sent == ["old-secret", "new-secret", "new-secret"]
 
 
 @pytest.mark.parametrize(
-    ("secrets", "error", "requests"),
-    [(("same",), "invalid_client", 1), (("old", "new"), "invalid_client", 2), (("old", "new"), "invalid_scope", 1)],
-    ids=["unchanged", "refused-too", "another-refusal"],
+    ("is_rotated", "error", "requests"),
+    [(False, "invalid_client", 1), (True, "invalid_client", 2), (True, "invalid_scope", 1)],
 )
 async def test_a_refused_secret_is_not_sent_twice(
-    client: httpx.AsyncClient, server: TokenServer, secrets: tuple[str, ...], error: str, requests: int
+    server: TokenServer, tmp_path: Path, error: str, requests: int, *, is_rotated: bool
 ) -> None:
-    server.queue.extend([refusal(error, "no", status=401)] * 2)
-    with pytest.raises(TokenRejectedError, match=rf"{error} \(no\)"):
-        await grant(client, server.url, secret_of(RotatedSecret(*secrets))).request_token()
+    file = tmp_path / "secret"
+    file.write_text("secret-0")
+
+    def refuse(_request: Request) -> Answer:
+        if is_rotated:
+            file.write_text(f"secret-{len(server.requests)}")
+        return refusal(error, "no", status=401)
+
+    server.respond = refuse
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(TokenRejectedError, match=rf"{error} \(no\)"):
+            await grant(client, server.url, client_secret_file=str(file)).request_token()
     assert len(server.requests) == requests
 
 
-@pytest.mark.parametrize("trouble", [FileNotFoundError(2, "No such file"), KeyError(SECRET), ValueError(SECRET)])
-async def test_a_secret_that_cannot_be_read_is_unavailable_and_unnamed(
-    client: httpx.AsyncClient, server: TokenServer, trouble: Exception
-) -> None:
-    def read() -> str:
-        raise trouble
-
-    with pytest.raises(TokenUnavailableError, match="the client secret") as caught:
-        await grant(client, server.url, secret_of(read)).request_token()
-    assert SECRET not in str(caught.value)
+async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, tmp_path: Path) -> None:
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(TokenUnavailableError, match="the client_secret of the client cannot be read: No such file"):
+            await grant(client, server.url, client_secret_file=str(tmp_path / "none")).request_token()
     assert server.requests == []
-
-
-async def test_the_secret_is_read_at_first_use_and_off_the_event_loop(
-    client: httpx.AsyncClient, server: TokenServer
-) -> None:
-    threads = []
-
-    def read() -> str:
-        threads.append(threading.current_thread())
-        return SECRET
-
-    requesting = grant(client, server.url, secret_of(read))
-    assert threads == []
-    await requesting.request_token()
-    assert len(threads) == 1
-    assert threads[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "secret"
     file.write_bytes(f"{SECRET}\r\n".encode(encoding))
-    assert text_in_file(file) == SECRET
+    assert text_in_file(str(file)) == SECRET
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"\xef\xbb\xbf", b"\xff\xfe\x00", b"\x80\x81"])
@@ -325,21 +292,17 @@ def test_a_file_without_text_is_no_secret(tmp_path: Path, content: bytes) -> Non
     file = tmp_path / "secret"
     file.write_bytes(content)
     with pytest.raises(CredentialError, match="its file holds no text"):
-        text_in_file(file)
+        text_in_file(str(file))
 
 
-async def test_a_secret_too_short_to_be_redacted_is_warned_of_once(
+async def test_a_secret_too_short_to_be_redacted_is_warned_of(
     server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with httpx.AsyncClient() as client:
-        requesting = grant(client, server.url, secret_of(lambda: "abc"))
         server.queue.append(refusal("invalid_scope", "abcdef"))
         with pytest.raises(TokenRejectedError, match="abcdef"):
-            await requesting.request_token()
-        await requesting.request_token()
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "client secret is too short to be redacted"
-    ]
+            await grant(client, server.url, client_secret="abc").request_token()
+    assert "client secret is too short to be redacted" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -380,23 +343,23 @@ async def test_a_fault_of_the_proxy_names_the_proxy_and_not_its_password(kind: t
 async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
     client: httpx.AsyncClient, server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    authentication = secret_of(lambda: "s3cr3t")
+    requesting = grant(client, server.url, client_secret="s3cr3t")
     with caplog.at_level(logging.DEBUG):
-        token = await grant(client, server.url, authentication).request_token()
-    proof = await authentication.proof(Endpoint(server.url))
+        token = await requesting.request_token()
+    proof = secret_proof("relay", "s3cr3t", "client_secret_basic", "")
     encoded = base64.b64encode(b"relay:s3cr3t").decode()
-    for text in [caplog.text, *map(repr, (authentication, proof, token))]:
+    for text in [caplog.text, *map(repr, (requesting, proof, token))]:
         assert not any(secret in text for secret in ("s3cr3t", encoded, "token-1"))
 
 
 async def test_a_federated_token_is_read_again_for_every_request(server: TokenServer, tmp_path: Path) -> None:
     file = tmp_path / "token"
     async with httpx.AsyncClient() as client:
-        requesting = grant(client, server.url, FederatedToken("relay", file))
+        requesting = grant(client, server.url, client_auth="private_key_jwt", federated_token_file=str(file))
         for content in (None, b"", b"two tokens", b"caf\xc3\xa9"):
             if content is not None:
                 file.write_bytes(content)
-            with pytest.raises(TokenUnavailableError, match="the federated token file"):
+            with pytest.raises(TokenUnavailableError, match="the federated_token of the client"):
                 await requesting.request_token()
         assert server.requests == []
         for assertion in ("first.assertion.a", "second.assertion.b"):

@@ -149,7 +149,7 @@ async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Log
         claims = jwt.decode(assertion, key.public_key(), ["PS256"], audience=entra.server.origin + TOKEN)
         assert (claims["iss"], claims["sub"]) == ("relay", "relay")
         thumbprint = jwt.get_unverified_header(assertion)["x5t#S256"]
-        assert thumbprint.rstrip("=") == client_certificate_from_pem(pem).thumbprint  # MSAL pads it
+        assert thumbprint.rstrip("=") == client_certificate_from_pem(pem.decode()).thumbprint  # MSAL pads it
         identifiers.add(claims["jti"])
     assert len(identifiers) == 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 import httpx
@@ -18,9 +17,8 @@ _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a "token" of RFC 9110 section 5.6.2
 # Some servers leave the quotes out, also around a URL: a plain value is whatever does not separate.
 _PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^" \t,;][^ \t,;]*))')
-# The lookaheads keep these two from ending in the middle of something else.
-_SCHEME = re.compile(rf"({_WORD})(?=[ \t,;]|$)")
-_TOKEN68 = re.compile(r"[ \t]+([0-9A-Za-z._~+/-]+=*)(?=[ \t]*(?:[,;]|$))")
+# A scheme, perhaps with a token68. The lookaheads keep both from ending in the middle of something else.
+_SCHEME = re.compile(rf"({_WORD})(?=[ \t,;]|$)(?:[ \t]+[0-9A-Za-z._~+/-]+=*(?=[ \t]*(?:[,;]|$)))?")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -86,23 +84,14 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
-@dataclass(slots=True)
-class Challenge:
-    """One challenge: its scheme in lower case, and either parameters (names in lower case) or a token68."""
+def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1): schemes with their parameters.
 
-    scheme: str
-    parameters: dict[str, str] = field(default_factory=dict)
-    token68: str | None = None
-
-
-def parse_challenges(value: str) -> list[Challenge]:
-    """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1).
-
-    Commas separate challenges and parameters alike, so the list is read word by word; a missing comma is forgiven, and
-    so is a semicolon in its place. Where something follows no grammar, the rest is left out: what stands before it is
-    still meant.
+    Names are in lower case, a token68 is left out. Commas separate challenges and parameters alike, so the list is read
+    word by word; a missing comma is forgiven, and so is a semicolon in its place. Where something follows no grammar,
+    the rest is left out: what stands before it is still meant.
     """
-    challenges: list[Challenge] = []
+    challenges: list[tuple[str, dict[str, str]]] = []
     position = 0
     while True:
         while value[position : position + 1] in {" ", "\t", ",", ";"}:
@@ -110,14 +99,11 @@ def parse_challenges(value: str) -> list[Challenge]:
         if challenges and (parameter := _PARAMETER.match(value, position)):
             name, quoted, plain = parameter.groups()
             text = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
-            challenges[-1].parameters.setdefault(name.lower(), text)
+            challenges[-1][1].setdefault(name.lower(), text)
             position = parameter.end()
         elif scheme := _SCHEME.match(value, position):
-            challenges.append(Challenge(scheme[1].lower()))
+            challenges.append((scheme[1].lower(), {}))
             position = scheme.end()
-            if token68 := _TOKEN68.match(value, position):
-                challenges[-1].token68 = token68[1]
-                position = token68.end()
         else:
             return challenges
 
@@ -129,10 +115,10 @@ def is_refused_token(status: int, values: Iterable[str]) -> bool:
     token has the same scope. A 403 does if it says "invalid_token" (RFC 6750 section 3.1).
     """
     errors = {
-        challenge.parameters["error"].strip("' ").lower()  # some quote it so
+        parameters["error"].strip("' ").lower()  # some quote it so
         for value in values
-        for challenge in parse_challenges(value)
-        if challenge.scheme == "bearer" and "error" in challenge.parameters
+        for scheme, parameters in parse_challenges(value)
+        if scheme == "bearer" and "error" in parameters
     }
     if status == _UNAUTHORIZED:
         return errors != {"insufficient_scope"}

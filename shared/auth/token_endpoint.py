@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -18,6 +17,7 @@ from shared.rules.retry_after import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     import httpx
 
@@ -162,11 +162,6 @@ def _hint(status: int, location: str | None, url: str, setting: str | None) -> s
     return "; ".join(filter(None, [hint, setting and f"check {setting}"])) or None
 
 
-def configuration_url(issuer: str) -> str:
-    """Return the URL of an issuer's configuration document (OpenID Connect Discovery 1.0 section 4)."""
-    return issuer.removesuffix("/") + "/.well-known/openid-configuration"
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A token endpoint, and the issuer it belongs to as that names itself, None if no issuer was asked."""
@@ -175,60 +170,35 @@ class Endpoint:
     issuer: str | None = None
 
 
-class Discovery:
-    """Finds an issuer's token endpoint at first use and keeps it; a failure is not kept.
+async def discover(
+    client: httpx.AsyncClient,
+    issuer: str,
+    setting: str,
+    timeout: float,  # noqa: ASYNC109, see exchange
+    now: Callable[[], datetime],
+) -> Endpoint:
+    """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4).
 
     `issuer` may end in a slash or not, whatever the server calls itself; `setting` is the app setting that holds it.
-    `timeout` is seconds for the whole request. Concurrent first calls may each send one: the token provider's single
-    flight leaves one.
+
+    Raises:
+        TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
     """
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        issuer: str,
-        *,
-        setting: str | None = None,
-        timeout: float = 10.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self.issuer = issuer
-        self._client = client
-        self._setting = setting
-        self._timeout = timeout
-        self._now = now
-        self._found: Endpoint | None = None
-
-    async def endpoint(self) -> Endpoint:
-        """Return the token endpoint.
-
-        Raises:
-            TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
-        """
-        if self._found is None:
-            url = configuration_url(self.issuer)
-            answer = await exchange(
-                self._client, "GET", url, what="the issuer", setting=self._setting, timeout=self._timeout
-            )
-            self._found = self._read(answer)
-        return self._found
-
-    def forget(self) -> None:
-        """Look for the endpoint again at its next use."""
-        self._found = None
-
-    def _read(self, answer: Answer) -> Endpoint:
-        document = answer.document()
-        named, endpoint = document.get("issuer"), document.get("token_endpoint")
-        problem = answer.problem
-        if not answer.is_success and problem is None:
-            problem = "; ".join(filter(None, [f"it answered {answer.status}", answer.hint]))
-        elif problem is None and not isinstance(named, str):
-            problem = "its configuration has no issuer"
-        elif problem is None and str(named).removesuffix("/") != self.issuer.removesuffix("/"):
-            problem = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
-        problem = problem or discovered_problem(endpoint, self.issuer)
-        if problem is None:
-            return Endpoint(str(endpoint), str(named))
-        wait = retry_after(answer.headers.get("retry-after"), self._now())
-        raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)
+    url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
+    answer = await exchange(client, "GET", url, what="the issuer", setting=setting, timeout=timeout)
+    document = answer.document()
+    named, endpoint = document.get("issuer"), document.get("token_endpoint")
+    if answer.problem is not None:
+        problem: str | None = answer.problem
+    elif not answer.is_success:
+        problem = "; ".join(filter(None, [f"it answered {answer.status}", answer.hint]))
+    elif not isinstance(named, str):
+        problem = "its configuration has no issuer"
+    elif named.removesuffix("/") != issuer.removesuffix("/"):
+        problem = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
+    else:
+        problem = discovered_problem(endpoint, issuer)
+    if problem is None:
+        return Endpoint(str(endpoint), str(named))
+    wait = retry_after(answer.headers.get("retry-after"), now())
+    raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)

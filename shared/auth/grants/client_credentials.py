@@ -8,14 +8,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlencode
 
 from shared.auth.access_token import access_token_from
-from shared.auth.client_authentication import ClientSecret, FederatedToken, text_in_file
-from shared.auth.token_endpoint import GONE, Discovery, Endpoint, endpoint_problem, exchange
-from shared.errors import TokenRejectedError, TokenUnavailableError
+from shared.auth.client_authentication import (
+    assertion_proof,
+    federated_assertion,
+    read_secret,
+    request_with,
+    secret_proof,
+    text_in_file,
+)
+from shared.auth.token_endpoint import GONE, Endpoint, discover, endpoint_problem, exchange
+from shared.errors import TokenUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     import httpx
 
     from shared.auth.access_token import AccessToken
-    from shared.auth.client_authentication import ClientAuthentication, ClientProof
+    from shared.auth.client_authentication import ClientProof
     from shared.settings.reader import SettingReader
 
 # RFC 7591 section 2 names the methods.
@@ -77,23 +83,18 @@ class ClientCredentials:
             read.require_one_of(_ASSERTIONS, f"{uses} needs")
             if read.text("FEDERATED_TOKEN_FILE"):
                 read.refuse(_OF_A_KEY, "does nothing for a federated token: whoever signs it decides")
-        issuer = read.url("ISSUER")
+        token_url, issuer = read.url("TOKEN_URL", may_have_query=True), read.url("ISSUER")  # RFC 6749 section 3.2
+        keys = (*_SECRETS, *_ASSERTIONS, "CLIENT_KEY_ID", "SCOPE", "AUDIENCE", "RESOURCE")
+        texts: dict[str, Any] = {key.lower(): read.text(key) for key in keys}
         return cls(
             prefix=read.name(""),
             client_id=read.text("CLIENT_ID") or "",
-            token_url=read.url("TOKEN_URL", may_have_query=True),  # RFC 6749 section 3.2
+            token_url=token_url,
             issuer=issuer,
             client_auth=method,
-            client_secret=read.text("CLIENT_SECRET"),
-            client_secret_file=read.text("CLIENT_SECRET_FILE"),
-            client_certificate=read.text("CLIENT_CERTIFICATE"),
-            federated_token_file=read.text("FEDERATED_TOKEN_FILE"),
-            client_key_id=read.text("CLIENT_KEY_ID"),
             client_key_algorithm=read.choice("CLIENT_KEY_ALGORITHM", _ALGORITHMS, "") or None,
             client_assertion_audience=_assertion_audience(read, issuer),
-            scope=read.text("SCOPE"),
-            audience=read.text("AUDIENCE"),
-            resource=read.text("RESOURCE"),
+            **texts,
         )
 
     @property
@@ -101,30 +102,36 @@ class ClientCredentials:
         """The URL of the token endpoint or of the issuer that names it."""
         return self.token_url or self.issuer
 
+    @property
+    def method(self) -> str:
+        """The way to authenticate (RFC 7591 section 2: `token_endpoint_auth_method`), or "federated_token"."""
+        return self.client_auth if self.federated_token_file is None else "federated_token"
+
     def build(self, client: httpx.AsyncClient) -> ClientCredentialsGrant:
         """Return the grant."""
-        return ClientCredentialsGrant(client, self, self._authentication())
+        return ClientCredentialsGrant(client, self)
 
-    def _authentication(self) -> ClientAuthentication:
-        if self.client_auth == "private_key_jwt" and self.client_certificate is not None:
-            from shared.auth.private_key_jwt import PrivateKeyJwt  # noqa: PLC0415, 50 ms that only its users should pay
+    def proof(self, endpoint: Endpoint, now: float) -> ClientProof:
+        """Read the credential and make the proof for one token request, in a worker thread; `now` is POSIX seconds."""
+        if self.client_auth != "private_key_jwt":
+            secret = read_secret(self.client_secret, self.client_secret_file)
+            return secret_proof(self.client_id, secret, self.client_auth, f"{self.prefix}CLIENT_AUTH")
+        if self.client_certificate is None:
+            assertion = credential = federated_assertion(self.federated_token_file or "")
+        else:
+            from shared.auth.private_key_jwt import signed_assertion  # noqa: PLC0415, 50 ms that only its users pay
 
-            return PrivateKeyJwt(
+            credential = text_in_file(self.client_certificate)
+            audience = self.client_assertion_audience
+            assertion = signed_assertion(
+                credential,
                 self.client_id,
-                Path(self.client_certificate),
+                {"issuer": endpoint.issuer or endpoint.url, "token_endpoint": endpoint.url}.get(audience, audience),
                 key_id=self.client_key_id,
-                audience=self.client_assertion_audience,
                 algorithm=self.client_key_algorithm,
+                now=now,
             )
-        if self.client_auth == "private_key_jwt":
-            return FederatedToken(self.client_id, Path(self.federated_token_file or ""))
-        secret = secret_reader(self.client_secret, self.client_secret_file)
-        return ClientSecret(self.client_id, secret, self.client_auth, f"{self.prefix}CLIENT_AUTH")
-
-
-def secret_reader(secret: str | None, file: str | None) -> Callable[[], str]:
-    """Return what reads the client secret: a file can change while the process runs, its environment cannot."""
-    return (lambda: secret or "") if file is None else lambda: text_in_file(Path(file))
+        return assertion_proof(credential, self.client_id, assertion)
 
 
 def _assertion_audience(read: SettingReader, issuer: str | None) -> str:
@@ -146,75 +153,65 @@ def _assertion_audience(read: SettingReader, issuer: str | None) -> str:
 class ClientCredentialsGrant:
     """Requests access tokens with the client credentials grant; a TokenGrant.
 
-    `client` stays the caller's to close; its own authentication and redirects are not used for token requests.
-    `timeout` is seconds for one token request from connect to the last byte. `now` returns an aware time.
+    `client` stays the caller's to close; its own authentication and redirects are not used for token requests. An
+    issuer is asked for its token endpoint at the first request. `timeout` is seconds for one HTTP request from connect
+    to the last byte. `now` returns an aware time.
     """
 
     def __init__(
         self,
         client: httpx.AsyncClient,
         settings: ClientCredentials,
-        authentication: ClientAuthentication,
         *,
         timeout: float = 10.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self._settings = settings
-        self._authentication = authentication
         wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
         self._form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish}
         self._timeout = timeout
         self._now = now
-        self._discovery: Discovery | None = None
-        if settings.issuer is not None:
-            setting = f"{settings.prefix}ISSUER"
-            self._discovery = Discovery(client, settings.issuer, setting=setting, timeout=timeout, now=now)
+        self._endpoint = Endpoint(settings.token_url) if settings.token_url else None
 
     @property
     def cache_key(self) -> str:
         """Names the whole request, with no secret in it."""
-        where = self._settings.token_url or {"issuer": self._settings.issuer}
-        return json.dumps([where, self._authentication.method, self._authentication.client_id, self._form])
+        settings = self._settings
+        where = settings.token_url or {"issuer": settings.issuer}
+        return json.dumps([where, settings.method, settings.client_id, self._form])
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
-        """Request one access token, and once more if the refused credentials have been rotated meanwhile.
-
-        Raises:
-            TokenRejectedError: the server blames the client's configuration.
-            TokenUnavailableError: the server cannot be reached, is in trouble or makes no sense.
-        """
-        if self._discovery is None:
-            endpoint = Endpoint(self._settings.token_url or "")
-        else:
-            endpoint = await self._discovery.endpoint()
-        proof = await self._authentication.proof(endpoint)
-        try:
-            return await self._exchange(endpoint, proof)
-        except TokenRejectedError as exc:
-            if exc.error != "invalid_client":
-                raise
-            rotated = await self._authentication.proof(endpoint)
-            if rotated.credential == proof.credential:
-                raise
-        return await self._exchange(endpoint, rotated)
-
-    async def _exchange(self, endpoint: Endpoint, proof: ClientProof) -> AccessToken:
-        try:
-            answer = await exchange(
-                self._client,
-                "POST",
-                endpoint.url,
-                setting=None if self._discovery else f"{self._settings.prefix}TOKEN_URL",
-                headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
-                content=urlencode(self._form | dict(proof.form)).encode("ascii"),
-                timeout=self._timeout,
+        """Request one access token, and once more if the refused credentials have been rotated meanwhile."""
+        settings = self._settings
+        endpoint = self._endpoint
+        if endpoint is None:
+            endpoint = self._endpoint = await discover(
+                self._client, settings.issuer or "", f"{settings.prefix}ISSUER", self._timeout, self._now
             )
-            if answer.status == 401 or answer.document().get("error") == "invalid_client":  # noqa: PLR2004, RFC 6749 section 5.2
-                answer = replace(answer, hint=proof.hint)
-            return access_token_from(answer, now=self._now(), secrets=proof.secrets)
+        name = f"the {settings.method.removesuffix('_basic').removesuffix('_post')} of the client"
+        try:
+            return await request_with(
+                lambda: settings.proof(endpoint, self._now().timestamp()),
+                name,
+                lambda proof: self._exchange(endpoint, proof),
+            )
         except TokenUnavailableError as exc:
             # No answer at all, or one that says that the endpoint is gone: its issuer may name another by now.
-            if self._discovery is not None and (exc.status is None or exc.status in GONE):
-                self._discovery.forget()
+            if settings.issuer is not None and (exc.status is None or exc.status in GONE):
+                self._endpoint = None
             raise
+
+    async def _exchange(self, endpoint: Endpoint, proof: ClientProof) -> AccessToken:
+        answer = await exchange(
+            self._client,
+            "POST",
+            endpoint.url,
+            setting=None if self._settings.issuer else f"{self._settings.prefix}TOKEN_URL",
+            headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
+            content=urlencode(self._form | dict(proof.form)).encode("ascii"),
+            timeout=self._timeout,
+        )
+        if answer.status == 401 or answer.document().get("error") == "invalid_client":  # noqa: PLR2004, RFC 6749 section 5.2
+            answer = replace(answer, hint=proof.hint)
+        return access_token_from(answer, now=self._now(), secrets=proof.secrets)

@@ -6,13 +6,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from shared.auth.access_token import access_token_from
-from shared.auth.client_authentication import federated_assertion, read_credential, text_in_file
-from shared.auth.grants.client_credentials import secret_reader
-from shared.errors import CredentialError, TokenRejectedError
+from shared.auth.client_authentication import federated_assertion, read_secret, request_with, text_in_file
+from shared.errors import CredentialError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,17 +55,8 @@ class Entra:
         read.require("CLIENT_ID", is_set)
         read.require_one_of(_CREDENTIALS, f"{is_set}, which needs")
         require_target(read, "TENANT_ID")
-        return cls(
-            tenant_id=read.text("TENANT_ID") or "",
-            client_id=read.text("CLIENT_ID") or "",
-            client_secret=read.text("CLIENT_SECRET"),
-            client_secret_file=read.text("CLIENT_SECRET_FILE"),
-            client_certificate=read.text("CLIENT_CERTIFICATE"),
-            federated_token_file=read.text("FEDERATED_TOKEN_FILE"),
-            scope=read.text("SCOPE"),
-            audience=read.text("AUDIENCE"),
-            resource=read.text("RESOURCE"),
-        )
+        texts: dict[str, Any] = {key.lower(): read.text(key) for key in (*_CREDENTIALS, *_TARGETS)}
+        return cls(tenant_id=read.text("TENANT_ID") or "", client_id=read.text("CLIENT_ID") or "", **texts)
 
     def build(self, client: httpx.AsyncClient) -> EntraGrant:
         """Return the grant."""
@@ -83,10 +72,10 @@ class Entra:
     def read_credential(self) -> str | dict[str, str]:
         """Read the secret itself, or a dictionary with members of MSAL's `client_credential`; for a worker thread."""
         if self.client_certificate is not None:
-            return _certificate(Path(self.client_certificate))
+            return _certificate(self.client_certificate)
         if self.federated_token_file is not None:
-            return {"client_assertion": federated_assertion(Path(self.federated_token_file))}
-        return secret_reader(self.client_secret, self.client_secret_file)()
+            return {"client_assertion": federated_assertion(self.federated_token_file)}
+        return read_secret(self.client_secret, self.client_secret_file)
 
 
 def require_target(read: SettingReader, source: str) -> None:
@@ -95,10 +84,10 @@ def require_target(read: SettingReader, source: str) -> None:
         read.complain(f"{read.name(source)} is set, so one of {', '.join(map(read.name, _TARGETS))} is needed")
 
 
-def _certificate(path: Path) -> dict[str, str]:
+def _certificate(file: str) -> dict[str, str]:
     from shared.auth.private_key_jwt import client_certificate_from_pem  # noqa: PLC0415, 50 ms, in a worker thread
 
-    own = client_certificate_from_pem(text_in_file(path).encode())
+    own = client_certificate_from_pem(text_in_file(file))
     if own.certificate is None or own.algorithm not in {"RS256", "PS256"}:
         raise CredentialError("Microsoft Entra needs an RSA key together with its certificate")
     return {"private_key": own.key_pem.decode(), "public_certificate": own.certificate_pem.decode()}
@@ -136,23 +125,10 @@ class EntraGrant:
         return json.dumps([self._authority, self._settings.client_id, self._settings.method, self._scopes])
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
-        """Request one access token, and once more if the refused credential has been rotated meanwhile.
-
-        Raises:
-            TokenRejectedError: Microsoft Entra blames the client's configuration.
-            TokenUnavailableError: it cannot be reached, is in trouble or makes no sense.
-        """
-        name = f"the {self._settings.method} of the client"
-        credential = await read_credential(self._settings.read_credential, name)
-        try:
-            return await self._ask(credential)
-        except TokenRejectedError as exc:
-            if exc.error != "invalid_client":
-                raise
-            rotated = await read_credential(self._settings.read_credential, name)
-            if rotated == credential:
-                raise
-        return await self._ask(rotated)
+        """Request one access token, and once more if the refused credential has been rotated meanwhile."""
+        return await request_with(
+            self._settings.read_credential, f"the {self._settings.method} of the client", self._ask
+        )
 
     async def _ask(self, credential: str | dict[str, str]) -> AccessToken:
         def ask(http: MsalHttp) -> None:

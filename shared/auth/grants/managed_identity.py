@@ -92,12 +92,7 @@ class ManagedIdentityGrant:
         return json.dumps(["managed_identity", self._identity, self._settings.resource])
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
-        """Request one access token.
-
-        Raises:
-            TokenRejectedError: the endpoint blames the client's configuration.
-            TokenUnavailableError: it cannot be reached, is in trouble or makes no sense.
-        """
+        """Request one access token."""
         from shared.auth.msal_http import MsalHttp  # noqa: PLC0415, it needs httpx, and settings are read without
 
         http = MsalHttp(self._client, "the identity endpoint", timeout=self._timeout)
