@@ -92,7 +92,9 @@ def read(document: object, status: int = 200, secrets: tuple[str, ...] = (), **h
     [
         ({}, 3600.0, None),
         ({"refresh_in": 1800}, 3600.0, 1800.0),
-        *(({"refresh_in": wish}, 3600.0, None) for wish in ("soon", 0, -1, True, None, [])),
+        ({"refresh_in": "soon"}, 3600.0, None),
+        ({"refresh_in": 0}, 3600.0, None),
+        ({"refresh_in": True}, 3600.0, None),
         *(({"token_type": token_type}, 3600.0, None) for token_type in ("BEARER", " bearer ", None)),
         ({"expires_in": "59.5"}, 59.5, None),
         ({"expires_in": " 3599 "}, 3599.0, None),

@@ -61,7 +61,7 @@ async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_th
 async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_header(
     client: httpx.AsyncClient, server: TokenServer
 ) -> None:
-    wishes = {"scope": "a b", "audience": "https://api/", "resource": "x&y"}
+    wishes: dict[str, Any] = {"scope": "a b", "audience": "https://api/", "resource": "x&y"}
     await grant(client, server.url, client_auth="client_secret_post", **wishes).request_token()
     (request,) = server.requests
     assert request.body == (

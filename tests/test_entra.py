@@ -116,13 +116,6 @@ async def test_no_cache_of_msal_answers_for_the_server(entra: Login) -> None:
     assert len(entra.token_requests) == 3
 
 
-async def test_the_metadata_of_the_tenant_is_asked_for_once(entra: Login) -> None:
-    grant = entra.grant()
-    await grant.request_token()
-    await grant.request_token()
-    assert [request.target for request in entra.server.requests] == [DOCUMENT, TOKEN, TOKEN]
-
-
 async def test_the_servers_wish_to_be_asked_again_early_is_kept(entra: Login) -> None:
     entra.server.respond = lambda request: (
         json_answer({"access_token": "at", "expires_in": 86_399, "refresh_in": 43_199})
@@ -154,19 +147,6 @@ async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Log
     assert len(identifiers) == 2
 
 
-async def test_a_federated_token_is_read_again_for_every_request(entra: Login, tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    grant = entra.grant(federated_token_file=str(file))
-    file.write_text("first.assertion.a\n")
-    await grant.request_token()
-    file.write_text("second.assertion.b")
-    await grant.request_token()
-    assert [request.form["client_assertion"] for request in entra.token_requests] == [
-        "first.assertion.a",
-        "second.assertion.b",
-    ]
-
-
 def rsa_without_certificate() -> bytes:
     return key_pem(rsa_key())
 
@@ -192,7 +172,7 @@ async def test_a_certificate_file_that_entra_has_no_use_for_is_unavailable(
 @pytest.mark.parametrize("setting", ["client_certificate", "federated_token_file", "client_secret_file"])
 async def test_a_missing_file_is_unavailable(entra: Login, tmp_path: Path, setting: str) -> None:
     with pytest.raises(TokenUnavailableError, match="of the client cannot be read: No such file"):
-        await entra.grant(**{setting: str(tmp_path / "none")}).request_token()
+        await entra.grant(10.0, **{setting: str(tmp_path / "none")}).request_token()
 
 
 async def test_a_rotated_secret_is_read_again_when_the_old_one_is_refused(entra: Login, tmp_path: Path) -> None:
@@ -239,15 +219,6 @@ async def test_every_refusal_of_the_client_is_a_rejection(
         await entra.grant().request_token()
     assert (caught.value.error, caught.value.description, caught.value.status) == (error, description, status)
     assert len(entra.token_requests) == 1
-
-
-async def test_a_refusal_is_not_replayed_after_it_was_mended(entra: Login) -> None:
-    grant = entra.grant()
-    await grant_metadata(entra)
-    entra.server.queue.append(refuse("invalid_scope", "AADSTS70011", 400))
-    with pytest.raises(TokenRejectedError):
-        await grant.request_token()
-    assert (await grant.request_token()).value == "token-1"
 
 
 async def test_an_unknown_tenant_or_resource_is_named(entra: Login) -> None:
@@ -317,21 +288,6 @@ async def test_metadata_that_would_leak_the_secret_is_refused(entra: Login, endp
     assert entra.token_requests == []
 
 
-async def test_a_closed_port_is_unavailable(entra: Login) -> None:
-    await entra.server.__aexit__()
-    with pytest.raises(TokenUnavailableError, match="Microsoft Entra cannot be reached: "):
-        await entra.grant().request_token()
-
-
-async def test_a_hung_server_is_given_up_and_blocks_nobody(entra: Login) -> None:
-    await entra.grant().request_token()  # so that MSAL is imported already
-    released = asyncio.Event()
-    entra.server.queue.append(Answer(body=b"{}", after=released))
-    with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.3 s"):
-        await entra.grant(timeout=0.3).request_token()
-    released.set()
-
-
 @pytest.mark.parametrize(
     "head",
     [b"HTTP/1.1 200 OK\r\nX-Drip: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"],
@@ -383,16 +339,6 @@ async def test_a_request_that_nobody_waits_for_any_more_sends_no_token_request(e
     released.set()
     await end_of_all_threads()
     assert len(entra.token_requests) == 1
-
-
-async def test_the_event_loop_goes_on_while_msal_works(entra: Login) -> None:
-    flight = asyncio.create_task(entra.grant().request_token())
-    steps = 0
-    while not flight.done():
-        await asyncio.sleep(0)
-        steps += 1
-    assert (await flight).value == "token-1"
-    assert steps > 10
 
 
 async def test_an_echoed_secret_is_redacted(entra: Login) -> None:

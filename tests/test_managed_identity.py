@@ -120,26 +120,6 @@ async def test_nonsense_is_unavailable_and_not_kept(machine: Machine, answer: An
     assert (await grant.request_token()).value == "token-1"
 
 
-async def test_a_missing_lifetime_is_none(machine: Machine) -> None:
-    machine.server.queue.append(json_answer({"access_token": "a"}))
-    assert await machine.grant().request_token() == AccessToken("a")
-
-
-async def test_a_closed_port_is_unavailable(machine: Machine) -> None:
-    await machine.server.__aexit__()
-    with pytest.raises(TokenUnavailableError, match="the identity endpoint cannot be reached: "):
-        await machine.grant().request_token()
-
-
-async def test_a_hung_endpoint_is_given_up(machine: Machine) -> None:
-    await machine.grant().request_token()  # so that MSAL is imported already
-    released = asyncio.Event()
-    machine.server.queue.append(Answer(body=b"{}", after=released))
-    with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.3 s"):
-        await machine.grant(timeout=0.3).request_token()
-    released.set()
-
-
 ASK = """
 import asyncio, json, sys
 import httpx

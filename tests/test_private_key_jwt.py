@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import base64
-import hashlib
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -278,13 +276,6 @@ def test_reads_the_older_forms_of_a_key_in_any_order_between_other_text() -> Non
         + key_pem(elliptic, PrivateFormat.TraditionalOpenSSL)
     )
     assert client_certificate_from_pem(pem.decode()).algorithm == "ES256"
-
-
-def test_the_thumbprint_is_the_sha_256_of_the_certificate(key: SigningKey) -> None:
-    pem = certificate_pem(key)
-    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    expected = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
-    assert client_certificate_from_pem((key_pem(key) + pem).decode()).thumbprint == expected
 
 
 def test_takes_the_certificate_that_belongs_to_the_key_out_of_a_chain(key: SigningKey) -> None:

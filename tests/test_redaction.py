@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from shared.auth.redaction import Redactor, safe_words
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SECRETS = (
     "s3cr3t/+ <&>'\"é\\x=",
     "eyJhbGciOiJ.eyJ-_~.sig==",
@@ -19,7 +23,7 @@ SECRETS = (
     "a%41b%2Fc+d",
     "\U0001f600-secret",
 )
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "raw": lambda secret: secret,
     "unpadded": lambda secret: secret.rstrip("="),
     "percent": lambda secret: quote(secret, safe=""),

@@ -9,8 +9,8 @@ import pytest
 
 from shared.auth.access_token import AccessToken
 from shared.auth.stored_grant import StoredGrant
-from shared.auth.token_store import StoredToken, TokenCipher
-from shared.errors import TokenRejectedError, TokenUnavailableError
+from shared.auth.token_store import TokenCipher
+from shared.errors import TokenUnavailableError
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.virtual_time import in_virtual_time
 
@@ -153,15 +153,6 @@ async def test_a_token_that_comes_again_though_it_was_refused_is_not_stored(app:
     assert app.store.values == {}
 
 
-async def test_another_request_has_another_token(app: App) -> None:
-    await app.process().request_token()
-    app.grant.cache_key = "endpoint of another"
-    assert (await app.process().request_token()).value == "token-2"
-    await app.settle()
-    assert len(app.store.values) == 2
-    assert not any("relay" in name for name in app.store.values)
-
-
 @pytest.mark.parametrize(("lifetime", "usable_for"), [(3600.0, 3595.0), (20.0, 18.0), (None, 295.0)])
 async def test_a_token_is_left_alone_shortly_before_its_end(
     app: App, lifetime: float | None, usable_for: float
@@ -172,16 +163,6 @@ async def test_a_token_is_left_alone_shortly_before_its_end(
     assert (await app.process().request_token()).value == "token-1"
     app.clock.now += 0.1
     assert (await app.process().request_token()).value == "token-2"
-
-
-async def test_life_counts_from_before_the_request(app: App) -> None:
-    app.grant.gate.clear()
-    flight = asyncio.create_task(app.process().request_token())
-    await app.grant.asked.wait()
-    app.clock.now += 10
-    app.grant.gate.set()
-    await flight
-    assert (await app.process().request_token()).expires_in == 3590.0
 
 
 async def test_a_process_that_waited_in_vain_asks_for_itself(app: App) -> None:
@@ -216,16 +197,6 @@ async def test_a_cancelled_request_gives_its_lease_back(app: App) -> None:
     with pytest.raises(asyncio.CancelledError):
         await flight
     await app.settle()
-    assert app.store.leases == {}
-
-
-@pytest.mark.parametrize("failure", [TokenRejectedError("invalid_client"), TokenUnavailableError("down")])
-async def test_the_grants_errors_come_through_and_nothing_is_stored(app: App, failure: Exception) -> None:
-    app.grant.failure = failure
-    with pytest.raises(type(failure)):
-        await app.process().request_token()
-    await app.settle()
-    assert app.store.values == {}
     assert app.store.leases == {}
 
 
@@ -331,21 +302,6 @@ async def test_a_token_issued_by_a_clock_that_is_far_ahead_is_left_alone(app: Ap
     await app.settle()
     app.clock.now -= 3600
     assert (await app.process().request_token()).value == "token-2"
-
-
-async def test_a_token_issued_by_a_clock_that_is_a_little_ahead_lives_no_longer_than_a_new_one(app: App) -> None:
-    app.grant.refresh_in = 1800.0
-    app.clock.now += 4
-    await app.process().request_token()
-    await app.settle()
-    app.clock.now -= 4
-    assert await app.process().request_token() == AccessToken("token-1", 3600.0, 1800.0)
-
-
-async def test_a_stored_token_without_a_life_is_left_alone(app: App) -> None:
-    now = app.clock.now
-    app.store.values[NAME] = CIPHER.encrypt(NAME, StoredToken("at", now, now - 1))
-    assert (await app.process().request_token()).value == "token-1"
 
 
 async def test_a_store_that_is_down_costs_one_warning_and_one_try_for_as_long_as_the_pause(

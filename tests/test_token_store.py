@@ -88,15 +88,6 @@ async def test_a_value_of_the_wrong_kind_is_a_store_error(server: RedisServer) -
 
 
 @needs_redis
-async def test_text_instead_of_bytes_is_a_store_error(server: RedisServer) -> None:
-    store = RedisStore(f"{server.url}?decode_responses=true")
-    await store.write("name", b"plain", 10)
-    with pytest.raises(TokenStoreError, match="must not ask it to decode"):
-        await store.read("name")
-    await store.aclose()
-
-
-@needs_redis
 async def test_a_redis_that_is_down_is_a_store_error_at_once_and_can_come_back(server: RedisServer) -> None:
     async with open_store(server) as store:
         await store.write("name", b"value", 10)
@@ -280,13 +271,6 @@ def test_what_was_encrypted_comes_back(
 ) -> None:
     token = StoredToken(value, issued_at, expires_at, refresh_at)
     assert TokenCipher(KEY).decrypt("name", TokenCipher(KEY).encrypt("name", token)) == token
-
-
-def test_nothing_of_the_token_is_stored_in_the_clear_nor_twice_the_same() -> None:
-    cipher = TokenCipher(KEY)
-    first, second = cipher.encrypt("name", TOKEN), cipher.encrypt("name", TOKEN)
-    assert b"at-1" not in first
-    assert first[13:] != second[13:]
 
 
 @pytest.mark.parametrize(

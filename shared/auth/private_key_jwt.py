@@ -60,7 +60,7 @@ def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its o
 class ClientCertificate:
     """The key that signs for a client; `algorithm` is its JWS name (RFC 7518 section 3.1).
 
-    `key_pem` is the key's PEM block; `certificate` belongs to the key, None where the file has the key alone.
+    `key_pem` is the key's PEM block; `certificate` belongs to the key, None if the file has the key alone.
     """
 
     key: PrivateKey = field(repr=False)

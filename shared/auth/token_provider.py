@@ -89,8 +89,7 @@ class TokenProvider:
         """Return a live token; wait for one token request if there is none.
 
         Raises:
-            TokenRejectedError: the server blames the client's configuration.
-            TokenUnavailableError: no token can be had now; `retry_after` is when it is worth asking again.
+            TokenError: no token can be had now; `retry_after` is when it is worth asking again.
         """
         return self.cached() or await self._wait_for_token()
 
@@ -120,9 +119,8 @@ class TokenProvider:
         It is the same token if the endpoint issues it again, after a backoff step.
 
         Raises:
-            TokenRejectedError: the server blames the client's configuration.
-            TokenUnavailableError: no other token can be had now. Also if the next renewal is due later than half the
-                request timeout, because the API has refused several fresh tokens in a row.
+            TokenError: no other token can be had now, or the next renewal is due later than half the request timeout,
+                because the API has refused several fresh tokens in a row.
         """
         self.refuse(refused)
         return await self._wait_for_token(refused.value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_CHUNK = 1_000
 """The most records that one activity of a batch delivers: all of a batch."""
 
-_NAMES = (
+NAMES = (
     "DELIVERY_DEADLINE",
     "DELIVERY_RETRY_FIRST",
     "DELIVERY_RETRY_MAX",
@@ -76,7 +76,7 @@ class AppSettings:
             history_days=read.seconds("DELIVERY_HISTORY_DAYS", 30, at_most=36_500),
             token_store=_token_store(read),
         )
-        read.suggest(_NAMES, ("DELIVERY_", "TOKEN_STORE_"))
+        read.suggest(NAMES, ("DELIVERY_", "TOKEN_STORE_"))
         if read.problems:
             raise SettingsError(read.problems)
         return settings

@@ -15,13 +15,12 @@ from shared.settings.network import proxy_for, tls_context
 from shared.settings.reader import SettingReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 MAX_CONNECTIONS = 10_000
 """The most connections to one partner's API."""
 
 _DAY = 86_400.0
-_KEYS = ("URL", "TIMEOUT", "MAX_CONNECTIONS", "RATE", "TOKEN_LEEWAY", "TOKEN_DEFAULT_LIFETIME")
 
 
 GrantSettings = ClientCredentials | Entra | ManagedIdentity
@@ -34,6 +33,10 @@ use the tokens. `build(client)` returns the grant.
 
 # The first kind's settings are checked if no source is named.
 GRANTS: tuple[type[GrantSettings], ...] = get_args(GrantSettings)
+
+_OWN_KEYS = ("URL", "TIMEOUT", "MAX_CONNECTIONS", "RATE", "TOKEN_LEEWAY", "TOKEN_DEFAULT_LIFETIME")
+KEYS = tuple(dict.fromkeys([*_OWN_KEYS, *(key for kind in GRANTS for key in kind.KEYS)]))
+"""The names of all settings of a partner, without its own name in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,11 @@ class PartnerSettings:
             proxy=_proxy(read, url, environ),
             token_proxy=_proxy(read, grant.server, environ),
         )
-        keys = dict.fromkeys((*_KEYS, *(key for each in GRANTS for key in each.KEYS)))
-        others = [f"{other}_" for other in partner_names if other != name]
-        # A prefix of this partner's own prefix tells nothing; the whole names of its settings do.
-        others = [
-            own for other in others for own in (_names(other, keys) if read.name("").startswith(other) else [other])
-        ]
-        read.suggest(_names(read.name(""), keys), (read.name(""),), others)
+        others = []
+        for other in (f"{other}_" for other in partner_names if other != name):
+            # A prefix of this partner's own prefix tells nothing; the whole names of its settings do.
+            others += [other + key for key in KEYS] if read.name("").startswith(other) else [other]
+        read.suggest([read.name(key) for key in KEYS], (read.name(""),), others)
         if read.problems:
             raise SettingsError(read.problems)
         return settings
@@ -102,10 +103,6 @@ def settings_problems(environ: Mapping[str, str], partner_names: Sequence[str]) 
         except SettingsError as exc:
             problems += exc.problems
     return list(dict.fromkeys(problems))
-
-
-def _names(prefix: str, keys: Iterable[str]) -> list[str]:
-    return [prefix + key for key in keys]
 
 
 def _grant(read: SettingReader) -> GrantSettings:
