@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.auth.access_token import AccessToken
 from shared.auth.backoff import Backoff
-from shared.auth.bearer import BearerAuth, is_refused_token, parse_challenges
+from shared.auth.bearer_auth import BearerAuth, is_refused_token, parse_challenges
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
