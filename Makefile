@@ -75,10 +75,11 @@ $(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed
 bench: $(PEERS)/.installed ## Measure the app beside its peers, and write docs/performance.md; QUICK=1 for a look
 	@$(PEERS)/bin/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-check: setup ## Lint, format, types and the direction of imports
+check: setup ## Lint, format, types, requirements and the direction of imports
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
+	@$(VENV)/bin/deptry . --config .deptry.toml --no-ansi
 	@$(PYTHON) -m pytest --quiet tests/test_import_direction.py
 
 # pip-audit also fails if it cannot look a package up, for example without a network. It audits the versions that apply to
