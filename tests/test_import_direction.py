@@ -14,8 +14,9 @@ LAYERS = (
     "shared.resource",
     "shared.rules",
     "shared.telemetry",
-    "shared.settings.reader",
     "shared.auth",
+    "shared.settings.reader",
+    "shared.auth.grants",  # a grant declares and reads its own settings
     "shared.settings",
     "shared.client",
     "shared.durable",
