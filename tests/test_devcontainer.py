@@ -61,7 +61,7 @@ def test_a_release_without_a_checksum_is_not_installed(tmp_path: Path, digest: s
     release.assets[0]["digest"] = digest
     outcome = release.install()
     assert outcome.returncode != 0
-    assert outcome.stderr == "install-core-tools: the release states no checksum to compare the download with\n"
+    assert outcome.stderr == "install-core-tools: the release has no checksum to verify the download with\n"
     assert not (tmp_path / "bin" / "func").exists()
 
 
