@@ -1,142 +1,191 @@
-"""The app's triggers and routes. Each body is one call into `shared`; nothing else here knows Azure.
+"""The app's functions, registered for every resource of `shared/partner.py`; nothing else here knows Azure.
 
-No authentication of the host is configured: `/admin` and the function keys stay as the platform has them.
+No authentication of the host is configured: `/admin` and the function keys stay as the platform has them. The host
+tries HTTP functions in the order of their names, so `UnknownRoute` must sort last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from shared.container import container
-from shared.delivery import activities, batch_activity, batch_orchestrator, orchestrators, purge, routes
-from shared.delivery.exchange import Reply, Request
-
-FINISHED = [
-    df.OrchestrationRuntimeStatus.Completed,
-    df.OrchestrationRuntimeStatus.Failed,
-    df.OrchestrationRuntimeStatus.Terminated,
-]
+from shared.durable import activities, upkeep
+from shared.durable.batch_orchestrator import deliver_batch
+from shared.durable.durable_client import DurableClient
+from shared.durable.orchestrators import deliver_one
+from shared.http import deliveries, health, pages, routes
+from shared.http.request import Reply, Request
+from shared.resource import Resource
 
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
-
-@app.function_name("PostBusinessRoute")
-@app.route(route="businesses", methods=["POST"])
-@app.durable_client_input(client_name="client")
-async def post_business_route(
-    req: func.HttpRequest,
-    client: df.DurableOrchestrationClient,
-    context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
-) -> func.HttpResponse:
-    """POST /api/businesses: take a business and start its delivery."""
-    return _response(await routes.post_business(_request(req), client, container.settings))
+Handler = Callable[[Request], Awaitable[Reply]]
+ClientHandler = Callable[[Request, DurableClient], Awaitable[Reply]]
 
 
-@app.function_name("PostBatchRoute")
-@app.route(route="businesses/batch", methods=["POST"])
-@app.durable_client_input(client_name="client")
-async def post_batch_route(
-    req: func.HttpRequest,
-    client: df.DurableOrchestrationClient,
-    context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
-) -> func.HttpResponse:
-    """POST /api/businesses/batch: take a batch of businesses and start its delivery."""
-    return _response(await routes.post_batch(_request(req), client, container.settings))
+def http_function(
+    name: str, route: str, methods: Sequence[str], handler: Handler, level: func.AuthLevel = func.AuthLevel.FUNCTION
+) -> None:
+    """Register an HTTP function that answers with what `handler` returns."""
+
+    @app.function_name(name)
+    @app.route(route=route, methods=methods, auth_level=level)
+    async def function(req: func.HttpRequest) -> func.HttpResponse:
+        container.start()
+        return _response(await routes.answered(handler(_request(req))))
 
 
-@app.function_name("RedeliverBatchRoute")
-@app.route(route="batches/{id}/redeliver", methods=["POST"])
-@app.durable_client_input(client_name="client")
-async def redeliver_batch_route(
-    req: func.HttpRequest,
-    client: df.DurableOrchestrationClient,
-    context: func.Context,  # noqa: ARG001, by it the Durable SDK tells the host which request starts an orchestration
-) -> func.HttpResponse:
-    """POST /api/batches/{id}/redeliver: start a batch with what a finished one has left undelivered."""
-    return _response(await routes.redeliver_batch(_request(req), client, container.settings))
+def client_function(name: str, route: str, methods: Sequence[str], handler: ClientHandler) -> None:
+    """Register an HTTP function whose `handler` gets the Durable client as well."""
+
+    @app.function_name(name)
+    @app.route(route=route, methods=methods)
+    @app.generic_input_binding(arg_name="client", type="durableClient")
+    async def function(req: func.HttpRequest, client: str, context: func.Context) -> func.HttpResponse:
+        container.start()
+        durable = container.durable_client(client, context.invocation_id)
+        return _response(await routes.answered(handler(_request(req), durable)))
 
 
-@app.function_name("GetBusinessRoute")
-@app.route(route="businesses/{externalId}", methods=["GET"])
-async def get_business_route(req: func.HttpRequest) -> func.HttpResponse:
-    """GET /api/businesses/{externalId}: show the partner's record."""
-    return _response(await routes.get_business(_request(req), container.business_api))
+def orchestrator(name: str, resource: Resource, deliver: Callable[..., Any]) -> None:
+    """Register an orchestrator of a resource."""
+
+    @app.function_name(name)
+    @app.orchestration_trigger(context_name="context")
+    def function(context: df.DurableOrchestrationContext) -> Any:  # noqa: ANN401, a generator that the SDK drives
+        began = context.current_utc_datetime
+        output = yield from deliver(context, resource)
+        if output is not None and not context.is_replaying:
+            container.count_end(resource, output, (context.current_utc_datetime - began).total_seconds())
+        return output
 
 
-@app.function_name("HealthRoute")
-@app.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-async def health_route(req: func.HttpRequest) -> func.HttpResponse:
-    """GET /api/health: 200 or 503, for anybody."""
-    return _response(await routes.get_health(_request(req), container.settings))
+def register(resource: Resource) -> None:
+    """Register the routes, orchestrators and activities of a resource."""
+    options, call_timeout = partial(container.options, resource), partial(container.call_timeout, resource)
+
+    async def accept(request: Request, client: DurableClient) -> Reply:
+        return await routes.accept_record(request, client, resource, options, call_timeout)
+
+    async def accept_batch(request: Request, client: DurableClient) -> Reply:
+        with container.budget.hold(request):
+            return await routes.accept_batch(request, client, resource, options, call_timeout)
+
+    async def get(request: Request) -> Reply:
+        return await routes.get_record(request, resource, partial(container.api, resource.partner))
+
+    client_function(f"Accept{resource.name}", resource.route, ["POST"], accept)
+    client_function(f"Accept{resource.name}Batch", f"{resource.route}/batch", ["POST"], accept_batch)
+    http_function(f"Get{resource.name}", f"{resource.route}/{{id}}", ["GET"], get)
+    orchestrator(resource.deliver, resource, deliver_one)
+    orchestrator(resource.deliver_batch, resource, deliver_batch)
+
+    @app.function_name(resource.post_one)
+    @app.activity_trigger(input_name="order")
+    @app.generic_input_binding(arg_name="client", type="durableClient")
+    async def post_one(order: dict, client: str) -> dict:  # type: ignore[type-arg]  # the worker cannot index generic annotations
+        container.start()
+        access = container.access(resource.partner)
+        return await activities.post_one(order, resource, container.durable_client(client), access)
+
+    @app.function_name(resource.post_batch)
+    @app.activity_trigger(input_name="order")
+    @app.generic_input_binding(arg_name="client", type="durableClient")
+    async def post_batch(order: dict, client: str) -> dict:  # type: ignore[type-arg]  # the same
+        container.start()
+        access = container.access(resource.partner)
+        durable = container.durable_client(client)
+        return await activities.post_batch(order, resource, durable, container.batches(), access)
 
 
-@app.function_name("DeepHealthRoute")
-@app.route(route="health/deep", methods=["GET"])
-async def deep_health_route(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001, a trigger has its parameter
-    """GET /api/health/deep: whether an access token can be had, for those with a key."""
-    return _response(await routes.get_deep_health(container.check_token))
+RESOURCES = container.resources
+
+for each in RESOURCES:
+    register(each)
 
 
-@app.function_name("OpenApiRoute")
-@app.route(route="openapi.json", methods=["GET"])
-async def openapi_route(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001, a trigger has its parameter
-    """GET /api/openapi.json: the OpenAPI document of all this."""
-    return _response(routes.get_openapi())
+def _act(verb: str) -> ClientHandler:
+    return lambda request, client: deliveries.act(request, client, RESOURCES, verb)
 
 
-@app.function_name("UnknownRoute")
-@app.route(route="{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-async def unknown_route(req: func.HttpRequest) -> func.HttpResponse:
-    """Any other route below /api: a problem response, where the host would answer with nothing."""
-    return _response(routes.unknown_route(req.method))
+client_function("ListDeliveries", "deliveries", ["GET"], lambda r, c: deliveries.list_deliveries(r, c, RESOURCES))
+client_function("GetDelivery", "deliveries/{id}", ["GET"], lambda r, c: deliveries.get_delivery(r, c, RESOURCES))
+client_function(
+    "GetDeliveryHistory", "deliveries/{id}/history", ["GET"], lambda r, c: deliveries.get_history(r, c, RESOURCES)
+)
+client_function("CancelDelivery", "deliveries/{id}/cancel", ["POST"], _act("cancel"))
+client_function("SuspendDelivery", "deliveries/{id}/suspend", ["POST"], _act("suspend"))
+client_function("ResumeDelivery", "deliveries/{id}/resume", ["POST"], _act("resume"))
+client_function(
+    "RedeliverDelivery",
+    "deliveries/{id}/redeliver",
+    ["POST"],
+    lambda r, c: deliveries.redeliver(r, c, RESOURCES, container.options, container.call_timeout),
+)
 
 
-@app.function_name("DeliverBusiness")
-@app.orchestration_trigger(context_name="context")
-def deliver_business(context: df.DurableOrchestrationContext) -> Any:  # noqa: ANN401, a generator that the SDK drives
-    """Orchestrator: deliver one business, however long it takes."""
-    return orchestrators.deliver_business(context)
+async def _health(_request: Request) -> Reply:
+    return health.get_health(container.check_settings)
 
 
-@app.function_name("PostBusiness")
-@app.activity_trigger(input_name="attempt")
-async def post_business(attempt: dict) -> dict:  # type: ignore[type-arg]  # the worker cannot index generic annotations
-    """Activity: make one attempt at delivering a business."""
-    return await activities.post_business(attempt, container.business_api, container.gate)
+async def _deep_health(request: Request) -> Reply:
+    probes = {name: partial(container.probe, partner) for name, partner in container.partners.items()}
+    return await health.get_deep_health(request, probes, container.figures)
 
 
-@app.function_name("DeliverBatch")
-@app.orchestration_trigger(context_name="context")
-def deliver_batch(context: df.DurableOrchestrationContext) -> Any:  # noqa: ANN401, a generator that the SDK drives
-    """Orchestrator: deliver a batch of businesses."""
-    return batch_orchestrator.deliver_batch(context)
+async def _openapi(_request: Request) -> Reply:
+    return pages.openapi(RESOURCES)
 
 
-@app.function_name("PostBusinesses")
-@app.activity_trigger(input_name="order")
-@app.durable_client_input(client_name="client")
-async def post_businesses(order: dict, client: df.DurableOrchestrationClient) -> dict:  # type: ignore[type-arg]  # the worker cannot index generic annotations
-    """Activity: make one attempt at delivering each record of a chunk of a batch."""
-    return await batch_activity.post_businesses(
-        order, client, container.batches, container.business_api, container.gate
-    )
+async def _docs(_request: Request) -> Reply:
+    return pages.docs()
+
+
+async def _console(_request: Request) -> Reply:
+    return pages.console()
+
+
+async def _unknown(request: Request) -> Reply:
+    return routes.unknown_route(request, RESOURCES)
+
+
+http_function("GetHealth", "health", ["GET", "HEAD"], _health, func.AuthLevel.ANONYMOUS)
+http_function("GetHealthDeep", "health/deep", ["GET"], _deep_health)
+http_function("GetOpenApi", "openapi.json", ["GET"], _openapi)
+http_function("GetDocs", "docs", ["GET"], _docs, func.AuthLevel.ANONYMOUS)
+http_function("GetConsole", "console", ["GET"], _console, func.AuthLevel.ANONYMOUS)
+http_function("UnknownRoute", "{*path}", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], _unknown)
+
+
+@app.function_name("RecoverDeliveries")
+@app.timer_trigger(arg_name="timer", schedule=container.recovery_schedule)
+@app.generic_input_binding(arg_name="client", type="durableClient")
+async def recover_deliveries(timer: func.TimerRequest, client: str) -> None:  # noqa: ARG001, a trigger has its parameter
+    """Every five minutes: have deliveries go on that the platform gave up on."""
+    container.start()
+    await container.recovery.run(container.durable_client(client), container.call_timeout)
 
 
 @app.function_name("PurgeHistory")
 @app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
-@app.durable_client_input(client_name="client")
-async def purge_history(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:  # noqa: ARG001, a trigger has its parameter
-    """Every night: purge the history of deliveries that finished long ago."""
-    await purge.purge_history(client, container.settings().delivery.history_days, FINISHED, datetime.now(UTC))
+@app.generic_input_binding(arg_name="client", type="durableClient")
+async def purge_history(timer: func.TimerRequest, client: str) -> None:  # noqa: ARG001, a trigger has its parameter
+    """Every night: purge the history of deliveries that ended long ago."""
+    container.start()
+    settings = container.app_settings()
+    durable = container.durable_client(client)
+    await upkeep.purge_history(durable, settings.history_days, settings.retry.deadline, datetime.now(UTC))
 
 
 def _request(req: func.HttpRequest) -> Request:
-    return Request(req.url, req.headers, req.get_body(), req.route_params, req.params)
+    return Request(req.method, req.url, req.headers, req.get_body(), req.route_params, req.params)
 
 
 def _response(reply: Reply) -> func.HttpResponse:
-    return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))
+    return func.HttpResponse(reply.body, status_code=reply.status, headers=reply.ascii_headers())
