@@ -1,4 +1,4 @@
-"""What a caller is told when authentication fails does not depend on why: servers' words are for the operators."""
+"""Callers learn that authentication fails, not why: what servers say about it is for the operators."""
 
 from __future__ import annotations
 
@@ -6,87 +6,59 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.api.responses import ApiResponse, ProblemDetails
-from shared.delivery import routes
-from shared.delivery.exchange import Request
-from shared.errors import SettingsError, TokenRejectedError, TokenUnavailableError
+from shared.errors import SettingsError, TokenError, TokenRejectedError, TokenUnavailableError
+from shared.http import health, routes
+from shared.http.request import Request
+from shared.resource import ApiResponse, ProblemDetails
+from tests.models import PARCEL
 
 if TYPE_CHECKING:
-    from shared.api.business_api import BusinessApi
-    from shared.delivery.exchange import Reply
-    from shared.settings import Settings
+    from shared.client.resource_api import ResourceApi
+    from shared.http.request import Reply
 
-REFUSED = [
+REFUSED: list[TokenError] = [
     TokenRejectedError("invalid_client"),
     TokenRejectedError("unauthorized_client", "AADSTS700016: tenant 8f2 has no application 4c1", status=400),
     TokenRejectedError("invalid_scope", "no such scope: https://partner.example/.default", status=401),
 ]
-UNAVAILABLE = [
+UNAVAILABLE: list[TokenError] = [
     TokenUnavailableError("https://login.partner.example/token could not be reached: ConnectError"),
     TokenUnavailableError("the token endpoint answered 500", status=500),
 ]
 
 
-class _Partner:
-    """Fails as it is told, or answers with a status."""
+async def shown(result: ApiResponse | Exception) -> Reply:
+    """Return the reply to a caller who asks for a record when the look-up has this result."""
 
-    def __init__(self, fault: Exception | None = None, status: int = 200) -> None:
-        self._fault, self._status = fault, status
+    class Api:
+        async def look_up(self, *_: object) -> ApiResponse:
+            if isinstance(result, Exception):
+                raise result
+            return result
 
-    async def get_business(self, external_id: str) -> ApiResponse:
-        if self._fault is not None:
-            raise self._fault
-        words = ProblemDetails(detail=f"the words of the partner about {external_id}")
-        return ApiResponse(self._status, {}, problem=words)
+    async def api() -> ResourceApi:
+        return Api()  # type: ignore[return-value]  # only its look-up is used
 
-
-async def shown(partner: _Partner) -> Reply:
-    async def api() -> BusinessApi:
-        return partner  # type: ignore[return-value]  # all that is asked of it
-
-    request = Request("https://app.example/api/businesses/b-1", {}, params={"externalId": "b-1"})
-    return await routes.get_business(request, api)
+    return await routes.get_record(Request("GET", "https://relay.example/api/parcels/P-1", {}), PARCEL, api)
 
 
-async def deep_health(fault: Exception) -> Reply:
-    async def check() -> None:
-        raise fault
-
-    return await routes.get_deep_health(check)
-
-
-async def health(fault: SettingsError) -> Reply:
-    def settings() -> Settings:
-        raise fault
-
-    return await routes.get_health(Request("https://app.example/api/health", {}), settings)
-
-
-@pytest.mark.parametrize(("faults", "status"), [(REFUSED, 502), (UNAVAILABLE, 503)], ids=["refused", "unavailable"])
-async def test_a_record_that_cannot_be_shown_for_want_of_a_token_says_no_more(
-    faults: list[Exception], status: int
-) -> None:
-    replies = [await shown(_Partner(fault)) for fault in faults]
-    assert {(reply.status, reply.body) for reply in replies} == {(status, replies[0].body)}
-
-
-@pytest.mark.parametrize("faults", [REFUSED, UNAVAILABLE], ids=["refused", "unavailable"])
-async def test_deep_health_says_which_is_at_fault_and_no_more(faults: list[Exception]) -> None:
-    replies = [await deep_health(fault) for fault in faults]
+@pytest.mark.parametrize("errors", [REFUSED, UNAVAILABLE], ids=["refused", "unavailable"])
+async def test_callers_do_not_learn_why_there_is_no_token(errors: list[TokenError]) -> None:
+    replies = [await shown(error) for error in errors]
     assert {(reply.status, reply.body) for reply in replies} == {(503, replies[0].body)}
 
 
-async def test_a_refusal_and_an_outage_of_the_token_endpoint_are_told_apart() -> None:
-    assert (await deep_health(REFUSED[0])).body != (await deep_health(UNAVAILABLE[0])).body
-
-
 @pytest.mark.parametrize("status", [401, 403])
-async def test_of_a_token_that_the_partner_refuses_the_status_alone_is_told(status: int) -> None:
-    reply = await shown(_Partner(status=status))
-    assert (reply.status, b"words of the partner" in reply.body) == (502, False)
-    assert f"The partner answered {status}.".encode() in reply.body
+async def test_callers_learn_only_the_status_with_which_the_partner_refuses_a_token(status: int) -> None:
+    reply = await shown(ApiResponse(status, {}, problem=ProblemDetails(detail="the partner's own words")))
+    assert reply.status == 502
+    assert str(status).encode() in reply.body
+    assert b"own words" not in reply.body
 
 
-async def test_anybody_learns_the_same_of_whatever_is_wrong_with_the_settings() -> None:
-    replies = [await health(SettingsError([name])) for name in ("BUSINESS_API_URL is missing", "two of four are set")]
-    assert {(reply.status, reply.body) for reply in replies} == {(503, b'{"status":"unavailable"}')}
+def test_anybody_learns_only_that_the_settings_are_wrong() -> None:
+    def check() -> None:
+        raise SettingsError(["BUSINESS_API_URL is missing", "two of four are set"])
+
+    reply = health.get_health(check)
+    assert (reply.status, reply.body) == (503, b'{"status":"unavailable"}')
