@@ -1,8 +1,8 @@
 """GuardedConnector: aiohttp's connections, of which none is used again once unsolicited bytes have arrived on it.
 
 Unsolicited bytes belong to no request: a duplicate of the last response, a 408 when the server loses patience, a late
-100 (Continue). aiohttp keeps them as the response to the next request on that connection (aio-libs/aiohttp#13656), which
-then reports a record as stored that never was. This module uses public names only.
+100 (Continue). aiohttp takes them for the response to the next request on that connection (aio-libs/aiohttp#13656), and
+a record counts as stored that never was. This module uses public names only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,25 @@ class GuardedConnector(aiohttp.TCPConnector):
     """A connector whose idle connections close when anything arrives on them."""
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109, it is aiohttp's
     ) -> Connection:
-        """Return a connection on which nothing has arrived since its last response."""
+        """Return a connection on which nothing has arrived since its last response.
+
+        Raises:
+            aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError: there is none. Nothing was sent.
+        """
         while True:
-            connection = await super().connect(req, traces, timeout)
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError):
+                raise
+            except (aiohttp.ClientError, OSError):
+                # What a proxy breaks would else look like a response that the server breaks.
+                kind = aiohttp.ClientProxyConnectionError if req.proxy else aiohttp.ClientConnectorError
+                raise kind(req.connection_key, OSError("no usable answer to CONNECT")) from None
             transport = connection.transport
             if transport is None or connection.protocol is None:  # lost already: aiohttp reports it
                 return connection

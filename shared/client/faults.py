@@ -21,8 +21,7 @@ NOT_SENT = (
 )
 """The errors of httpx that are raised before anything of the request has left: the server cannot have acted on it."""
 
-# The first that fits counts. None: the operating system's text is shown. Any other fault may have been sent, and no text
-# repeats what the server sent.
+# The first that fits counts. None: the operating system's text is shown. No text repeats what the server sent.
 _FAULTS: tuple[tuple[type[BaseException], type[httpx.TransportError], str | None], ...] = (
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError, None),
     (aiohttp.ClientHttpProxyError, httpx.ProxyError, "the proxy refuses to connect"),
@@ -60,13 +59,12 @@ def body_fault(cause: BaseException) -> httpx.TransportError:
 
 
 def _system_text(cause: BaseException) -> str:
-    """Return what the operating system or the TLS library says. A server's certificate may be named, nothing else."""
+    """Return what the operating system or the TLS library says."""
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return f"{cause.host}:{cause.port}: {cause.certificate_error}"
     if isinstance(cause, aiohttp.ClientConnectorError):
-        reason = cause.os_error
-        return f"{cause.host}:{cause.port}: {reason.strerror or type(reason).__name__}"
-    if isinstance(cause, OSError) and cause.errno is not None and cause.strerror:
-        return cause.strerror
-    return type(cause).__name__
+        return f"{cause.host}:{cause.port}: {cause.os_error.strerror or cause.os_error}"
+    return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__
 
 
 def _status(status: int) -> str:

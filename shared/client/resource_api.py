@@ -71,8 +71,8 @@ class ResourceApi:
     attempt with another token included. `headers` are sent with every request. With `telemetry` (None: nobody takes
     spans) each call is a span, and the partner gets its trace context.
 
-    No method raises for a status. All raise `TokenError` if no access token can be had, `ApiConnectError` if the request
-    was not sent, and `ApiInterruptedError` if it may have been sent and there is no whole response.
+    No method raises for a status. Both raise `TokenError` if no access token can be had, `ApiConnectError` if the
+    request was not sent, and `ApiInterruptedError` if it may have been sent and there is no whole response.
     """
 
     def __init__(  # noqa: PLR0913, each is one thing

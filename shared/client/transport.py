@@ -54,7 +54,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's body is still to be read, and the response to be closed."""
         limits = request.extensions.get("timeout", {})
-        body = await request.aread()
+        body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else await request.aread()
         await self._take_turn(limits.get("pool"))
         try:
             response = await self._send(request, body, limits)
@@ -98,7 +98,9 @@ class RelayTransport(httpx.AsyncBaseTransport):
             return await session.request(  # type: ignore[return-value]  # of the session's response_class
                 request.method,
                 URL(str(request.url), encoded=True),
-                headers=CIMultiDict([(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]),
+                headers=CIMultiDict(
+                    [(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]
+                ),
                 data=body or None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(connect=limits.get("connect"), sock_read=limits.get("read")),

@@ -1,76 +1,29 @@
-"""What this package tells OpenTelemetry: names, counters, histograms and spans. Needs the API only; no SDK, no cost.
-
-Spans, the outer one first; docs/telemetry.md has their attributes:
-
-delivery attempt                            one attempt to deliver a record
-POST /business/                             one call to the partner; its trace context goes along
-GET /business/by-external/{externalId}      the same
-request access token                        one token request; where another process's token did instead of one, it
-                                            is called "take shared access token"
-
-Token metrics all carry the attribute `business_relay.client`, the name of the API client ("BUSINESS_API"):
-
-business_relay.token.hit                    counter, calls answered with a token that was there
-business_relay.token.joined                 counter, calls that waited for a token request of another call
-business_relay.token.requested              counter, token requests that have ended
-business_relay.token.shared                 counter, tokens taken from the token store instead of a request
-business_relay.token.failed                 counter, token requests that brought no usable token
-business_relay.token.renewed_after_refusal  counter, tokens that replaced one the API had refused
-business_relay.token.request.duration       histogram, seconds one token request took
-business_relay.token.time_to_expiry         histogram, seconds the old token had left when a new one replaced it
-
-No name, attribute or status holds a token or a secret.
-"""
+"""Telemetry: the metrics and spans of one process. It needs OpenTelemetry's API only, no SDK."""
 
 from __future__ import annotations
 
 import functools
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 
+from shared.telemetry.names import BUCKETS, PARTNER, SCOPE, TOKEN_COUNTERS, TOKEN_REQUEST_DURATION, Metric
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-SCOPE = "business_relay"
-CLIENT = "business_relay.client"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """The name, UCUM unit and meaning of one instrument."""
-
-    name: str
-    unit: str
-    description: str
-
-
-TOKEN_REQUEST_DURATION = Metric("business_relay.token.request.duration", "s", "How long one token request took")
-TOKEN_TIME_TO_EXPIRY = Metric(
-    "business_relay.token.time_to_expiry", "s", "What the old token had left when a new one replaced it"
-)
-_TOKEN_COUNTERS = {
-    "hit": Metric("business_relay.token.hit", "{call}", "Calls answered with a token that was there"),
-    "joined": Metric("business_relay.token.joined", "{call}", "Calls that waited for a token request of another call"),
-    "requested": Metric("business_relay.token.requested", "{request}", "Token requests that have ended"),
-    "shared": Metric(
-        "business_relay.token.shared", "{token}", "Tokens taken from the token store instead of a request"
-    ),
-    "failed": Metric("business_relay.token.failed", "{request}", "Token requests that brought no usable token"),
-    "renewed_after_refusal": Metric(
-        "business_relay.token.renewed_after_refusal", "{token}", "Tokens that replaced one the API had refused"
-    ),
-}
+    Attributes = Mapping[str, str]
+    Read = Callable[[], float | None]
 
 
 @dataclass(slots=True)
 class TokenCounts:
-    """What happened to the tokens of one API client, as plain integers: counting costs a cache hit next to nothing."""
+    """What happened to the tokens of one partner, as plain integers: counting costs a cache hit next to nothing."""
 
     hit: int = 0
     joined: int = 0
@@ -94,7 +47,10 @@ class TokenRequestSpan:
 
 
 class Telemetry:
-    """The instruments of one process. The providers are OpenTelemetry's global ones where none are given."""
+    """The instruments of one process. Without arguments its providers are OpenTelemetry's global ones.
+
+    An instrument is made on first use; `count`, `record` and `observe` are all there is to a new metric.
+    """
 
     def __init__(
         self,
@@ -104,43 +60,77 @@ class Telemetry:
         self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._has_own_tracer = tracer_provider is not None
-        self._histograms: dict[Metric, metrics.Histogram] = {}
+        self._instruments: dict[Metric, Any] = {}  # counters and histograms
+        self._observed: dict[Metric, dict[frozenset[tuple[str, str]], Read]] = {}
         self._token_counts: dict[str, TokenCounts] = {}
-        for field, metric in _TOKEN_COUNTERS.items():
-            self._meter.create_observable_counter(
-                metric.name, [functools.partial(self._observe, field)], metric.unit, metric.description
-            )
 
-    def token_counts(self, client: str) -> TokenCounts:
-        """Give the counts of the API client of this name; they are read whenever the SDK collects."""
-        return self._token_counts.setdefault(client, TokenCounts())
+    def count(self, metric: Metric, attributes: Attributes, by: int = 1) -> None:
+        """Add to a counter."""
+        counter = self._instruments.get(metric)
+        if counter is None:
+            counter = self._meter.create_counter(metric.name, metric.unit, metric.description)
+            self._instruments[metric] = counter
+        counter.add(by, attributes)
 
-    def _observe(self, field: str, _: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        # The SDK's own thread collects: a copy, because a new client may come meanwhile.
-        counts = self._token_counts.copy()
-        return [metrics.Observation(getattr(count, field), {CLIENT: client}) for client, count in counts.items()]
-
-    def record(self, metric: Metric, value: float, attributes: Mapping[str, str]) -> None:
-        """Add one value to the histogram of this metric."""
-        histogram = self._histograms.get(metric)
+    def record(self, metric: Metric, value: float, attributes: Attributes) -> None:
+        """Add one value to a histogram of seconds."""
+        histogram = self._instruments.get(metric)
         if histogram is None:
-            histogram = self._meter.create_histogram(metric.name, metric.unit, metric.description)
-            self._histograms[metric] = histogram
+            histogram = self._meter.create_histogram(
+                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=BUCKETS
+            )
+            self._instruments[metric] = histogram
         histogram.record(value, attributes)
+
+    def observe(
+        self, metric: Metric, attributes: Attributes, read: Read, *, is_counter: bool = False
+    ) -> Callable[[], None]:
+        """Have a gauge read whenever metrics are collected, on the collector's thread; None is no value.
+
+        With `is_counter` it is a counter that somebody else counts. There is one reader for each set of attributes, the
+        last. Return a function that ends it.
+        """
+        if metric not in self._observed:
+            self._observed[metric] = {}
+            create = self._meter.create_observable_counter if is_counter else self._meter.create_observable_gauge
+            create(metric.name, [functools.partial(self._read, metric)], metric.unit, metric.description)
+        readers, key = self._observed[metric], frozenset(attributes.items())
+        readers[key] = read
+
+        def stop() -> None:
+            if readers.get(key) is read:
+                del readers[key]
+
+        return stop
+
+    def _read(self, metric: Metric, _: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        # A copy: another thread may add a reader meanwhile.
+        values = [(read(), key) for key, read in self._observed[metric].copy().items()]
+        return [metrics.Observation(value, dict(key)) for value, key in values if value is not None]
+
+    def token_counts(self, partner: str) -> TokenCounts:
+        """Return the counts of the partner of this name; they are read whenever metrics are collected."""
+        counts = self._token_counts.get(partner)
+        if counts is None:
+            counts = self._token_counts[partner] = TokenCounts()
+            for field in fields(TokenCounts):
+                read = functools.partial(getattr, counts, field.name)
+                self.observe(TOKEN_COUNTERS[field.name], {PARTNER: partner}, read, is_counter=True)
+        return counts
 
     @property
     def has_listener(self) -> bool:
-        """Whether anything takes spans; where there is no SDK, nothing need be put into one."""
+        """Whether anything takes spans; without an SDK nothing need be put into one."""
         return self._has_own_tracer or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
     @contextmanager
-    def token_request(self, client: str, *, is_ahead: bool = False) -> Iterator[TokenRequestSpan]:
+    def token_request(self, partner: str, *, is_ahead: bool = False) -> Iterator[TokenRequestSpan]:
         """Make the block one token request: a span and, unless it takes a shared token, its duration.
 
-        One that runs ahead of the old token's end is nobody's: it begins a trace, with a link to the span that saw that
-        it was time.
+        One that runs ahead of the old token's end delays nobody: it begins a trace, with a link to the span that saw
+        that it was time.
         """
-        attributes = {CLIENT: client}
+        attributes = {PARTNER: partner}
         began_at = time.perf_counter()
         request = TokenRequestSpan(trace.INVALID_SPAN)
         try:
@@ -158,9 +148,9 @@ class Telemetry:
         kind: trace.SpanKind = trace.SpanKind.CLIENT,
         is_detached: bool = False,
     ) -> AbstractContextManager[trace.Span]:
-        """Make everything in the block one span; an error marks it with its type, never with its text.
+        """Make the block one span; an error marks it with its type, never with its text.
 
-        It is a child of the span that is current, or, detached, the first of a trace of its own with a link to that.
+        It is a child of the current span or, detached, the first of a trace of its own with a link to that.
         """
         if not self.has_listener:
             return nullcontext(trace.INVALID_SPAN)
@@ -190,5 +180,5 @@ class Telemetry:
 
 @functools.cache
 def process_telemetry() -> Telemetry:
-    """Give the one Telemetry of this process, on OpenTelemetry's global providers."""
+    """Return the one Telemetry of this process, on OpenTelemetry's global providers."""
     return Telemetry()
