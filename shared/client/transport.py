@@ -16,7 +16,7 @@ from shared.client.faults import CAUSES, body_fault, request_fault
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from aiohttp.connector import Connection
 
@@ -66,9 +66,12 @@ class RelayTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._turns.release()
             raise
+        headers: Sequence[tuple[bytes, bytes]] = response.raw_headers
+        if "set-cookie" in response.headers:  # an httpx client would send it back
+            headers = [pair for pair in headers if pair[0].lower() != b"set-cookie"]
         return httpx.Response(
             response.status,
-            headers=response.raw_headers,
+            headers=headers,
             stream=stream,
             extensions={"close_connection": response.close_connection},
         )
