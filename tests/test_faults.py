@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import httpx
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from shared.client.faults import NOT_SENT, body_fault, request_fault
@@ -45,8 +46,10 @@ BEFORE_SENDING = {
 }
 
 
-def made(error: Any) -> BaseException:  # noqa: ANN401, each has arguments of its own
-    key = aiohttp.client_reqrep.ConnectionKey("partner.example", 443, True, True, None, None, None)  # noqa: FBT003, aiohttp's order
+def made(error: Any) -> Any:  # noqa: ANN401, each has arguments of its own
+    key = ConnectionKey(
+        "partner.example", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=0
+    )
     if issubclass(error, aiohttp.ClientConnectorCertificateError):
         return error(key, ssl.CertificateError("bad"))
     if error.__name__ == "UnixClientConnectorError":
@@ -54,10 +57,10 @@ def made(error: Any) -> BaseException:  # noqa: ANN401, each has arguments of it
     if issubclass(error, aiohttp.ClientConnectorError):
         return error(key, OSError(5, "why"))
     if issubclass(error, aiohttp.ClientResponseError):
-        url, headers = URL("https://partner.example"), aiohttp.client_reqrep.CIMultiDictProxy(CIMultiDict[str]())
-        return error(aiohttp.RequestInfo(url, "POST", headers, url), (), status=407, message="s3cret")
-    made: BaseException = error.__new__(error)
-    return made
+        url = URL("https://partner.example")
+        request = aiohttp.RequestInfo(url, "POST", CIMultiDictProxy(CIMultiDict()), url)
+        return error(request, (), status=407, message="s3cret")
+    return error.__new__(error)
 
 
 @pytest.mark.parametrize(
