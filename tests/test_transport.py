@@ -280,30 +280,6 @@ async def test_a_get_over_a_connection_that_the_server_closes_is_sent_once_more(
         assert (server.connections, len(server.requests)) == (2, 3)
 
 
-async def test_a_connection_that_the_server_has_closed_before_is_not_used() -> None:
-    closed = asyncio.Event()
-
-    async def serve(connection: Connection) -> None:
-        await connection.read_request()
-        await connection.send(response())
-        await connection.close()
-        closed.set()
-
-    async with RawServer(serve) as server, RawServer(answering(response())) as other, calling() as client:
-        await client.post(server.url)
-        await closed.wait()
-        await client.post(other.url)  # meanwhile the client sees the end of the first connection
-        await client.post(server.url)
-        assert (server.connections, len(server.requests)) == (2, 2)
-
-
-async def test_one_connection_serves_one_call_after_the_other() -> None:
-    async with RawServer(answering(response())) as server, calling() as client:
-        for _ in range(3):
-            await client.post(server.url)
-        assert server.connections == 1
-
-
 async def test_concurrent_calls_share_as_many_connections_as_are_allowed() -> None:
     async with RawServer(answering(response())) as server, calling(max_connections=2) as client:
         await asyncio.gather(*(client.post(server.url) for _ in range(20)))
@@ -357,13 +333,6 @@ async def test_a_cancelled_call_closes_its_connection_and_leaves_nothing_behind(
 # What is sent, and what is kept
 
 
-async def test_concurrent_calls_keep_their_own_url_to_the_byte() -> None:
-    paths = [f"/{number}%3B%2F%C3%A4+%2B;=" for number in range(20)]
-    async with RawServer(answering(response())) as server, calling(max_connections=3) as client:
-        await asyncio.gather(*(client.get(server.url + path) for path in paths))
-        assert sorted(request.target for request in server.requests) == sorted(paths)
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed_and_the_token_not_sent_on(status: int) -> None:
     async with RawServer(answering(response())) as elsewhere:
@@ -380,12 +349,6 @@ async def test_cookies_are_not_kept(cookie: str, host: str) -> None:
         for _ in range(2):
             assert (await client.post(server.url.replace("127.0.0.1", host))).status_code == 200
         assert [request.values("cookie") for request in server.requests] == [[], []]
-
-
-async def test_informational_responses_are_passed_over() -> None:
-    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    async with RawServer(answering(early + response(b"late"))) as server, calling() as client:
-        assert (await client.post(server.url)).content == b"late"
 
 
 async def test_a_body_without_a_length_ends_with_its_connection() -> None:

@@ -96,7 +96,7 @@ class ResourceApi:
         url = httpx.URL(base_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         self._server: dict[str, str | int] = {"server.address": url.host, "server.port": port}
-        self._redactor: tuple[str, Redactor | None] = ("", None)
+        self._redactor: tuple[tuple[str, ...], Redactor] = ((), Redactor([]))
 
     async def post(self, resource: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         """Send a record with POST or PUT. All attempts at one delivery carry the same `idempotency_key`.
@@ -169,6 +169,7 @@ class ResourceApi:
     async def _send(self, request: httpx.Request) -> tuple[httpx.Response, ApiResponse]:
         """Send a request, and others that the auth flow asks for, and read the last response."""
         is_sent = False
+        refused: tuple[str, ...] = ()
         flow = self._auth.async_auth_flow(request)
         try:
             async with asyncio.timeout(self._timeout):
@@ -178,7 +179,10 @@ class ResourceApi:
                     response = await self._transport.handle_async_request(request)
                     body = await _whole_body(response)
                     is_sent = False
-                    seen = _read_already(response, body, request) if response.status_code in _REFUSALS else response
+                    seen = response
+                    if response.status_code in _REFUSALS:
+                        refused += (request.headers.get("authorization", ""),)
+                        seen = _read_already(response, body, request)
                     try:
                         request = await flow.asend(seen)
                     except StopAsyncIteration:
@@ -200,13 +204,13 @@ class ResourceApi:
             await flow.aclose()
         redactor = None
         if response.status_code >= _FIRST_ERROR:
-            redactor = self._redactor_for(request.headers.get("authorization", ""))
+            redactor = self._redactor_for((*refused, request.headers.get("authorization", "")))
         return response, read_response(response.status_code, response.headers, body, redactor=redactor)
 
-    def _redactor_for(self, authorization: str) -> Redactor | None:
-        """Return what removes the token of this header; many calls have the same one."""
-        if authorization != self._redactor[0]:
-            self._redactor = authorization, Redactor([authorization.partition(" ")[2]])
+    def _redactor_for(self, authorizations: tuple[str, ...]) -> Redactor:
+        """Return what removes the tokens of these headers; many calls have the same one."""
+        if authorizations != self._redactor[0]:
+            self._redactor = authorizations, Redactor(header.partition(" ")[2] for header in authorizations)
         return self._redactor[1]
 
 

@@ -28,8 +28,6 @@ _MAX_HEADER = 64 * 1024
 _MAX_HEADERS = 500
 # In it, every header that httpx has encoded can be decoded.
 _ENCODING = "latin-1"
-# What aiohttp adds to requests that do not have it.
-_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class RelayTransport(httpx.AsyncBaseTransport):
@@ -118,7 +116,6 @@ class RelayTransport(httpx.AsyncBaseTransport):
             connector=GuardedConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=self._tls),
             response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_AUTO_HEADERS,
             auto_decompress=False,
             max_line_size=_MAX_HEADER,
             max_field_size=_MAX_HEADER,
