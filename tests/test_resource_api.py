@@ -169,8 +169,6 @@ async def test_every_other_fault_leaves_it_open_whether_the_api_has_acted(fault:
 @pytest.mark.parametrize(
     "serve",
     [
-        pytest.param(answering_once(b""), id="closed"),
-        pytest.param(answering_once(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), id="truncated"),
         pytest.param(answering_once(b"token-1\r\n\r\n"), id="garbage"),
         pytest.param(answering_once(response(b"text", "Content-Encoding: gzip")), id="not the encoding"),
         pytest.param(answering_once(response(b"x" * 99, "Content-Encoding: token-1")), id="unknown encoding"),
