@@ -9,7 +9,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 
-from shared.telemetry_logs import TelemetryHandler
+from shared.telemetry.export import TelemetryHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,14 +73,6 @@ def test_each_level_has_its_severity(log: Log, level: int, severity: SeverityNum
     log.logger.log(level, "event")
 
     assert log.record.severity_number is severity
-
-
-def test_a_level_below_all_names_is_a_trace(log: Log) -> None:
-    log.logger.setLevel(1)
-
-    log.logger.log(5, "event")
-
-    assert log.record.severity_number is SeverityNumber.TRACE
 
 
 def test_an_error_goes_with_its_type_and_its_traceback(log: Log) -> None:
