@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from shared.auth.access_token import TokenGrant
     from shared.auth.stored_grant import StoredGrant
     from shared.resource import Partner
-    from shared.settings.app import TokenStoreSettings
-    from shared.settings.partner import PartnerSettings
+    from shared.settings.app_settings import TokenStoreSettings
+    from shared.settings.partner_settings import PartnerSettings
 
 TOKEN_TIMEOUT = 10.0
 """The most seconds for one token request."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shared.settings.app import NAMES
-from shared.settings.partner import KEYS
+from shared.settings.app_settings import NAMES
+from shared.settings.partner_settings import KEYS
 
 
 def setting_names(partner: str = "BUSINESS_API") -> set[str]:
