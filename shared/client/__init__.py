@@ -1,0 +1,1 @@
+"""Outbound HTTP: the calls to a partner."""
