@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CALLS = 2
 # So many calls wait in the activity for a partner that is down, to probe it. The others come back later.
 PROBERS = 8
+# The pace that a time is based on, relative to the present one.
+OPTIMISM = 1.25
 # The shortest and the longest time after which to ask again, in seconds.
 SHORTEST, LONGEST = 1.0, 600.0
 # While the partner is down: a part of the outage so far, within these bounds in seconds.
@@ -167,10 +169,11 @@ class Admission:
             # One more call of a delivery that has a place.
             wait = expected - now
         else:
-            pace = self._flow.pace(now)
+            # Too early is better than too late: who comes early can wait here.
+            pace = OPTIMISM * self._flow.pace(now)
             # No later than all who are known could be through: the pace may have risen since.
             last = now + (self._waiting + len(self._away)) * CALLS / pace
-            self._next_place = min(max(self._next_place, now + self._waiting / pace), last) + CALLS / pace
+            self._next_place = min(max(self._next_place, now), last) + CALLS / pace
             wait = min(self._next_place - now, LONGEST) * (0.9 + 0.2 * self._random())
         wait = max(wait, SHORTEST)
         self._away[delivery] = now + wait, times + 1

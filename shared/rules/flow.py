@@ -18,20 +18,21 @@ from shared.rules.rate_limit import Quota, read_quota
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# A partner that has not answered for so many seconds is asked by few.
-TRUST = 10.0
+# A partner that has not answered for so many seconds, or four times its latency, is asked by few.
+TRUST = 2.0
 # So many calls without a success, and none under way, mean that the partner is down.
 FAILURES = 5
 # Calls under way hold back that verdict for so many seconds, or four times the latency.
 DOUBT = 1.0
 # Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
-FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 2.7, 30.0
+FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.0, 30.0
 # Pushback on so many of the recent calls is about the partner; less is about single records.
-PUSHBACK, RECENT = 2, 30
+# Soon after a cut it takes more.
+PUSHBACK, MORE_PUSHBACK, RECENT = 2, 5, 30
 # The longest pause that a Retry-After imposes on all calls, and the one without it, in seconds.
 LONGEST_PAUSE, PAUSE = 30.0, 0.5
 # Seconds of unused turns that may be made up for.
-CREDIT = 0.02
+CREDIT = 0.01
 # A quota is spread over this part of its time, and at most over so many seconds.
 SPREAD, LONGEST_SPREAD = 1 / 3, 10.0
 # Seconds between two reports of a changed limit, and the factor that makes a change worth one.
@@ -105,6 +106,7 @@ class Flow:
         self._quota: Quota | None = None
         self._left, self._quota_until = math.inf, -math.inf
         self._quota_rate = math.inf
+        self._quota_sent_at = -math.inf
         self._failures = 0
         self._succeeded_at = -math.inf
         self._doubted_until = -math.inf
@@ -125,8 +127,8 @@ class Flow:
                 self._go_down(now)
             return max(0.0, self._probe_at - now)
         room = self._concurrency.room
-        if now - self._succeeded_at > TRUST:
-            room = min(room, FEW)
+        if now - self._succeeded_at > max(TRUST, 4 * self._concurrency.latency):
+            room = min(room, FEW - self._failures)
         if self.in_flight >= room:
             return math.inf
         wait = max(self._turn_at, self._paused_until) - now
@@ -164,7 +166,7 @@ class Flow:
             if is_recent:
                 self._remember(is_pushback=False)
             if result.headers:
-                self._believe(now, result.headers)
+                self._believe(now, now - seconds, result.headers)
         if now >= self._report_at:
             self._report(now)
 
@@ -226,7 +228,7 @@ class Flow:
         self._failures += 1
         if self._down_since is not None:
             if pause:
-                self._probe_at = max(self._probe_at, now + pause)
+                self._probe_at = now + pause
             return
         if self._failures == FAILURES:
             self._doubted_until = now + max(DOUBT, 4 * self._concurrency.latency)
@@ -235,7 +237,7 @@ class Flow:
                 self._remember(is_pushback=True)
             if level >= self._concurrency.room:
                 self._concurrency.narrow(now, self.in_flight)
-            if result.is_pushback and is_recent and self._pushbacks >= PUSHBACK:
+            if result.is_pushback and is_recent and self._is_about_all():
                 self._cut(now, pause)
         if self._failures >= FAILURES and not self.in_flight:
             self._is_down_by_pushback = result.is_pushback
@@ -243,10 +245,13 @@ class Flow:
             self._probe_at = max(self._probe_at, self._paused_until)
 
     def _cut(self, now: float, pause: float) -> None:
-        is_first = self._rate.limit is None
+        limit, is_measured = self._rate.limit, self._rate.is_measured(now)
+        is_closed = self._pushbacks == len(self._recent)
         pause = max(pause, PAUSE)
-        self._rate.cut(now, 1 - self._pushbacks / len(self._recent), pause)
-        if not is_first and self._rate.limit:
+        if limit is None or is_measured or not is_closed:
+            self._rate.cut(now, 1 - self._pushbacks / len(self._recent), pause)
+        # Otherwise the partner takes nothing for a time, which says little about its rate. The next cut knows more.
+        if limit is not None and self._rate.limit and (is_measured or not is_closed):
             # Some allowance in store evens out the jitter of the network.
             pause = CREDIT + 2 / self._rate.limit
         self._paused_until = now + pause
@@ -254,6 +259,11 @@ class Flow:
         self._cut_at = now
         self._recent.clear()
         self._pushbacks = 0
+
+    def _is_about_all(self) -> bool:
+        # A rate that was not measured for long enough needs more proof.
+        most = PUSHBACK if self._rate.limit is None or self._rate.is_measured(self._now) else MORE_PUSHBACK
+        return self._rate.has_successes and self._pushbacks >= most
 
     def _remember(self, *, is_pushback: bool) -> None:
         self._recent.append(is_pushback)
@@ -267,18 +277,14 @@ class Flow:
 
     def _probe_pause(self, now: float) -> float:
         age = now - self._down_since if self._down_since is not None else 0.0
-        pause = min(max(age / 2, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
+        pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
         return pause * (0.9 + 0.2 * self._random())
 
-    def _believe(self, now: float, headers: Mapping[str, str]) -> None:
-        quota = read_quota(headers)
-        if quota is None:
-            return
-        left = quota.remaining - self.in_flight
-        if self._quota is not None and now + quota.seconds < self._quota_until + 1:
-            # Responses overtake each other: within one window the lowest number is the latest.
-            left = min(left, self._left + 1)
-        self._set_quota(now, quota, left)
+    def _believe(self, now: float, sent_at: float, headers: Mapping[str, str]) -> None:
+        # Responses overtake each other: the call that was sent last knows most.
+        if sent_at >= self._quota_sent_at and (quota := read_quota(headers)) is not None:
+            self._quota_sent_at = sent_at
+            self._set_quota(now, quota, quota.remaining - self.in_flight)
 
     def _set_quota(self, now: float, quota: Quota, left: float) -> None:
         self._quota, self._left = quota, left

@@ -8,11 +8,15 @@ import math
 SLOWEST = 0.1
 # A rate is measured after so many successes in so many seconds; before that it is guessed.
 ENOUGH, LONG_ENOUGH = 20, 0.5
-# A guessed rate doubles in so many seconds.
-DOUBLING = 2.0
+# A guessed rate doubles in so many seconds, and the first that was measured, which is too low after a low guess.
+GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
 # A measured rate starts just below the limit and reaches it after so many seconds. Then it grows with the cube of time.
-BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.006
-# A limit that is exceeded by this factor without pushback is forgotten.
+BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
+# Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
+SHARE = 0.06
+# A limit that is exceeded by this factor without pushback is outdated.
+EXCEEDED = 1.15
+# One that is exceeded by this factor without pushback is forgotten.
 FORGOTTEN = 8.0
 # What was counted more than so many seconds ago weighs half.
 HALF_LIFE = 5.0
@@ -37,8 +41,8 @@ class RateLimit:
     def __init__(self) -> None:
         self.limit: float | None = None
         self.rate = math.inf
-        self._is_guess = False
-        self._grown = 0.0
+        self._doubling = 0.0
+        self._grown, self._is_exceeded = 0.0, False
         self._seen_at = self._since = -math.inf
         self._successes = 0.0
 
@@ -63,24 +67,38 @@ class RateLimit:
             self.restart(now)
             return
         self._grown += min(passed, max(0.25, 1.5 / self.rate))
-        growth = 2 ** (self._grown / DOUBLING) if self._is_guess else _growth(self._grown)
-        self.rate = self.limit * growth
-        if growth > FORGOTTEN and not self._is_guess:
+        growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
+        self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
+        if growth > EXCEEDED and not self._doubling and not self._is_exceeded:
+            # The partner allows more than it did: what was counted at the old limit misleads.
+            self._is_exceeded = True
+            self.restart(now)
+        if growth > FORGOTTEN and self._doubling != GUESS_DOUBLING:
             self.limit, self.rate = None, math.inf
+
+    @property
+    def has_successes(self) -> bool:
+        """Whether a call succeeded since counting began."""
+        return self._successes > 0 or self.limit is not None
+
+    def is_measured(self, now: float) -> bool:
+        """Return whether enough was counted to tell the rate."""
+        return self._successes >= ENOUGH and now - self._since >= LONG_ENOUGH
 
     def cut(self, now: float, accepted: float, pause: float) -> None:
         """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
         seconds = now - self._since if self._since > -math.inf else 0.0
         if self.limit is None:
             # A burst was accepted on credit: the time to earn it back counts.
-            limit, self._is_guess = self._successes / (seconds + pause), True
-        elif self._successes >= ENOUGH and seconds >= LONG_ENOUGH:
-            limit, self._is_guess = min(self._successes / seconds, self.rate), False
+            limit, self._doubling = self._successes / (seconds + pause), GUESS_DOUBLING
+        elif self.is_measured(now):
+            limit = min(self._successes / seconds, self.rate)
+            self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
         else:
             limit = self.rate * max(accepted, 0.5)
         self.limit = max(limit, SLOWEST)
-        self._grown = 0.0
-        self.rate = self.limit * (1.0 if self._is_guess else BELOW)
+        self._grown, self._is_exceeded = 0.0, False
+        self.rate = self.limit * (1.0 if self._doubling else BELOW)
         self.restart(now)
 
 
@@ -105,7 +123,8 @@ class ConcurrencyLimit:
         self._step = 1
         self._widen_at = -math.inf
         self._lowest = math.inf
-        self._epoch_at, self._calls, self._seconds = -math.inf, 0, 0.0
+        self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
+        self._epoch_room = self._steady_epochs = 0
         self._trial: tuple[float, int] | None = None
 
     def restart(self) -> None:
@@ -117,6 +136,7 @@ class ConcurrencyLimit:
         self.latency += (seconds - self.latency) * (0.1 if self.latency else 1.0)
         self._calls += 1
         self._seconds += seconds
+        self._peak = max(self._peak, level)
         if now >= self._epoch_at and self._calls >= EPOCH_CALLS:
             self._compare(now, level)
         if level < self.room or now < self._widen_at:
@@ -137,8 +157,12 @@ class ConcurrencyLimit:
         self._widen_at = now + min(pause, LONGEST_PROBE)
 
     def _compare(self, now: float, level: int) -> None:
-        mean = self._seconds / self._calls
-        self._epoch_at, self._calls, self._seconds = now + max(EPOCH, 3 * mean), 0, 0.0
+        mean, peak, is_steady = self._seconds / self._calls, self._peak, self.room == self._epoch_room
+        self._epoch_at, self._calls, self._seconds, self._peak = now + max(EPOCH, 3 * mean), 0, 0.0, 0
+        # Room that nobody needs would be filled when the partner falls silent.
+        self.room = min(self.room, max(2 * peak, FEW))
+        self._steady_epochs = self._steady_epochs + 1 if is_steady else 0
+        self._epoch_room = self.room
         if self._trial is not None:
             before, room = self._trial
             self._trial = None
@@ -147,6 +171,8 @@ class ConcurrencyLimit:
                 self._lowest, self.room = mean, max(self.room, room)
                 return
         self._lowest = min(self._lowest, mean)
-        if mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
+        if self._steady_epochs > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
             self._trial = mean, self.room
             self.narrow(now, max(FEW, self.room * 4 // 5))
+            self._epoch_room = self.room
+            self._widen_at = max(self._widen_at, now + 3 * mean + LONGEST_PROBE)
