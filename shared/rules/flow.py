@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from shared.rules.flow_limits import FEW, ConcurrencyLimit, RateLimit
+from shared.rules.flow_limits import FEW, FEWEST, ConcurrencyLimit, RateLimit
 from shared.rules.rate_limit import Quota, read_quota
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FAILURES = 5
 # Calls under way hold back that verdict for so many seconds, or four times the latency.
 DOUBT = 1.0
 # Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
-FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.0, 30.0
+FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.4, 30.0
 # Pushback on so many of the recent calls is about the partner; less is about single records.
 # Soon after a cut it takes more.
 PUSHBACK, MORE_PUSHBACK, RECENT = 2, 5, 30
@@ -233,12 +233,14 @@ class Flow:
         if self._failures == FAILURES:
             self._doubted_until = now + max(DOUBT, 4 * self._concurrency.latency)
         if result.status in {429, 503}:
-            if is_recent:
+            is_crowded = level >= self._concurrency.room
+            if is_crowded:
+                # Where only few are in flight, 429 is not for their number.
+                self._concurrency.narrow(now, max(self.in_flight, FEWEST if result.status == 429 else 1))  # noqa: PLR2004
+            if is_recent and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._remember(is_pushback=True)
-            if level >= self._concurrency.room:
-                self._concurrency.narrow(now, self.in_flight)
-            if result.is_pushback and is_recent and self._is_about_all():
-                self._cut(now, pause)
+                if result.is_pushback and self._is_about_all():
+                    self._cut(now, pause)
         if self._failures >= FAILURES and not self.in_flight:
             self._is_down_by_pushback = result.is_pushback
             self._go_down(now)

@@ -15,7 +15,7 @@ BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 # Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
 SHARE = 0.06
 # A limit that is exceeded by this factor without pushback is outdated.
-EXCEEDED = 1.15
+EXCEEDED = 1.3
 # One that is exceeded by this factor without pushback is forgotten.
 FORGOTTEN = 8.0
 # What was counted more than so many seconds ago weighs half.
@@ -23,6 +23,8 @@ HALF_LIFE = 5.0
 
 # Calls in flight before anything is known, and the fewest that latency alone leaves.
 FEW = 5
+# The fewest calls in flight that pushback leaves.
+FEWEST = 3
 # The seconds and the calls between two attempts to exceed a ceiling, and the longest time between them, in seconds.
 PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
 # Latency above twice the lowest, and above it by so many seconds, may be a queue at the partner.
@@ -42,7 +44,7 @@ class RateLimit:
         self.limit: float | None = None
         self.rate = math.inf
         self._doubling = 0.0
-        self._grown, self._is_exceeded = 0.0, False
+        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
         self._seen_at = self._since = -math.inf
         self._successes = 0.0
 
@@ -69,6 +71,10 @@ class RateLimit:
         self._grown += min(passed, max(0.25, 1.5 / self.rate))
         growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
         self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
+        if self._doubling and growth > self._halve_at:
+            # What was counted at half the rate weighs half.
+            self._halve_at = 2 * growth
+            self._since, self._successes = (now + self._since) / 2, self._successes / 2
         if growth > EXCEEDED and not self._doubling and not self._is_exceeded:
             # The partner allows more than it did: what was counted at the old limit misleads.
             self._is_exceeded = True
@@ -95,9 +101,12 @@ class RateLimit:
             limit = min(self._successes / seconds, self.rate)
             self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
         else:
-            limit = self.rate * max(accepted, 0.5)
+            # Too little was counted since the last cut: go on counting, at a lower rate.
+            self.rate = self.limit = max(self.rate * math.sqrt(max(accepted, 0.5)), SLOWEST)
+            self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+            return
         self.limit = max(limit, SLOWEST)
-        self._grown, self._is_exceeded = 0.0, False
+        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
         self.rate = self.limit * (1.0 if self._doubling else BELOW)
         self.restart(now)
 
