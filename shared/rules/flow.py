@@ -35,6 +35,8 @@ LONGEST_PAUSE, PAUSE = 30.0, 0.5
 CREDIT = 0.01
 # A quota is spread over this part of its time, and at most over so many seconds.
 SPREAD, LONGEST_SPREAD = 1 / 3, 10.0
+# The headers of every so many responses are read until they name a quota.
+READ_EVERY = 16
 # Seconds between two reports of a changed limit, and the factor that makes a change worth one.
 REPORT, CHANGE = 5.0, 1.1
 
@@ -104,9 +106,10 @@ class Flow:
         self._pushbacks = 0
         self._cut_at = -math.inf
         self._quota: Quota | None = None
-        self._left, self._quota_until = math.inf, -math.inf
+        self._left, self._quota_until, self._quota_probe_at = math.inf, -math.inf, -math.inf
         self._quota_rate = math.inf
         self._quota_sent_at = -math.inf
+        self._unread = 0
         self._failures = 0
         self._succeeded_at = -math.inf
         self._doubted_until = -math.inf
@@ -130,10 +133,11 @@ class Flow:
         if now - self._succeeded_at > max(TRUST, 4 * self._concurrency.latency):
             room = min(room, FEW - self._failures)
         if self.in_flight >= room:
+            self._concurrency.full_at = now
             return math.inf
         wait = max(self._turn_at, self._paused_until) - now
         if self._quota is not None:
-            wait = max(wait, self._quota_wait(now))
+            wait = max(wait, self._quota_wait(now, self._quota))
         if wait <= 0:
             return 0.0
         self._needed_at = now
@@ -165,7 +169,9 @@ class Flow:
             self._succeed(now, level, seconds)
             if is_recent:
                 self._remember(is_pushback=False)
-            if result.headers:
+            # Partners that name a quota do so in each response: reading headers in vain would double the cost of a call.
+            self._unread = (self._unread + 1) % READ_EVERY
+            if self._unread == 1 or self._quota is not None:
                 self._believe(now, now - seconds, result.headers)
         if now >= self._report_at:
             self._report(now)
@@ -227,6 +233,10 @@ class Flow:
             pause = min(result.retry_after or 0.0, LONGEST_PAUSE) if (result.retry_after or 0.0) > 0 else 0.0
         self._failures += 1
         if self._down_since is not None:
+            if self._is_down_by_pushback != result.is_pushback:
+                # Another kind of trouble: its time begins now.
+                self._is_down_by_pushback = result.is_pushback
+                self._go_down(now)
             if pause:
                 self._probe_at = now + pause
             return
@@ -279,7 +289,10 @@ class Flow:
 
     def _probe_pause(self, now: float) -> float:
         age = now - self._down_since if self._down_since is not None else 0.0
-        pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
+        if self._is_down_by_pushback:
+            pause = min(max(age / 8, FIRST_PROBE), LAST_PROBE)
+        else:
+            pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
         return pause * (0.9 + 0.2 * self._random())
 
     def _believe(self, now: float, sent_at: float, headers: Mapping[str, str]) -> None:
@@ -291,20 +304,20 @@ class Flow:
     def _set_quota(self, now: float, quota: Quota, left: float) -> None:
         self._quota, self._left = quota, left
         self._quota_until = now + quota.seconds
-        seconds = min(max(quota.seconds, 1.0), LONGEST_SPREAD) * SPREAD
-        self._quota_rate = max(left, 1) / seconds
+        self._quota_probe_at = now + LONGEST_PAUSE
+        self._quota_rate = max(left, 1) / (min(max(quota.seconds, 1.0), LONGEST_SPREAD) * SPREAD)
 
-    def _quota_wait(self, now: float) -> float:
-        quota = self._quota
-        if quota is None:
-            return 0.0
+    def _quota_wait(self, now: float, quota: Quota) -> float:
         if now >= self._quota_until:
             if quota.limit:
                 self._set_quota(now, Quota(quota.limit, quota.window or 1.0, quota.limit, quota.window), quota.limit)
             else:
                 self._quota, self._left, self._quota_rate = None, math.inf, math.inf
-            return 0.0
-        return min(self._quota_until - now, LONGEST_PAUSE) if self._left < 1 else 0.0
+        elif self._left < 1:
+            if now < self._quota_probe_at:
+                return min(self._quota_until, self._quota_probe_at) - now
+            self._left, self._quota_probe_at = 1.0, now + LONGEST_PAUSE
+        return 0.0
 
     def _meter(self, now: float, calls: int) -> None:
         self._metered += calls

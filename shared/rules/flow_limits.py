@@ -129,6 +129,7 @@ class ConcurrencyLimit:
         self.room = min(FEW, most)
         self.is_found = False
         self.latency = 0.0
+        self.full_at = -math.inf  # when a call last found no room
         self._step = 1
         self._widen_at = -math.inf
         self._lowest = math.inf
@@ -148,7 +149,7 @@ class ConcurrencyLimit:
         self._peak = max(self._peak, level)
         if now >= self._epoch_at and self._calls >= EPOCH_CALLS:
             self._compare(now, level)
-        if level < self.room or now < self._widen_at:
+        if now - seconds > self.full_at or now < self._widen_at:
             return
         if not self.is_found:
             self.room = min(self.room + 1, self._most)

@@ -20,7 +20,7 @@ MAX_SECONDS = 86_400.0
 
 # An item of the structured field: its name, then parameters; version 7 has `limit=50, remaining=9, reset=3` instead.
 _ITEM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",;]*)((?:;(?:"(?:[^"\\]|\\.)*"|[^",])*)?)(?:,|$)')
-_PARAMETER = re.compile(r"([a-z]+)\s*=\s*([0-9]{1,15})(?![0-9.])")
+_PARAMETER = re.compile(r"([a-z]+)\s*=\s*([0-9]{1,15})(?![0-9.A-Za-z])")
 _NUMBER = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)")
 # A reset above this is a time, not a duration: 1e9 s after the epoch was in 2001. Above the second it is in ms.
 _UNIX_TIME, _UNIX_TIME_IN_MS = 1e9, 1e11
