@@ -40,13 +40,13 @@ class BodyTooLargeError(HostError):
 
 
 class WorkerEndedError(HostError):
-    """The worker process ended before it answered an invocation; whether the function has acted is unknown.
+    """The worker process ended before it answered an invocation; the text says how, in the platform's words.
 
-    `is_final` says that the host is stopping, so no other worker process follows.
+    Whether the function has acted is unknown. `is_final` says that the host is stopping, so no other worker follows.
     """
 
-    def __init__(self, *, is_final: bool = False) -> None:
-        super().__init__("The worker process ended while it handled the invocation.")
+    def __init__(self, how: str, *, is_final: bool = False) -> None:
+        super().__init__(how)
         self.is_final = is_final
 
 

@@ -45,6 +45,11 @@ class Function:
         return str(self.trigger["type"])
 
     @property
+    def level(self) -> str:
+        """The `authLevel` of an HTTP function."""
+        return str(self.trigger.get("authLevel") or "function")
+
+    @property
     def trigger_parameter(self) -> str:
         """The parameter that takes what triggered the function."""
         return str(self.trigger["name"])

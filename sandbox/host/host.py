@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox.host.functions import Function
+    from sandbox.host.keys import Keys
     from sandbox.host.messages import FunctionMetadata
 
 # What the Core Tools set as well; an app setting of the same name wins.
@@ -38,7 +39,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def functions_text(functions: Iterable[Function], routes: RouteTable) -> str:
-    """Give the list of functions: method and route of those that HTTP triggers, the trigger of the others."""
+    """Return the list of functions: method and route of those that HTTP triggers, the trigger of the others."""
     http = {route.function.name: route for route in routes.routes}
     lines = []
     for function in functions:
@@ -67,6 +68,7 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     output: TextIO,
     *,
     verbose: bool,
+    keys: Keys | None = None,
 ) -> None:
     """Serve the app in `directory` until `stop` is set; prints the address on `output` when it is ready.
 
@@ -76,11 +78,12 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     settings = app_settings(directory, environ)
     configuration = host_configuration(directory, settings)
     origin = f"http://{ADDRESS}:{listener.getsockname()[1]}"
-    client = TypedData(string=client_payload(origin, configuration.hub_name))
+    system_key = keys.system if keys is not None else None
+    client = TypedData(string=client_payload(origin, configuration.hub_name, system_key))
     own = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **worker_settings(settings)}
     environment = {**own, **settings}
     spans = spans_from_settings(settings)
-    worker = WorkerProcess(directory, environment, client, verbose=verbose)
+    worker = WorkerProcess(directory, environment, client, timeout=configuration.function_timeout, verbose=verbose)
     try:
         listing = await _started(worker, stop)
         if listing is None:
@@ -89,12 +92,14 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         routes = RouteTable(functions, configuration.route_prefix)
         timers = timer_functions(functions, worker, WallClock())
         durable = DurableFunctions(functions, worker, configuration, spans)
-        admin = Admin(functions, routes, durable, timers, worker, configuration)
-        host_routes = [*admin.routes(), *Webhooks(durable, configuration).routes()]
-        server = make_server(Application(host_routes, HttpFunctions(routes, worker, configuration, spans)))
+        admin = Admin(functions, routes, durable, timers, worker, configuration, keys)
+        host_routes = [*admin.routes(), *Webhooks(durable, configuration, system_key).routes()]
+        http = HttpFunctions(routes, worker, spans, keys)
+        server = make_server(Application(host_routes, http, configuration, keys))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         running = [asyncio.create_task(each.run()) for each in timers]
-        output.write(f"host: {origin}\n{functions_text(functions, routes)}\n")
+        key_lines = keys.lines() if keys is not None else ""
+        output.write(f"host: {origin}\n{key_lines}{functions_text(functions, routes)}\n")
         output.flush()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -122,10 +127,11 @@ async def run_host(
     environ: Mapping[str, str] | None = None,
     output: TextIO | None = None,
     verbose: bool = False,
+    keys: Keys | None = None,
 ) -> int:
-    """Run the function app in `directory` on a port of the loopback address, 0 for any free one; gives the exit code.
+    """Run the function app in `directory` on a port of the loopback address, 0 for any free one; return the exit code.
 
-    It ends with 0 on SIGINT or SIGTERM. Where it cannot run it says why in one line on stderr, and ends with 1.
+    With `keys` it asks for them, and prints them. It ends with 0 on SIGINT or SIGTERM. Where it cannot run it says why in one line on stderr, and ends with 1.
     `environ` has the app settings that win over those of local.settings.json: this process's environment by default.
     """
     configure_logging(verbose=verbose)
@@ -141,6 +147,7 @@ async def run_host(
                 stop,
                 sys.stdout if output is None else output,
                 verbose=verbose,
+                keys=keys,
             )
     except StartError as error:
         sys.stderr.write(f"sandbox host: {error}\n")

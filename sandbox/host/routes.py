@@ -1,7 +1,8 @@
 """Route templates of HTTP functions, and which function a request's path leads to.
 
 The templates are those of ASP.NET Core routing, which the Functions host uses: `{name}`, `{name?}`, `{name=default}`,
-`{*name}` and constraints such as `{name:int}`. Matching ignores case, and literal segments win over parameters.
+`{*name}` and constraints such as `{name:int}`. Matching ignores case. The host tries routes in the order of the
+functions' names, without precedence: a literal segment does not win over a parameter.
 """
 
 from __future__ import annotations
@@ -48,17 +49,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A template, ready to match paths; the smaller of two `precedence` values wins."""
+    """A template, ready to match paths."""
 
     function: Function
     template: str
     methods: frozenset[str]
-    precedence: tuple[int, ...]
     pattern: re.Pattern[str]
     parameters: tuple[Parameter, ...]
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Give the values of the parameters where `path` (with a leading slash) matches, None where it does not."""
+        """Return the values of the parameters where `path` (with a leading slash) matches, None where it does not."""
         found = self.pattern.fullmatch(path)
         if found is None:
             return None
@@ -93,11 +93,10 @@ class _Compiler:
     def __init__(self, where: str) -> None:
         self._where = where
         self.parameters: list[Parameter] = []
-        self.precedence: list[int] = []
 
     def segment(self, text: str) -> str:
-        """Give the expression of a segment, with the slash before it."""
-        expression, position, optional, kind = "", 0, False, 1
+        """Return the expression of a segment, with the slash before it."""
+        expression, position, optional = "", 0, False
         for found in _PARAMETER.finditer(text):
             expression += re.escape(text[position : found.start()])
             position = found.end()
@@ -106,11 +105,9 @@ class _Compiler:
             self.parameters.append(Parameter(found["name"], pattern, rest[1:] if rest and rest != "?" else None))
             expression += f"(?P<p{index}>{'.*' if catch_all else '[^/]+?'})"
             optional = rest is not None or catch_all
-            kind = max(kind, (5 if catch_all else 3) - (pattern is not None))
         literal = text[position:]
         if "{" in literal or "}" in literal:
             raise StartError(f"{self._where} is not a route template that the sandbox's host understands")
-        self.precedence.append(kind)
         expression = f"/{expression}{re.escape(literal)}"
         return f"(?:{expression})?" if optional else expression
 
@@ -129,21 +126,19 @@ def compile_route(function: Function, prefix: str) -> Route:
         function=function,
         template=template,
         methods=frozenset(str(method).upper() for method in function.trigger.get("methods") or ()),
-        precedence=tuple(compiler.precedence),
         pattern=re.compile(f"{expression}/?", re.IGNORECASE | re.DOTALL),
         parameters=tuple(compiler.parameters),
     )
 
 
 class RouteTable:
-    """The routes of an app, the most specific first."""
+    """The routes of an app, in the order of `functions`."""
 
     def __init__(self, functions: Iterable[Function], prefix: str) -> None:
-        routes = [compile_route(each, prefix) for each in functions if each.kind == HTTP]
-        self.routes = sorted(routes, key=lambda route: (route.precedence, route.template))
+        self.routes = [compile_route(each, prefix) for each in functions if each.kind == HTTP]
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """Give the route of a request and the values of its parameters.
+        """Return the first route that a request matches, and the values of its parameters.
 
         None where no route has this path and method: the platform answers 404 for either.
         """

@@ -168,7 +168,7 @@ async def initialize(request: Initialize, environment: Mapping[str, str]) -> Ini
 
 
 async def invoke(request: Invoke) -> Answer:
-    """Run a function; whatever it raises becomes the answer's `exception`."""
+    """Run a function; an Exception that it raises becomes the answer's `exception`, any other BaseException leaves here."""
     invocation = SimpleNamespace(
         invocation_id=request.invocation_id,
         function_id=request.function_id,
@@ -181,11 +181,7 @@ async def invoke(request: Invoke) -> Answer:
         ),
         retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
     )
-    try:
-        response = await runtime.invocation_request(_Request(SimpleNamespace(invocation_request=invocation)))
-    except BaseException as error:  # noqa: BLE001 - sys.exit() or a cancelled task of the app ends one invocation, not all
-        exception = RpcException(message=f"{type(error).__name__}: {error}", stack_trace=traceback.format_exc())
-        return Answer(invocation_id=request.invocation_id, exception=exception)
+    response = await runtime.invocation_request(_Request(SimpleNamespace(invocation_request=invocation)))
     if response.result.status == _StatusResult.Failure:
         return Answer(invocation_id=request.invocation_id, exception=response.result.exception)
     return Answer(invocation_id=request.invocation_id, return_value=response.return_value)

@@ -20,7 +20,7 @@ class Schedule(Protocol):
     """Tells when a timer function is due."""
 
     def next_after(self, moment: datetime) -> datetime:
-        """Give the first time after `moment` at which the function is due."""
+        """Return the first time after `moment` at which the function is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Interval:
     length: timedelta
 
     def next_after(self, moment: datetime) -> datetime:
-        """Give the time one length after `moment`."""
+        """Return the time one length after `moment`."""
         return moment + self.length
 
 
@@ -41,7 +41,7 @@ class Cron:
     fields: tuple[str, ...]
 
     def next_after(self, moment: datetime) -> datetime:
-        """Give the next second after `moment` that fits every field.
+        """Return the next second after `moment` that fits every field.
 
         Raises:
             ValueError: none does, ever (30 February).
@@ -55,16 +55,29 @@ class Cron:
             raise ValueError(f"the schedule {' '.join(self.fields)!r} never comes to pass") from None
 
 
+def parse_time_span(text: str) -> timedelta | None:
+    """Read a length of time as .NET writes it, `hh:mm:ss` or `d.hh:mm:ss`; None where it is something else."""
+    found = _INTERVAL.fullmatch(text.strip())
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def time_span_text(length: timedelta) -> str:
+    """Write a length of time as .NET does, in whole seconds."""
+    minutes, seconds = divmod(length.seconds, 60)
+    return f"{f'{length.days}.' if length.days else ''}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
 def parse_schedule(text: str, now: datetime) -> Schedule:
     """Read a schedule: NCRONTAB with or without seconds, or an interval as `hh:mm:ss`.
 
     Raises:
         ValueError: it is neither, or never comes to pass after `now`.
     """
-    interval = _INTERVAL.fullmatch(text.strip())
-    if interval is not None:
-        days, hours, minutes, seconds = (int(part or 0) for part in interval.groups())
-        length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    length = parse_time_span(text)
+    if length is not None:
         if not length:
             raise ValueError(f"the interval {text!r} is empty")
         return Interval(length)

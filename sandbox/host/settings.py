@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sandbox.host.errors import StartError
+from sandbox.host.schedule import parse_time_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,18 +20,17 @@ CONCURRENT_FUNCTIONS_PER_PROCESSOR = 10
 # https://learn.microsoft.com/azure/azure-functions/functions-host-json#override-hostjson-values
 OVERRIDE = "azurefunctionsjobhost"
 
-
-# What becomes of activities whose worker process has ended. On the platform they have failed where the host goes on,
-# and are run again where it is gone as well.
-LOST_ACTIVITIES = "SANDBOX_LOST_ACTIVITIES"
-RUN_AGAIN, FAIL = "run-again", "fail"
+# https://learn.microsoft.com/azure/azure-functions/functions-host-json#functiontimeout
+DEFAULT_FUNCTION_TIMEOUT = timedelta(minutes=30)
+UNLIMITED = -1
 
 
 @dataclass(frozen=True, slots=True)
 class HostConfiguration:
-    """What the host honours of host.json; the defaults are the platform's.
+    """What the host honours of host.json; the defaults are those of the platform on a dedicated plan.
 
-    `lost_activities_fail` says that an activity whose worker process ends has failed, and is not run again.
+    `function_timeout` and the two limits of requests are None where nothing is limited. `extension_bundle` is the id
+    and the lowest version of the bundle.
     """
 
     route_prefix: str = "api"
@@ -38,7 +39,10 @@ class HostConfiguration:
     default_version: str | None = None
     max_concurrent_activities: int = 10
     max_concurrent_orchestrators: int = 10
-    lost_activities_fail: bool = False
+    function_timeout: timedelta | None = DEFAULT_FUNCTION_TIMEOUT
+    max_concurrent_requests: int | None = None
+    max_outstanding_requests: int | None = None
+    extension_bundle: tuple[str, str] | None = None
 
 
 def _read_json(path: Path) -> object:
@@ -54,7 +58,7 @@ def _read_json(path: Path) -> object:
 
 
 def app_settings(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the app settings: `Values` of local.settings.json, and over them the environment.
+    """Return the app settings: `Values` of local.settings.json, and over them the environment.
 
     Raises:
         StartError: the file is broken, or encrypted.
@@ -77,7 +81,7 @@ def app_settings(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Give an object inside host.json, an empty one where it is absent."""
+    """Return an object inside host.json, an empty one where it is absent."""
     for name in names:
         document = document.get(name) or {}
         if not isinstance(document, dict):
@@ -86,7 +90,7 @@ def _section(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _positive(section: Mapping[str, Any], name: str, default: int) -> int:
-    """Give a positive whole number out of a section of host.json."""
+    """Return a positive whole number out of a section of host.json."""
     value = section.get(name, default)
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
@@ -95,8 +99,31 @@ def _positive(section: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
+def _limit(section: Mapping[str, Any], name: str) -> int | None:
+    """Read a limit of requests, None where -1 lifts it."""
+    return None if str(section.get(name, UNLIMITED)) == str(UNLIMITED) else _positive(section, name, UNLIMITED)
+
+
+def _function_timeout(document: Mapping[str, Any]) -> timedelta | None:
+    """Read how long a function may run, None where -1 lifts the limit."""
+    value = document.get("functionTimeout")
+    if value is None:
+        return DEFAULT_FUNCTION_TIMEOUT
+    length = parse_time_span(str(value))
+    if length is None and str(value) != str(UNLIMITED):
+        raise StartError(f"host.json: functionTimeout is {value!r}, not a time as hh:mm:ss")
+    return length
+
+
+def _extension_bundle(document: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Read the id of the extension bundle and the lowest version of its range, "[4.32.0, 5.0.0)" for one."""
+    bundle = _section(document, "extensionBundle")
+    version = _text(bundle, "version", "").strip("[(").partition(",")[0].strip()
+    return (_text(bundle, "id", ""), version) if bundle else None
+
+
 def _text(section: Mapping[str, Any], name: str, default: str) -> str:
-    """Give a string out of a section of host.json."""
+    """Return a string out of a section of host.json."""
     value = section.get(name, default)
     if not isinstance(value, str):
         raise StartError(f"host.json: {name} is {value!r}, not a string")
@@ -127,8 +154,7 @@ def host_configuration(
     `processors` sets the default limits of concurrent durable functions: those of this machine unless it is given.
 
     Raises:
-        StartError: the file is missing or broken, its version is not "2.0", or SANDBOX_LOST_ACTIVITIES is none of its
-            two values.
+        StartError: the file is missing or broken, or its version is not "2.0".
     """
     path = directory / "host.json"
     document = _read_json(path)
@@ -140,9 +166,6 @@ def host_configuration(
     _override(document, settings)
     http, durable = _section(document, "extensions", "http"), _section(document, "extensions", "durableTask")
     headers = _section(http, "customHeaders")
-    lost = settings.get(LOST_ACTIVITIES) or RUN_AGAIN
-    if lost not in {RUN_AGAIN, FAIL}:
-        raise StartError(f"{LOST_ACTIVITIES} is {lost!r}, neither {RUN_AGAIN} nor {FAIL}")
     per_host = CONCURRENT_FUNCTIONS_PER_PROCESSOR * (processors or os.process_cpu_count() or 1)
     return HostConfiguration(
         route_prefix=_text(http, "routePrefix", "api").strip("/"),
@@ -151,5 +174,8 @@ def host_configuration(
         default_version=_text(durable, "defaultVersion", "") or None,
         max_concurrent_activities=_positive(durable, "maxConcurrentActivityFunctions", per_host),
         max_concurrent_orchestrators=_positive(durable, "maxConcurrentOrchestratorFunctions", per_host),
-        lost_activities_fail=lost == FAIL,
+        function_timeout=_function_timeout(document),
+        max_concurrent_requests=_limit(http, "maxConcurrentRequests"),
+        max_outstanding_requests=_limit(http, "maxOutstandingRequests"),
+        extension_bundle=_extension_bundle(document),
     )

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sandbox.host.functions import Function
-    from sandbox.host.messages import Answer
     from sandbox.host.schedule import Schedule
     from sandbox.host.worker_process import WorkerProcess
 
@@ -34,7 +33,7 @@ class Clock(Protocol):
     """The time, and waiting for it."""
 
     def now(self) -> datetime:
-        """Give the present time, with its time zone."""
+        """Return the present time, with its time zone."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -44,7 +43,7 @@ class WallClock:
     """The clock of this machine, in UTC."""
 
     def now(self) -> datetime:
-        """Give the present time in UTC."""
+        """Return the present time in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
@@ -52,15 +51,15 @@ class WallClock:
         await asyncio.sleep(seconds)
 
 
-def timer_data(schedule: Schedule, *, last: datetime | None, now: datetime, is_past_due: bool) -> TypedData:
-    """Give the trigger value of a timer function: its schedule's status, with times in ISO 8601."""
+def timer_data(schedule: Schedule, *, last: datetime | None, now: datetime) -> TypedData:
+    """Return the trigger value of a timer function: its schedule's status, with times in ISO 8601."""
     status = {
         "Last": (last or datetime.min.replace(tzinfo=UTC)).isoformat(),
         "LastUpdated": (last or now).isoformat(),
         "Next": schedule.next_after(now).isoformat(),
     }
     kind = {"AdjustForDST": isinstance(schedule, Cron)}
-    return TypedData(json=json.dumps({"Schedule": kind, "ScheduleStatus": status, "IsPastDue": is_past_due}))
+    return TypedData(json=json.dumps({"Schedule": kind, "ScheduleStatus": status, "IsPastDue": False}))
 
 
 class TimerFunction:
@@ -80,23 +79,25 @@ class TimerFunction:
             raise StartError(f"function {function.name!r}: {error}") from error
         self._last: datetime | None = None
 
-    async def run_once(self, *, is_past_due: bool = False) -> Answer:
-        """Run the function now; again, as past due, where its worker process ended."""
-        while True:
-            now = self._clock.now()
-            value = timer_data(self._schedule, last=self._last, now=now, is_past_due=is_past_due)
-            try:
-                answer = await self._worker.invoke(self.function, value, new_trace_context())
-            except WorkerEndedError as error:
-                if error.is_final:
-                    raise
-                is_past_due = True
-                continue
-            self._last = now
-            if answer.exception is not None:
-                text, trace = answer.exception.message, answer.exception.stack_trace
-                logger.error("Timer function %s failed: %s\n%s", self.function.name, text, trace)
-            return answer
+    async def run_once(self) -> None:
+        """Run the function now; what goes wrong is logged.
+
+        Raises:
+            WorkerEndedError: the host is stopping.
+        """
+        now = self._clock.now()
+        value = timer_data(self._schedule, last=self._last, now=now)
+        self._last = now
+        try:
+            answer = await self._worker.invoke(self.function, value, new_trace_context())
+        except WorkerEndedError as error:
+            if error.is_final:
+                raise
+            logger.error("Timer function %s failed: %s", self.function.name, error)  # noqa: TRY400 - the text says it all
+            return
+        if answer.exception is not None:
+            text, trace = answer.exception.message, answer.exception.stack_trace
+            logger.error("Timer function %s failed: %s\n%s", self.function.name, text, trace)
 
     async def run(self) -> None:
         """Run the function at its times, until cancelled or the host stops."""
@@ -113,7 +114,7 @@ class TimerFunction:
 
 
 def timer_functions(functions: Iterable[Function], worker: WorkerProcess, clock: Clock) -> list[TimerFunction]:
-    """Give the timer functions of an app.
+    """Return the timer functions of an app.
 
     Raises:
         StartError: a schedule makes no sense.

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.host.errors import StartError, WorkerEndedError
 from sandbox.host.messages import Answer, FunctionMetadata, Invoke
+from sandbox.host.schedule import time_span_text
 from sandbox.host.worker_run import WorkerRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
     from pathlib import Path
 
     from sandbox.host.functions import Function
@@ -38,15 +40,23 @@ class _Invocation:
 class WorkerProcess:
     """One worker process at a time: another follows when it ends, for as long as the host runs.
 
-    `client` is the value of every durable client binding. `failed` gets the reason when no other process can follow.
+    `client` is the value of every durable client binding. A function that runs longer than `timeout` takes its worker
+    process along, and everything in it. `failed` gets the reason when no other process can follow.
     """
 
     def __init__(
-        self, directory: Path, environment: Mapping[str, str], client: TypedData, *, verbose: bool = False
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        client: TypedData,
+        *,
+        timeout: timedelta | None = None,
+        verbose: bool = False,
     ) -> None:
         self._directory = directory
         self._environment = environment
         self._client = client
+        self._timeout = timeout
         self._verbose = verbose
         self._pending: dict[str, _Invocation] = {}
         self._ready = asyncio.Event()
@@ -83,29 +93,46 @@ class WorkerProcess:
         """Run a function on what triggered it; waits where a worker process is just being started.
 
         Raises:
-            WorkerEndedError: the worker process ended before it answered.
+            WorkerEndedError: the worker process ended before it answered, or the function ran longer than `timeout`.
         """
         await self._ready.wait()
-        if self._stopping or self._run is None:
-            raise WorkerEndedError(is_final=True)
+        run = self._run
+        if self._stopping or run is None:
+            raise WorkerEndedError("The host is stopping.", is_final=True)
         invocation_id = str(uuid.uuid4())
         invocation = _Invocation(asyncio.get_running_loop().create_future(), trace_context)
         self._pending[invocation_id] = invocation
-        try:
-            self._run.send(
-                Invoke(
-                    invocation_id=invocation_id,
-                    function_id=function.function_id,
-                    inputs={function.trigger_parameter: value, **dict.fromkeys(function.clients, self._client)},
-                    trace_context=trace_context,
-                )
+        run.send(
+            Invoke(
+                invocation_id=invocation_id,
+                function_id=function.function_id,
+                inputs={function.trigger_parameter: value, **dict.fromkeys(function.clients, self._client)},
+                trace_context=trace_context,
             )
+        )
+        timeout = self._timeout
+        timer = (
+            asyncio.get_running_loop().call_later(timeout.total_seconds(), self._time_out, function)
+            if timeout
+            else None
+        )
+        try:
             return await invocation.answer
         finally:
             del self._pending[invocation_id]
+            if timer is not None:
+                timer.cancel()
+
+    def _time_out(self, function: Function) -> None:
+        """End the worker process of a function that has run for too long."""
+        if self._run is not None and self._timeout is not None and self._ready.is_set():
+            self._ready.clear()
+            limit = time_span_text(self._timeout)
+            self._lose_invocations(f"Timeout value of {limit} was exceeded by function: Functions.{function.name}")
+            self._run.kill()
 
     def trace_of(self, invocation_id: str) -> TraceContext | None:
-        """Give the trace context of a running invocation, None where there is no such."""
+        """Return the trace context of a running invocation, None where there is no such."""
         invocation = self._pending.get(invocation_id)
         return None if invocation is None else invocation.trace_context
 
@@ -136,23 +163,23 @@ class WorkerProcess:
             try:
                 problem = await run.run(verbose=self._verbose)
             finally:
-                self._lose_invocations()
-            failures = 0 if self._ready.is_set() else failures + 1
-            self._ready.clear()
+                if not self._stopping:
+                    self._ready.clear()
+                self._lose_invocations(run.ending)
+            failures = 0 if run.was_ready else failures + 1
             if failures == MAX_STARTS:
                 problem = StartError(
-                    f"the worker process ended {failures} times before it had imported the app"
-                    f" (exit code {run.exit_code})"
+                    f"the worker process ended {failures} times before it had imported the app: {run.ending}"
                 )
             if problem is not None:
                 self.failed.set_result(problem)
                 return
-            logger.warning("Worker process %s ended with exit code %s; starting another", run.pid, run.exit_code)
+            logger.warning("Worker process %s: %s; starting another", run.pid, run.ending)
             if failures:
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
             self.restarts += 1
 
-    def _lose_invocations(self) -> None:
+    def _lose_invocations(self, how: str) -> None:
         for invocation in self._pending.values():
             if not invocation.answer.done():
-                invocation.answer.set_exception(WorkerEndedError(is_final=self._stopping))
+                invocation.answer.set_exception(WorkerEndedError(how, is_final=self._stopping))

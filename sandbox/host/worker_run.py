@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sandbox.host.messages import Message
 
 STOP_GRACE_SECONDS = 2.0
+# A process that has closed its socket is about to end; its exit code is worth a moment.
+EXIT_GRACE_SECONDS = 1.0
 # The folder that has this package: Python finds the worker's module from it.
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +47,7 @@ class WorkerRun:
         self._channel = Channel(self._on_message, lambda: self._set_outcome(None))
         self._process: asyncio.subprocess.Process | None = None
         self.send = self._channel.send
+        self.was_ready = False
 
     @property
     def pid(self) -> int | None:
@@ -52,9 +55,18 @@ class WorkerRun:
         return None if self._process is None else self._process.pid
 
     @property
-    def exit_code(self) -> int | None:
-        """The exit code, None while it runs; negative for a signal."""
-        return None if self._process is None else self._process.returncode
+    def ending(self) -> str:
+        """How the process ended, in the platform's words: a signal counts from 128."""
+        code = None if self._process is None else self._process.returncode
+        if code is None:
+            return f"{sys.executable} runs no more"
+        code = code if code >= 0 else 128 - code
+        return f"{sys.executable} exited with code {code} (0x{code:X})"
+
+    def kill(self) -> None:
+        """Kill the process."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def run(self, *, verbose: bool) -> StartError | None:
         """Run the process until it ends; gives the reason why the app cannot run, if that is why it ended."""
@@ -63,7 +75,11 @@ class WorkerRun:
             self._channel.send(Initialize(directory=str(self._directory), verbose=verbose))
             ended = asyncio.create_task(self._process.wait())
             ended.add_done_callback(lambda _: self._set_outcome(None))
-            return await self._outcome
+            problem = await self._outcome
+            if problem is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(ended), EXIT_GRACE_SECONDS)
+            return problem
         except OSError as error:
             return StartError(f"the worker process cannot be started: {error}")
         finally:
@@ -79,6 +95,7 @@ class WorkerRun:
         if isinstance(message, Answer):
             self._on_answer(message)
         elif isinstance(message, Initialized):
+            self.was_ready = True
             self._on_ready(message.functions)
         elif isinstance(message, NotInitialized):
             self._set_outcome(StartError(message.problem, details=message.details))

@@ -9,6 +9,7 @@ falls short of the semantics of Durable Functions; the package is pinned exactly
 - a sub-orchestration reports to its parent when it ends, however long that takes;
 - the result of an activity only reaches the execution that scheduled it, never a later one with the same id;
 - what reaches an instance that is finished is dropped; while one is suspended it waits;
+- a failed instance can be rewound as with Azure Storage, without the help of its orchestrator;
 - every event has a timestamp.
 
 All methods must be called from the event loop's thread.
@@ -17,6 +18,7 @@ All methods must be called from the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
@@ -34,9 +36,14 @@ if TYPE_CHECKING:
     import grpc
 
 LONGEST_WAIT_SECONDS = 60.0
+# The tag of a sub-orchestration with its parent's id.
+PARENT_ID = "parentInstanceId"
 TERMINAL = frozenset(
     {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
 )
+
+
+_FAILURES = ("taskFailed", "subOrchestrationInstanceFailed", "executionCompleted")
 
 
 def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
@@ -66,28 +73,56 @@ class Engine(InMemoryOrchestrationBackend):
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
         self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
-        self._endings: dict[str, list[asyncio.Future[None]]] = {}
 
     def instance(self, instance_id: str) -> OrchestrationInstance | None:
-        """Give an instance's record, None where there is none."""
+        """Return an instance's record, None where there is none."""
         return self._instances.get(instance_id)
 
-    def parent_id(self, instance_id: str) -> str | None:
-        """Name the orchestration that waits for this one."""
-        parent = self._parents.get(instance_id)
-        return parent[0].instance_id if parent is not None else None
-
-    def ending(self, instance_id: str) -> asyncio.Future[None]:
-        """Give a future that is done when an unfinished instance ends."""
-        ending = self._loop.create_future()
-        self._endings.setdefault(instance_id, []).append(ending)
-        return ending
+    def instances(self) -> Iterable[OrchestrationInstance]:
+        """Return the records of all instances."""
+        return self._instances.values()
 
     def postpone(self, instance_id: str, count: int) -> None:
         """Put the last `count` events of the work item back, to be handed out again with the next one."""
         instance = self._instances[instance_id]
         instance.pending_events[:0] = instance.dispatched_events[-count:]
         del instance.dispatched_events[-count:]
+
+    def rewind(self, instance_id: str, reason: str) -> None:
+        """Let a failed instance go on from before its failure: what had failed is scheduled again.
+
+        In the history a generic event stands in the place of each failure, and of what was scheduled and failed. A
+        failed sub-orchestration is rewound instead, and reports to its parent again.
+        """
+        instance = self._instances[instance_id]
+        failed = {event.taskFailed.taskScheduledId for event in instance.history if event.HasField("taskFailed")}
+        failed_subs = {
+            event.subOrchestrationInstanceFailed.taskScheduledId
+            for event in instance.history
+            if event.HasField("subOrchestrationInstanceFailed")
+        }
+        rewound = []
+        for position, event in enumerate(instance.history):
+            number, is_failure = event.eventId, any(event.HasField(each) for each in _FAILURES)
+            if event.HasField("subOrchestrationInstanceCreated") and number in failed_subs:
+                child = self._instances.get(event.subOrchestrationInstanceCreated.instanceId)
+                if child is not None and child.status == pb.ORCHESTRATION_STATUS_FAILED:
+                    self._parents[child.instance_id] = instance, number
+                    rewound.append(child)
+                else:
+                    is_failure = True
+            if is_failure or (event.HasField("taskScheduled") and number in failed):
+                instance.history[position] = pb.HistoryEvent(
+                    eventId=number, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
+                )
+        instance.status = pb.ORCHESTRATION_STATUS_RUNNING
+        instance.output = instance.failure_details = instance.completed_at = None
+        for child in rewound:
+            self.rewind(child.instance_id, reason)
+        if not rewound:
+            data = helpers.get_string_value(reason or None)
+            instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
+            self._enqueue_orchestration(instance_id)
 
     def close(self) -> None:
         """Drop all timers."""
@@ -124,16 +159,19 @@ class Engine(InMemoryOrchestrationBackend):
         self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
     ) -> pb.CompleteTaskResponse:
         """Apply what an orchestrator decided, then queue the instance again if events came in meanwhile."""
-        response = super().CompleteOrchestratorTask(request, context)
         instance = self._instances.get(request.instanceId)
+        dispatched = list(instance.dispatched_events) if instance is not None else []
+        response = super().CompleteOrchestratorTask(request, context)
         if instance is not None:
+            for event in dispatched:
+                for kind in ("executionSuspended", "executionResumed"):
+                    if event.HasField(kind) and instance.status not in TERMINAL:
+                        # The platform shows the reason as the output.
+                        instance.output = json.dumps(getattr(event, kind).input.value)
             _stamp(reversed(instance.history))
             if instance.status in TERMINAL:
                 self._cancel_timers(instance.instance_id)
                 self._report_to_parent(instance)
-                for ending in self._endings.pop(instance.instance_id, ()):
-                    if not ending.done():
-                        ending.set_result(None)
             if instance.pending_events:
                 self._enqueue_orchestration(instance.instance_id)
         return response
@@ -186,8 +224,13 @@ class Engine(InMemoryOrchestrationBackend):
 
     def _watch_sub_orchestration(self, parent_instance_id: str, sub_instance_id: str, task_id: int) -> None:
         parent, child = self._instances[parent_instance_id], self._instances[sub_instance_id]
-        child.tags = parent.tags
+        child.tags = {**(parent.tags or {}), PARENT_ID: parent_instance_id}
         self._parents[sub_instance_id] = parent, task_id
+        for event in child.pending_events:
+            if event.HasField("executionStarted"):
+                info = event.executionStarted.parentInstance
+                info.taskScheduledId, info.orchestrationInstance.instanceId = task_id, parent_instance_id
+                info.name.value, info.version.value = parent.name, parent.version or ""
 
     def _report_to_parent(self, instance: OrchestrationInstance) -> None:
         parent, task_id = self._parents.pop(instance.instance_id, (None, 0))

@@ -36,6 +36,7 @@ class EventType(IntEnum):
     OrchestratorStarted = 12
     OrchestratorCompleted = 13
     EventRaised = 15
+    GenericEvent = 17
     ExecutionSuspended = 19
     ExecutionResumed = 20
 
@@ -52,23 +53,39 @@ def timestamp_text(timestamp: Timestamp) -> str:
 
 
 def text_or_none(value: StringValue) -> str | None:
-    """Give the text of an optional payload; the engine keeps an absent one as empty text."""
+    """Return the text of an optional payload; the engine keeps an absent one as empty text."""
     return value.value or None
 
 
 def payload(value: StringValue) -> Any:  # noqa: ANN401 - any JSON value
-    """Give the JSON value of an optional payload, None where it is absent."""
+    """Return the JSON value of an optional payload, None where it is absent."""
     return json.loads(value.value) if value.value else None
+
+
+def _parent(parent: pb.ParentInstanceInfo) -> dict[str, Any]:
+    return {
+        "Name": parent.name.value,
+        "OrchestrationInstance": {"InstanceId": parent.orchestrationInstance.instanceId, "ExecutionId": None},
+        "TaskScheduleId": parent.taskScheduledId,
+        "Version": text_or_none(parent.version),
+    }
 
 
 def _started(event: pb.ExecutionStartedEvent) -> dict[str, Any]:
     instance = event.orchestrationInstance
     return {
+        "OrchestrationInstance": {"InstanceId": instance.instanceId, "ExecutionId": text_or_none(instance.executionId)},
+        "ParentInstance": _parent(event.parentInstance) if event.HasField("parentInstance") else None,
         "Name": event.name,
         "Version": text_or_none(event.version),
         "Input": text_or_none(event.input),
-        "OrchestrationInstance": {"InstanceId": instance.instanceId, "ExecutionId": text_or_none(instance.executionId)},
-        "ParentInstance": None,
+        "Tags": None,
+        "Correlation": None,
+        "ParentTraceContext": None,
+        "ScheduledStartTime": None,
+        # Only what a client starts has tags here, and a generation there.
+        "Generation": 0 if event.tags else None,
+        "GenerateNewTrace": False,
     }
 
 
@@ -78,6 +95,7 @@ def _failure(event: pb.TaskFailedEvent | pb.SubOrchestrationInstanceFailedEvent)
         "TaskScheduledId": event.taskScheduledId,
         "Reason": details.errorMessage,
         "Details": details.stackTrace.value,
+        "FailureDetails": None,
     }
 
 
@@ -85,32 +103,35 @@ def _result(event: pb.TaskCompletedEvent | pb.SubOrchestrationInstanceCompletedE
     return {"TaskScheduledId": event.taskScheduledId, "Result": text_or_none(event.result)}
 
 
-def _input(
-    event: pb.ExecutionTerminatedEvent | pb.ExecutionSuspendedEvent | pb.ExecutionResumedEvent,
-) -> dict[str, Any]:
-    return {"Input": text_or_none(event.input)}
+def _reason(event: pb.ExecutionSuspendedEvent | pb.ExecutionResumedEvent) -> dict[str, Any]:
+    return {"Reason": event.input.value}
 
 
 def _nothing(_event: object) -> dict[str, Any]:
     return {}
 
 
+# The platform shows no inputs of activities and sub-orchestrations.
 _FIELDS: dict[str, tuple[EventType, Callable[[Any], dict[str, Any]]]] = {
     "executionStarted": (EventType.ExecutionStarted, _started),
     "executionCompleted": (
         EventType.ExecutionCompleted,
-        lambda event: {"OrchestrationStatus": event.orchestrationStatus, "Result": text_or_none(event.result)},
+        lambda event: {
+            "OrchestrationStatus": event.orchestrationStatus,
+            "Result": text_or_none(event.result),
+            "FailureDetails": None,
+        },
     ),
-    "executionTerminated": (EventType.ExecutionTerminated, _input),
+    "executionTerminated": (EventType.ExecutionTerminated, lambda event: {"Input": text_or_none(event.input)}),
     "taskScheduled": (
         EventType.TaskScheduled,
-        lambda event: {"Name": event.name, "Version": "", "Input": text_or_none(event.input)},
+        lambda event: {"Name": event.name, "Version": "", "Input": None, "ParentTraceContext": None, "Tags": None},
     ),
     "taskCompleted": (EventType.TaskCompleted, _result),
     "taskFailed": (EventType.TaskFailed, _failure),
     "subOrchestrationInstanceCreated": (
         EventType.SubOrchestrationInstanceCreated,
-        lambda event: {"Name": event.name, "InstanceId": event.instanceId, "Input": text_or_none(event.input)},
+        lambda event: {"Name": event.name, "InstanceId": event.instanceId, "Input": None},
     ),
     "subOrchestrationInstanceCompleted": (EventType.SubOrchestrationInstanceCompleted, _result),
     "subOrchestrationInstanceFailed": (EventType.SubOrchestrationInstanceFailed, _failure),
@@ -123,21 +144,17 @@ _FIELDS: dict[str, tuple[EventType, Callable[[Any], dict[str, Any]]]] = {
     "orchestratorCompleted": (EventType.OrchestratorCompleted, _nothing),
     "eventRaised": (
         EventType.EventRaised,
-        lambda event: {"Name": event.name, "Input": text_or_none(event.input)},
+        lambda event: {"Name": event.name, "Input": text_or_none(event.input), "ParentTraceContext": None},
     ),
-    "executionSuspended": (EventType.ExecutionSuspended, _input),
-    "executionResumed": (EventType.ExecutionResumed, _input),
+    "genericEvent": (EventType.GenericEvent, lambda event: {"Data": text_or_none(event.data)}),
+    "executionSuspended": (EventType.ExecutionSuspended, _reason),
+    "executionResumed": (EventType.ExecutionResumed, _reason),
 }
 
 
-def kind_of(event: pb.HistoryEvent) -> str:
-    """Name the field that says what kind of event this is, "taskCompleted" for one."""
-    return next(field.name for field, _ in event.ListFields() if field.name in _FIELDS)
-
-
 def protocol_event(event: pb.HistoryEvent, *, is_played: bool) -> dict[str, Any]:
-    """Give an event in the protocol's form."""
-    kind = kind_of(event)
+    """Return an event in the protocol's form."""
+    kind = event.WhichOneof("eventType")
     event_type, fields = _FIELDS[kind]
     return {
         "EventType": int(event_type),
@@ -149,7 +166,7 @@ def protocol_event(event: pb.HistoryEvent, *, is_played: bool) -> dict[str, Any]
 
 
 def orchestrator_input(history: Iterable[pb.HistoryEvent]) -> str | None:
-    """Give the text that the orchestrator decodes as its input.
+    """Return the text that the orchestrator decodes as its input.
 
     A payload that is a JSON string is handed over as its text, for the client library starts instances with a JSON
     string that holds JSON.
@@ -169,7 +186,7 @@ def orchestrator_context(
     instance_id: str,
     parent_instance_id: str | None,
 ) -> str:
-    """Give what an orchestrator function receives: its whole history and its input, as JSON."""
+    """Return what an orchestrator function receives: its whole history and its input, as JSON."""
     history = [protocol_event(event, is_played=True) for event in past]
     history += [protocol_event(event, is_played=False) for event in new]
     context = {
@@ -178,8 +195,9 @@ def orchestrator_context(
         "instanceId": instance_id,
         "isReplaying": bool(past),
         "parentInstanceId": parent_instance_id,
+        "sourceInstanceId": None,
         "upperSchemaVersion": 1,
-        "upperSchemaVersionNew": 2,
+        "upperSchemaVersionNew": 3,
         "longRunningTimerIntervalDuration": LONG_TIMER_INTERVAL,
         "maximumShortTimerDuration": MAXIMUM_SHORT_TIMER,
         "defaultHttpAsyncRequestSleepTimeMillseconds": HTTP_POLL_MILLISECONDS,

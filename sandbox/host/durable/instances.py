@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from durabletask.internal import orchestrator_service_pb2 as pb
 
-from sandbox.host.durable.engine import TERMINAL
+from sandbox.host.durable.engine import PARENT_ID, TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,6 +34,8 @@ class Instance:
 
     instance_id: str
     name: str
+    version: str | None
+    parent_instance_id: str | None
     status: str
     is_finished: bool
     created_at: datetime
@@ -52,12 +54,22 @@ class InstanceFilter:
     created_to: datetime | None = None
     prefix: str = ""
 
+    def allows(self, record: OrchestrationInstance) -> bool:
+        """Tell whether a record is wanted, whatever the prefix of its id."""
+        return (
+            (not self.statuses or record.status in self.statuses)
+            and (self.created_from is None or record.created_at >= self.created_from)
+            and (self.created_to is None or record.created_at <= self.created_to)
+        )
+
 
 def instance_from_record(record: OrchestrationInstance) -> Instance:
-    """Give the state of an engine's record."""
+    """Return the state of an engine's record."""
     return Instance(
         instance_id=record.instance_id,
         name=record.name,
+        version=record.version,
+        parent_instance_id=(record.tags or {}).get(PARENT_ID),
         status=STATUS_NAMES[record.status],
         is_finished=record.status in TERMINAL,
         created_at=record.created_at,

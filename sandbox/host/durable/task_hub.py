@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import base64
 import json
 import uuid
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ class TaskHub:
     def start(
         self, name: str, instance_id: str | None, payload: str | None, *, version: str | None, trace: TraceContext
     ) -> str:
-        """Start an instance of the orchestrator `name` with a payload of JSON; gives its id.
+        """Start an instance of the orchestrator `name` with a payload of JSON; return its id.
 
         A finished instance with the same id is replaced.
 
@@ -52,42 +51,32 @@ class TaskHub:
         return self._engine.StartInstance(request, self._engine.context).instanceId
 
     def get(self, instance_id: str) -> Instance | None:
-        """Give an instance, None where there is none."""
+        """Return an instance, None where there is none."""
         record = self._engine.instance(instance_id)
         return None if record is None else instance_from_record(record)
 
-    async def ended(self, instance_id: str, seconds: float) -> Instance | None:
-        """Wait for the end of an instance, at most some seconds; None where it is not finished by then."""
-        instance = self.get(instance_id)
-        if instance is not None and not instance.is_finished:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._engine.ending(instance_id), seconds)
-            instance = self.get(instance_id)
-        return instance if instance is not None and instance.is_finished else None
-
     def page(self, wanted: InstanceFilter, *, top: int, token: str) -> tuple[list[Instance], str]:
-        """Give at most `top` instances, the oldest first, and the token of the next page ("" at the end)."""
-        query = pb.InstanceQuery(
-            runtimeStatus=wanted.statuses,
-            maxInstanceCount=top,
-            continuationToken=helpers.get_string_value(token),
-            instanceIdPrefix=helpers.get_string_value(wanted.prefix),
+        """Return one page of instances in the order of their ids, and the token of the next page ("" at the end).
+
+        A page looks at `top` instances whose ids have the prefix, so a filtered one may be short or empty and still
+        have a next page, as with Azure Storage.
+        """
+        after = base64.urlsafe_b64decode(token).decode("utf-8", "surrogatepass") if token else ""
+        found = (each for each in self._engine.instances() if each.instance_id.startswith(wanted.prefix))
+        records = sorted((each for each in found if each.instance_id >= after), key=lambda each: each.instance_id)
+        page, rest = records[:top], records[top:]
+        next_token = (
+            base64.urlsafe_b64encode(rest[0].instance_id.encode("utf-8", "surrogatepass")).decode() if rest else ""
         )
-        if wanted.created_from is not None:
-            query.createdTimeFrom.FromDatetime(wanted.created_from)
-        if wanted.created_to is not None:
-            query.createdTimeTo.FromDatetime(wanted.created_to)
-        page = self._engine.QueryInstances(pb.QueryInstancesRequest(query=query), self._engine.context)
-        found = [self.get(state.instanceId) for state in page.orchestrationState]
-        return [each for each in found if each is not None], page.continuationToken.value
+        return [instance_from_record(each) for each in page if wanted.allows(each)], next_token
 
     def history(self, instance_id: str) -> list[pb.HistoryEvent]:
-        """Give the history of an instance."""
+        """Return the history of an instance."""
         record = self._engine.instance(instance_id)
         return [] if record is None else list(record.history)
 
     def trace_context(self, instance_id: str) -> TraceContext:
-        """Give the trace context in which an instance was started."""
+        """Return the trace context in which an instance was started."""
         record = self._engine.instance(instance_id)
         tags = (record.tags if record is not None else None) or {}
         return TraceContext(trace_parent=tags.get("traceparent", ""), trace_state=tags.get("tracestate", ""))
@@ -96,10 +85,6 @@ class TaskHub:
         """Name the orchestrator of an instance, "" where there is no such instance."""
         record = self._engine.instance(instance_id)
         return "" if record is None else record.name
-
-    def parent_id(self, instance_id: str) -> str | None:
-        """Name the orchestration that waits for this one."""
-        return self._engine.parent_id(instance_id)
 
     def raise_event(self, instance_id: str, name: str, payload: str) -> None:
         """Send an external event, with a payload of JSON, to an instance that is not finished."""
@@ -113,28 +98,26 @@ class TaskHub:
 
     def suspend(self, instance_id: str, reason: str) -> None:
         """Hold an instance: what reaches it from now on waits until `resume`."""
-        request = pb.SuspendRequest(instanceId=instance_id, reason=helpers.get_string_value(json.dumps(reason)))
+        request = pb.SuspendRequest(instanceId=instance_id, reason=helpers.get_string_value(reason))
         self._engine.SuspendInstance(request, self._engine.context)
 
     def resume(self, instance_id: str, reason: str) -> None:
         """Let a suspended instance go on."""
-        request = pb.ResumeRequest(instanceId=instance_id, reason=helpers.get_string_value(json.dumps(reason)))
+        request = pb.ResumeRequest(instanceId=instance_id, reason=helpers.get_string_value(reason))
         self._engine.ResumeInstance(request, self._engine.context)
 
+    def rewind(self, instance_id: str, reason: str) -> None:
+        """Let a failed instance go on from before its failure."""
+        self._engine.rewind(instance_id, reason)
+
     def purge(self, instance_id: str) -> int:
-        """Delete a finished instance; gives the number of deleted instances."""
+        """Delete a finished instance; return the number of deleted instances."""
         request = pb.PurgeInstancesRequest(instanceId=instance_id)
         return self._engine.PurgeInstances(request, self._engine.context).deletedInstanceCount
 
     def purge_all(self, wanted: InstanceFilter) -> int:
-        """Delete the finished instances that a filter allows; gives their number."""
-        chosen = pb.PurgeInstanceFilter(runtimeStatus=wanted.statuses)
-        if wanted.created_from is not None:
-            chosen.createdTimeFrom.FromDatetime(wanted.created_from)
-        if wanted.created_to is not None:
-            chosen.createdTimeTo.FromDatetime(wanted.created_to)
-        request = pb.PurgeInstancesRequest(purgeInstanceFilter=chosen)
-        return self._engine.PurgeInstances(request, self._engine.context).deletedInstanceCount
+        """Delete the finished instances that a filter allows; return their number."""
+        return sum(self.purge(each.instance_id) for each in list(self._engine.instances()) if wanted.allows(each))
 
     def postpone(self, instance_id: str, count: int) -> None:
         """Put the last `count` events of an instance's work item back, for the next one."""
