@@ -120,7 +120,7 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         await asyncio.to_thread(spans.close)
 
 
-async def run_host(
+async def run_host(  # noqa: PLR0913 - the command line's options, and what tests replace
     directory: Path,
     port: int,
     *,
@@ -131,8 +131,9 @@ async def run_host(
 ) -> int:
     """Run the function app in `directory` on a port of the loopback address, 0 for any free one; return the exit code.
 
-    With `keys` it asks for them, and prints them. It ends with 0 on SIGINT or SIGTERM. Where it cannot run it says why in one line on stderr, and ends with 1.
-    `environ` has the app settings that win over those of local.settings.json: this process's environment by default.
+    With `keys` the host asks for them, and prints them. It ends with 0 on SIGINT or SIGTERM. Where it cannot run it
+    says why in one line on stderr, and ends with 1. `environ` has the app settings that win over those of
+    local.settings.json: this process's environment by default.
     """
     configure_logging(verbose=verbose)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

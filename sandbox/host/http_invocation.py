@@ -73,7 +73,7 @@ async def request_data(request: Request, path: str, params: Mapping[str, str]) -
     """
     body = await read_body(request)
     if "transfer-encoding" in request.headers:
-        # The platform hands a chunked request over without its body (issues 4926 and 7930 of the Functions host).
+        # The platform hands a chunked request over without its body (Azure/azure-functions-host#7930).
         body = b""
     query = request.url.query
     url = f"{request.url.scheme}://{request.url.netloc}{encoded_path(path)}{f'?{query}' if query else ''}"

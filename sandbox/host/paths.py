@@ -23,8 +23,14 @@ def _decode(found: re.Match[str]) -> str:
             text += part
             continue
         decoded = bytes.fromhex(part.replace("%", "")).decode("utf-8", "surrogateescape")
-        text += _UNDECODED.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", decoded)
+        text += "".join(_escape(char, part) if _UNDECODED.match(char) else char for char in decoded)
     return text
+
+
+def _escape(undecoded: str, written: str) -> str:
+    """Return the escape of a byte that is not UTF-8, in the case in which it was written."""
+    escape = f"%{ord(undecoded) - 0xDC00:02x}"
+    return escape if escape in written else escape.upper()
 
 
 def _without_dot_segments(path: str) -> str:

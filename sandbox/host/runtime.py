@@ -168,7 +168,7 @@ async def initialize(request: Initialize, environment: Mapping[str, str]) -> Ini
 
 
 async def invoke(request: Invoke) -> Answer:
-    """Run a function; an Exception that it raises becomes the answer's `exception`, any other BaseException leaves here."""
+    """Run a function; an Exception becomes the answer's `exception`, any other BaseException leaves here."""
     invocation = SimpleNamespace(
         invocation_id=request.invocation_id,
         function_id=request.function_id,

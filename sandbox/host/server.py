@@ -79,7 +79,7 @@ class Application:
         await self._route(path, scope, receive, send_with_headers)
 
     async def _route(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request to its part of the host; requests for functions and webhooks count and wait for one another."""
+        """Hand a request to its part of the host; requests for functions and webhooks are limited."""
         if "//" in path:
             await _not_found(scope, receive, send)
         elif path.startswith(UNCOUNTED):

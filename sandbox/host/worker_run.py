@@ -77,9 +77,8 @@ class WorkerRun:
             ended.add_done_callback(lambda _: self._set_outcome(None))
             problem = await self._outcome
             if problem is None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(ended), EXIT_GRACE_SECONDS)
-            return problem
+                await asyncio.wait([ended], timeout=EXIT_GRACE_SECONDS)
+            return problem  # noqa: TRY300 - an else block would hide the return among the handlers
         except OSError as error:
             return StartError(f"the worker process cannot be started: {error}")
         finally:

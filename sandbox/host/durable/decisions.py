@@ -64,12 +64,10 @@ def decide(
 ) -> Decision:
     """Compare what the orchestrator `name` answered with its history, and say what the engine shall do."""
     size = custom_status_bytes(state.custom_status)
+    if size > CUSTOM_STATUS_LIMIT_BYTES:
+        limit = "The UTF-16 size of the JSON-serialized payload must not exceed 16 KB."
+        return failure(name, OrchestratorFailedError(f"{limit} The current payload size is {size // 1024} KB."))
     try:
-        if size > CUSTOM_STATUS_LIMIT_BYTES:
-            raise OrchestratorFailedError(
-                "The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
-                f"The current payload size is {size // 1024} KB."
-            )
         actions, is_open = number_calls(state.actions, history, known)
     except OrchestratorFailedError as error:
         return failure(name, error)

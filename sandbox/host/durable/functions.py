@@ -1,7 +1,7 @@
 """Runs the orchestrators and activities of the app: from the task hub's work items to the worker process and back.
 
-When the worker process ends, the activities in it fail, and so do the instances whose orchestrators ran in it: as on the
-platform, where the host goes on.
+When the worker process ends, the activities in it fail, and so do the instances whose orchestrators ran in it, as on
+the platform.
 """
 
 from __future__ import annotations

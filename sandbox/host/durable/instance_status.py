@@ -25,7 +25,8 @@ _STARTS = {
 }
 _LEFT_OUT = frozenset({EventType.OrchestratorStarted, EventType.OrchestratorCompleted, *_STARTS.values()})
 _INTERNAL_FIELDS = frozenset(
-    "EventId IsPlayed TaskScheduledId TimerId Version OrchestrationInstance ParentInstance Tags Name".split()
+    {"EventId", "IsPlayed", "TaskScheduledId", "TimerId", "Version", "OrchestrationInstance", "ParentInstance"}
+    | {"Tags", "Name"}
 )
 
 

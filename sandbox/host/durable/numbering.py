@@ -81,7 +81,7 @@ class _Call:
         if options is not None and has_failed:
             self.pause_until = now + timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
             return True
-        if self.pause_until is not None and self._attempts < options["maxNumberOfAttempts"]:
+        if self.pause_until is not None and self._attempts < self.action["retryOptions"]["maxNumberOfAttempts"]:
             self.pause_until = None
             self._attempts += 1
             return True
@@ -142,7 +142,7 @@ def _scheduling(actions: Iterable[Mapping[str, Any]]) -> list[_Call]:
     return [_Call(action) for action in actions if action["actionType"] in _SCHEDULING]
 
 
-def number_calls(
+def number_calls(  # noqa: C901 - one pass over the history, with what it has found so far
     actions: Sequence[Mapping[str, Any]], history: Iterable[pb.HistoryEvent], known: KnownFunctions
 ) -> tuple[list[pb.OrchestratorAction], bool]:
     """Return what is new, in the engine's form, and whether anything that was ever scheduled is still open.

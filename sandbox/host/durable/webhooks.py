@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from sandbox.host.durable import webhook_queries as queries
 from sandbox.host.durable.client_binding import RPC, WEBHOOKS, management_urls
@@ -66,20 +66,24 @@ class Webhooks:
         """Return the routes: the public ones, and the same below the client library's base URL."""
         instance = "/instances/{instance_id}"
         routes = [
-            Route("/orchestrators/{name}", self.start, methods=["POST"]),
-            Route("/orchestrators/{name}/{instance_id}", self.start, methods=["POST"]),
-            *(Route(path, self.find, methods=["GET"]) for path in ("/instances", "/instances/")),
-            *(Route(path, self.purge_all, methods=["DELETE"]) for path in ("/instances", "/instances/")),
-            Route(instance, self.status, methods=["GET"]),
-            Route(instance, self.purge, methods=["DELETE"]),
-            Route(instance + "/raiseEvent/{name}", self.raise_event, methods=["POST"]),
-            Route(instance + "/terminate", self._change(self._hub.terminate), methods=["POST"]),
-            Route(instance + "/suspend", self._change(self._hub.suspend, unless="Suspended"), methods=["POST"]),
-            Route(instance + "/resume", self._change(self._hub.resume), methods=["POST"]),
-            Route(instance + "/restart", self.restart, methods=["POST"]),
-            Route(instance + "/rewind", self.rewind, methods=["POST"]),
+            ("POST", "/orchestrators/{name}", self.start),
+            ("POST", "/orchestrators/{name}/{instance_id}", self.start),
+            *(("GET", path, self.find) for path in ("/instances", "/instances/")),
+            *(("DELETE", path, self.purge_all) for path in ("/instances", "/instances/")),
+            ("GET", instance, self.status),
+            ("DELETE", instance, self.purge),
+            ("POST", instance + "/raiseEvent/{name}", self.raise_event),
+            ("POST", instance + "/terminate", self._change(self._hub.terminate)),
+            ("POST", instance + "/suspend", self._change(self._hub.suspend, unless="Suspended")),
+            ("POST", instance + "/resume", self._change(self._hub.resume)),
+            ("POST", instance + "/restart", self.restart),
+            ("POST", instance + "/rewind", self.rewind),
         ]
-        return [Mount(prefix, routes=routes) for prefix in (WEBHOOKS, RPC)]
+        return [
+            Route(prefix + path, endpoint, methods=[method])
+            for prefix in (RPC, WEBHOOKS)
+            for method, path, endpoint in routes
+        ]
 
     def _instance(self, request: Request) -> Instance | None:
         return self._hub.get(request.path_params["instance_id"])
