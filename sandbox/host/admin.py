@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.host.durable.history import protocol_event
-from sandbox.host.errors import WorkerEndedError
 from sandbox.host.functions import HTTP, ORCHESTRATOR, TIMER
 from sandbox.host.http_invocation import read_body
 from sandbox.host.json_response import JsonResponse, origin_of
@@ -102,7 +101,7 @@ class Admin:
         }
         bundle = self._configuration.extension_bundle
         if bundle is not None:
-            document["extensionBundle"] = {"id": bundle[0], "version": bundle[1]}
+            document["extensionBundle"] = {"id": bundle.id, "version": bundle.lowest_version}
         return JsonResponse(document)
 
     async def ping(self, _request: Request) -> Response:
@@ -120,10 +119,10 @@ class Admin:
 
     async def history(self, request: Request) -> Response:
         """Show an instance's history as its orchestrator is given it, so that a test can replay it."""
-        history = self._durable.hub.history(request.path_params["instance_id"])
-        if not history:
+        record = self._durable.hub.get(request.path_params["instance_id"])
+        if record is None or not record.history:
             return Response(status_code=404)
-        return JsonResponse([protocol_event(event, is_played=True) for event in history])
+        return JsonResponse([protocol_event(event, is_played=True) for event in record.history])
 
     def _document(self, request: Request, function: Function) -> dict[str, Any]:
         origin, template = origin_of(request), self._templates.get(function.name)
@@ -172,9 +171,9 @@ class Admin:
         if not isinstance(given, str):
             return Response(status_code=400)
         if function.kind == ORCHESTRATOR:
-            version = self._configuration.default_version
+            version = self._configuration.extensions.durable_task.default_version
             trace = new_trace_context()
-            self._durable.hub.start(function.durable_name, None, json.dumps(given), version=version, trace=trace)
+            self._durable.hub.start_new(function.durable_name, None, json.dumps(given), version=version, trace=trace)
         elif function.kind == HTTP:
             logger.warning("%s is triggered by HTTP: call its own route", function.name)
         elif function.kind == TIMER:
@@ -187,13 +186,7 @@ class Admin:
         """Run in the background; the task is held until it is done."""
         task = asyncio.create_task(run)
         self._runs.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._runs.discard(task)
-        error = task.exception() if not task.cancelled() else None
-        if error is not None and not isinstance(error, WorkerEndedError):
-            logger.error("A run on request failed", exc_info=error)
+        task.add_done_callback(self._runs.discard)
 
     async def close(self) -> None:
         """Stop what runs on request."""

@@ -5,15 +5,10 @@ HostError
 ├── BadRequestError       an HTTP request that no server should route (a NUL in its path)
 ├── BodyTooLargeError     an HTTP request's body exceeds the limit
 ├── WorkerEndedError      the worker process ended before it answered an invocation
-└── EngineError           the durable engine refused an operation, with its gRPC status code
+└── EngineError           the durable engine refused an operation: an unfinished instance has the id of a new one
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import grpc
 
 
 class HostError(Exception):
@@ -51,8 +46,4 @@ class WorkerEndedError(HostError):
 
 
 class EngineError(HostError):
-    """The durable engine refused an operation; `code` is the gRPC status code that it would have sent."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
+    """The durable engine refused an operation."""

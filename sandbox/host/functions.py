@@ -81,18 +81,6 @@ def _resolve(value: object, settings: Mapping[str, str], function: str) -> objec
     return _APP_SETTING.sub(setting, value)
 
 
-def _binding_problem(binding: Mapping[str, Any]) -> str | None:
-    """Say why the host cannot serve a binding, None where it can."""
-    kind = binding["type"]
-    if kind in TRIGGERS or kind == DURABLE_CLIENT:
-        return None
-    if kind == HTTP_RESPONSE:
-        return (
-            None if binding["name"] == "$return" else f"an http output named {binding['name']!r} (only $return works)"
-        )
-    return f"the binding {kind}"
-
-
 def function_from_metadata(metadata: FunctionMetadata, settings: Mapping[str, str]) -> Function:
     """Read a function's bindings.
 
@@ -103,20 +91,15 @@ def function_from_metadata(metadata: FunctionMetadata, settings: Mapping[str, st
         {key: _resolve(value, settings, metadata.name) for key, value in json.loads(raw).items()}
         for raw in metadata.raw_bindings
     )
-    for binding in bindings:
-        problem = _binding_problem(binding)
-        if problem is not None:
-            raise StartError(f"function {metadata.name!r} uses {problem}, which the sandbox's host does not support")
+    for each in bindings:
+        kind, name = each["type"], each["name"]
+        if kind not in {*TRIGGERS, DURABLE_CLIENT} and (kind, name) != (HTTP_RESPONSE, "$return"):
+            problem = f"function {metadata.name!r} uses the binding {kind} ({name})"
+            raise StartError(f"{problem}, which the sandbox's host does not support")
     triggers = [each for each in bindings if each["type"] in TRIGGERS]
     if len(triggers) != 1:
         raise StartError(f"function {metadata.name!r} has {len(triggers)} triggers, not one")
-    return Function(
-        name=metadata.name,
-        function_id=metadata.function_id,
-        script_file=metadata.script_file,
-        trigger=triggers[0],
-        bindings=bindings,
-    )
+    return Function(metadata.name, metadata.function_id, metadata.script_file, triggers[0], bindings)
 
 
 def functions_from_metadata(listing: Iterable[FunctionMetadata], settings: Mapping[str, str]) -> list[Function]:

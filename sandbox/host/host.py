@@ -13,7 +13,7 @@ from sandbox.host.durable.client_binding import client_payload
 from sandbox.host.durable.functions import DurableFunctions
 from sandbox.host.durable.webhooks import Webhooks
 from sandbox.host.errors import StartError
-from sandbox.host.functions import functions_from_metadata
+from sandbox.host.functions import TIMER, functions_from_metadata
 from sandbox.host.http_functions import HttpFunctions
 from sandbox.host.logs import configure_logging
 from sandbox.host.messages import TypedData
@@ -21,7 +21,7 @@ from sandbox.host.routes import RouteTable
 from sandbox.host.server import ADDRESS, Application, listen, make_server
 from sandbox.host.settings import app_settings, host_configuration
 from sandbox.host.spans import spans_from_settings, worker_settings
-from sandbox.host.timers import WallClock, timer_functions
+from sandbox.host.timers import TimerFunction
 from sandbox.host.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -79,18 +79,18 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     configuration = host_configuration(directory, settings)
     origin = f"http://{ADDRESS}:{listener.getsockname()[1]}"
     system_key = keys.system if keys is not None else None
-    client = TypedData(string=client_payload(origin, configuration.hub_name, system_key))
+    client = TypedData(string=client_payload(origin, configuration.extensions.durable_task.hub_name, system_key))
     own = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **worker_settings(settings)}
     environment = {**own, **settings}
     spans = spans_from_settings(settings)
-    worker = WorkerProcess(directory, environment, client, timeout=configuration.function_timeout, verbose=verbose)
+    worker = WorkerProcess(directory, environment, client, timeout=configuration.timeout, verbose=verbose)
     try:
         listing = await _started(worker, stop)
         if listing is None:
             return
         functions = functions_from_metadata(listing, settings)
-        routes = RouteTable(functions, configuration.route_prefix)
-        timers = timer_functions(functions, worker, WallClock())
+        routes = RouteTable(functions, configuration.extensions.http.route_prefix.strip("/"))
+        timers = [TimerFunction(each, worker) for each in functions if each.kind == TIMER]
         durable = DurableFunctions(functions, worker, configuration, spans)
         admin = Admin(functions, routes, durable, timers, worker, configuration, keys)
         host_routes = [*admin.routes(), *Webhooks(durable, configuration, system_key).routes()]

@@ -54,13 +54,12 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLargeError(f"the body has more than {limit} bytes")
-    chunks, size = [], 0
+    body = bytearray()
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+        body += chunk
+        if len(body) > limit:
             raise BodyTooLargeError(f"the body has more than {limit} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return bytes(body)
 
 
 async def request_data(request: Request, path: str, params: Mapping[str, str]) -> TypedData:
@@ -127,18 +126,11 @@ def _content(data: TypedData | None) -> tuple[bytes, str | None]:
     return data.string.encode(), "text/plain; charset=utf-8"
 
 
-def _check_header(name: str, value: str) -> None:
-    """Raise ValueError for a header that would break the message (RFC 9110 sections 5.1 and 5.5)."""
+def _set_header(response: Response, name: str, value: str) -> None:
+    """Add a header; raises ValueError for one that would break the message (RFC 9110 sections 5.1 and 5.5)."""
     if _TOKEN.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
         raise ValueError(f"the header {name!r} has a name or value that HTTP cannot carry")
-
-
-def _status(code: str) -> int:
-    """Read the status code of a final response."""
-    status = int(code)
-    if status not in FINAL_STATUSES:
-        raise ValueError(f"{status} is not the status of an HTTP response")
-    return status
+    response.headers.append(name, value)
 
 
 def response_from_data(data: TypedData | None) -> Response:
@@ -147,24 +139,19 @@ def response_from_data(data: TypedData | None) -> Response:
     Raises:
         ValueError: it returned nothing, or something that HTTP cannot carry.
     """
-    http = data.http if data is not None else None
-    if http is None:
-        if data is None or data.WhichOneof("data") is None:
-            raise ValueError("the function returned no response")
-        content, content_type = _content(data)
-        response = Response(content)
-        headers, cookies = {"content-type": content_type} if content_type else {}, None
-    else:
-        status = _status(http.status_code)
-        content, content_type = _content(http.body)
-        response = Response(b"" if status in BODILESS_STATUSES else content, status_code=status)
-        headers, cookies = http.headers, http.cookies
-    for name, value in headers.items():
+    if data is None or data.WhichOneof("data") is None:
+        raise ValueError("the function returned no response")
+    http = data.http or RpcHttp(status_code="200", body=data)
+    status = int(http.status_code)
+    if status not in FINAL_STATUSES:
+        raise ValueError(f"{status} is not the status of an HTTP response")
+    content, content_type = _content(http.body)
+    response = Response(b"" if status in BODILESS_STATUSES else content, status_code=status)
+    if content_type is not None and data.http is None:
+        response.headers["Content-Type"] = content_type
+    for name, value in http.headers.items():
         if name.lower() not in _FRAMING_HEADERS:
-            _check_header(name, value)
-            response.headers[name] = value
-    for cookie in cookies or ():
-        written = _cookie_header(cookie)
-        _check_header("set-cookie", written)
-        response.headers.append("set-cookie", written)
+            _set_header(response, name, value)
+    for cookie in http.cookies or ():
+        _set_header(response, "Set-Cookie", _cookie_header(cookie))
     return response

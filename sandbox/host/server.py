@@ -18,6 +18,7 @@ from sandbox.host.errors import BadRequestError, StartError
 from sandbox.host.kestrel import KestrelProtocol
 from sandbox.host.keys import MASTER, SYSTEM
 from sandbox.host.paths import decoded_path
+from sandbox.host.settings import UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -57,10 +58,11 @@ class Application:
         self._host_router = Router(list(host_routes), redirect_slashes=False, default=_not_found)
         self._functions = functions
         self._keys = keys
-        self._headers = [(name.encode(), value.encode()) for name, value in configuration.custom_headers.items()]
-        self._outstanding, self._max_outstanding = 0, configuration.max_outstanding_requests
-        limit = configuration.max_concurrent_requests
-        self._slots = contextlib.nullcontext() if limit is None else asyncio.Semaphore(limit)
+        section = configuration.extensions.http
+        self._headers = [(name.encode(), value.encode()) for name, value in section.custom_headers.items()]
+        self._outstanding, self._max_outstanding = 0, section.max_outstanding_requests
+        limit = section.max_concurrent_requests
+        self._slots = contextlib.nullcontext() if limit == UNLIMITED else asyncio.Semaphore(limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the custom headers of host.json are added where the answer lacks them."""
@@ -84,7 +86,7 @@ class Application:
             await _not_found(scope, receive, send)
         elif path.startswith(UNCOUNTED):
             await self._host_router({**scope, "path": _own_path(path)}, receive, send)
-        elif self._max_outstanding is not None and self._outstanding >= self._max_outstanding:
+        elif self._max_outstanding != UNLIMITED and self._outstanding >= self._max_outstanding:
             await Response(status_code=429)(scope, receive, send)
         else:
             self._outstanding += 1

@@ -20,15 +20,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.testing.in_memory_backend import InMemoryOrchestrationBackend, OrchestrationInstance
 from google.protobuf import wrappers_pb2
 
-from sandbox.host.durable.engine_calls import CallContext, WorkSignal
+from sandbox.host.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,9 +42,36 @@ PARENT_ID = "parentInstanceId"
 TERMINAL = frozenset(
     {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
 )
+_FAILURES = {"taskFailed", "subOrchestrationInstanceFailed", "executionCompleted"}
 
 
-_FAILURES = ("taskFailed", "subOrchestrationInstanceFailed", "executionCompleted")
+class _Signal(threading.Event):
+    """The event on which the engine waits for work: never waits, but notes that there is none left."""
+
+    def __init__(self, on_work: Callable[[], None]) -> None:
+        super().__init__()
+        self.set = on_work  # type: ignore[method-assign]  # the engine calls it when there is work
+        self.drained = False
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature is threading.Event's
+        """Note that the engine has nothing more to give."""
+        self.drained = True
+        return False
+
+
+class _CallContext:
+    """What the engine's methods need of a gRPC call's context."""
+
+    def __init__(self, signal: _Signal) -> None:
+        self._signal = signal
+
+    def is_active(self) -> bool:
+        """Tell whether to go on giving work items."""
+        return not self._signal.drained
+
+    def abort(self, _code: grpc.StatusCode, details: str) -> NoReturn:
+        """End the call, as gRPC does by an exception."""
+        raise EngineError(details)
 
 
 def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
@@ -68,19 +96,19 @@ class Engine(InMemoryOrchestrationBackend):
         self._dispatch = dispatch
         self._longest_wait = longest_wait
         self._pull_is_due = False
-        self._signal = self._work_available = WorkSignal(self._schedule_pull)
-        self.context = cast("grpc.ServicerContext", CallContext(self._signal))
+        self._signal = self._work_available = _Signal(self._schedule_pull)
+        self.context = cast("grpc.ServicerContext", _CallContext(self._signal))
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
         self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
 
-    def instance(self, instance_id: str) -> OrchestrationInstance | None:
+    def get(self, instance_id: str) -> OrchestrationInstance | None:
         """Return an instance's record, None where there is none."""
         return self._instances.get(instance_id)
 
-    def instances(self) -> Iterable[OrchestrationInstance]:
+    def instances(self) -> list[OrchestrationInstance]:
         """Return the records of all instances."""
-        return self._instances.values()
+        return list(self._instances.values())
 
     def postpone(self, instance_id: str, count: int) -> None:
         """Put the last `count` events of the work item back, to be handed out again with the next one."""
@@ -95,37 +123,35 @@ class Engine(InMemoryOrchestrationBackend):
         failed sub-orchestration is rewound instead, and reports to its parent again.
         """
         instance = self._instances[instance_id]
-        failed = {event.taskFailed.taskScheduledId for event in instance.history if event.HasField("taskFailed")}
-        failed_subs = {
-            event.subOrchestrationInstanceFailed.taskScheduledId
+        failed = {
+            getattr(event, kind).taskScheduledId
             for event in instance.history
-            if event.HasField("subOrchestrationInstanceFailed")
+            if (kind := event.WhichOneof("eventType")) in ("taskFailed", "subOrchestrationInstanceFailed")
         }
-        rewound = []
+        children = []
         for position, event in enumerate(instance.history):
-            number, is_failure = event.eventId, any(event.HasField(each) for each in _FAILURES)
-            if event.HasField("subOrchestrationInstanceCreated") and number in failed_subs:
+            kind, is_gone = event.WhichOneof("eventType"), event.WhichOneof("eventType") in _FAILURES
+            if event.eventId in failed and kind in ("taskScheduled", "subOrchestrationInstanceCreated"):
                 child = self._instances.get(event.subOrchestrationInstanceCreated.instanceId)
-                if child is not None and child.status == pb.ORCHESTRATION_STATUS_FAILED:
-                    self._parents[child.instance_id] = instance, number
-                    rewound.append(child)
-                else:
-                    is_failure = True
-            if is_failure or (event.HasField("taskScheduled") and number in failed):
+                is_gone = child is None or child.status != pb.ORCHESTRATION_STATUS_FAILED
+                if child is not None and not is_gone:
+                    self._parents[child.instance_id] = instance, event.eventId
+                    children.append(child)
+            if is_gone:
                 instance.history[position] = pb.HistoryEvent(
-                    eventId=number, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
+                    eventId=event.eventId, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
                 )
         instance.status = pb.ORCHESTRATION_STATUS_RUNNING
         instance.output = instance.failure_details = instance.completed_at = None
-        for child in rewound:
+        for child in children:
             self.rewind(child.instance_id, reason)
-        if not rewound:
+        if not children:
             data = helpers.get_string_value(reason or None)
             instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
             self._enqueue_orchestration(instance_id)
 
     def close(self) -> None:
-        """Drop all timers."""
+        """Drop all timers; the instances are gone with the process."""
         for instance_id in list(self._timers):
             self._cancel_timers(instance_id)
 
@@ -160,20 +186,22 @@ class Engine(InMemoryOrchestrationBackend):
     ) -> pb.CompleteTaskResponse:
         """Apply what an orchestrator decided, then queue the instance again if events came in meanwhile."""
         instance = self._instances.get(request.instanceId)
-        dispatched = list(instance.dispatched_events) if instance is not None else []
+        dispatched = [] if instance is None else list(instance.dispatched_events)
         response = super().CompleteOrchestratorTask(request, context)
-        if instance is not None:
+        if instance is None:
+            return response
+        _stamp(reversed(instance.history))
+        if instance.status in TERMINAL:
+            self._cancel_timers(instance.instance_id)
+            self._report_to_parent(instance)
+        else:
             for event in dispatched:
-                for kind in ("executionSuspended", "executionResumed"):
-                    if event.HasField(kind) and instance.status not in TERMINAL:
-                        # The platform shows the reason as the output.
-                        instance.output = json.dumps(getattr(event, kind).input.value)
-            _stamp(reversed(instance.history))
-            if instance.status in TERMINAL:
-                self._cancel_timers(instance.instance_id)
-                self._report_to_parent(instance)
-            if instance.pending_events:
-                self._enqueue_orchestration(instance.instance_id)
+                kind = event.WhichOneof("eventType")
+                if kind in ("executionSuspended", "executionResumed"):
+                    # The platform shows the reason as the output.
+                    instance.output = json.dumps(getattr(event, kind).input.value)
+        if instance.pending_events:
+            self._enqueue_orchestration(instance.instance_id)
         return response
 
     def CompleteActivityTask(  # noqa: N802 - the engine's name
@@ -202,12 +230,15 @@ class Engine(InMemoryOrchestrationBackend):
                 self._set_timer(instance, timer_id, fire_at)
                 return
             del self._timers[instance.instance_id][timer_id]
-            instance.pending_events.append(helpers.new_timer_fired_event(timer_id, fire_at))
-            instance.last_updated_at = datetime.now(UTC)
-            self._enqueue_orchestration(instance.instance_id)
+            self._tell(instance, helpers.new_timer_fired_event(timer_id, fire_at))
 
         delay = min(max(0.0, (fire_at - datetime.now(UTC)).total_seconds()), self._longest_wait)
         self._timers.setdefault(instance.instance_id, {})[timer_id] = self._loop.call_later(delay, fire)
+
+    def _tell(self, instance: OrchestrationInstance, event: pb.HistoryEvent) -> None:
+        instance.pending_events.append(event)
+        instance.last_updated_at = datetime.now(UTC)
+        self._enqueue_orchestration(instance.instance_id)
 
     def _cancel_timers(self, instance_id: str) -> None:
         for timer in self._timers.pop(instance_id, {}).values():
@@ -246,6 +277,4 @@ class Engine(InMemoryOrchestrationBackend):
             )
             event = helpers.new_sub_orchestration_failed_event(task_id, Exception())
             event.subOrchestrationInstanceFailed.failureDetails.CopyFrom(details)
-        parent.pending_events.append(event)
-        parent.last_updated_at = datetime.now(UTC)
-        self._enqueue_orchestration(parent.instance_id)
+        self._tell(parent, event)

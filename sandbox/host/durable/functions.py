@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from durabletask.internal import orchestrator_service_pb2 as pb
 
 from sandbox.host.durable.decisions import Decision, activity_failure, decide, failure, termination
+from sandbox.host.durable.engine import PARENT_ID, TERMINAL
 from sandbox.host.durable.history import orchestrator_context, text_or_none
 from sandbox.host.durable.numbering import WITH_RETRY, KnownFunctions, is_retry_event
 from sandbox.host.durable.orchestrator_state import OrchestratorFailedError, state_from_answer
 from sandbox.host.durable.spans import DurableSpans
-from sandbox.host.durable.task_hub import TaskHub
+from sandbox.host.durable.task_hub import STATUS_NAMES, TaskHub
 from sandbox.host.errors import WorkerEndedError
 from sandbox.host.functions import ACTIVITY, ORCHESTRATOR
 from sandbox.host.messages import Answer, RpcException, TypedData
@@ -77,14 +78,15 @@ class DurableFunctions:
         self.spans = DurableSpans(spans or Spans())
         durable = {kind: {f.durable_name: f for f in functions if f.kind == kind} for kind in (ACTIVITY, ORCHESTRATOR)}
         self._activities, self._orchestrators = durable[ACTIVITY], durable[ORCHESTRATOR]
+        section = configuration.extensions.durable_task
         self.known = KnownFunctions(
             activities=self._activities.keys(),
             orchestrators=self._orchestrators.keys(),
-            default_version=configuration.default_version,
+            default_version=section.default_version,
         )
         self._retrying: set[str] = set()
-        self._activity_slots = asyncio.Semaphore(configuration.max_concurrent_activities)
-        self._orchestrator_slots = asyncio.Semaphore(configuration.max_concurrent_orchestrators)
+        self._activity_slots = asyncio.Semaphore(section.max_concurrent_activity_functions)
+        self._orchestrator_slots = asyncio.Semaphore(section.max_concurrent_orchestrator_functions)
         self._tasks: set[asyncio.Task[None]] = set()
         self.hub = TaskHub(self._dispatch)
 
@@ -158,7 +160,8 @@ class DurableFunctions:
 
     async def _run_orchestrator(self, item: pb.WorkItem) -> None:
         request = item.orchestratorRequest
-        name = self.hub.name_of(request.instanceId)
+        record = self.hub.get(request.instanceId)
+        name = record.name if record is not None else ""
         due, postponed = split_at_suspension(request.newEvents)
         if not postponed and request.instanceId in self._retrying:
             due, postponed = split_at_retry(due)
@@ -172,15 +175,14 @@ class DurableFunctions:
         if postponed and terminated is None:
             self.hub.postpone(request.instanceId, len(postponed))
         self.hub.complete_orchestrator(request.instanceId, item.completionToken, decision)
-        instance = self.hub.get(request.instanceId)
-        if instance is not None and instance.is_finished:
+        if record is not None and record.status in TERMINAL:
             self._retrying.discard(request.instanceId)
-            self.spans.end_orchestration(request.instanceId, instance.status)
+            self.spans.end_orchestration(request.instanceId, STATUS_NAMES[record.status])
 
     async def _decide(self, name: str, request: pb.OrchestratorRequest, due: Sequence[pb.HistoryEvent]) -> Decision:
         """Run the orchestrator function on its history, and say what follows from its answer."""
-        instance = self.hub.get(request.instanceId)
-        parent_id = instance.parent_instance_id if instance is not None else None
+        record = self.hub.get(request.instanceId)
+        parent_id = (record.tags or {}).get(PARENT_ID) if record is not None else None
         context = orchestrator_context(
             request.pastEvents, due, instance_id=request.instanceId, parent_instance_id=parent_id
         )

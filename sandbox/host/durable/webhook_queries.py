@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sandbox.host.durable.instances import STATUSES, InstanceFilter
+from sandbox.host.durable.task_hub import STATUS_NAMES, InstanceFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,9 +36,9 @@ def page_size(query: Mapping[str, str]) -> int:
 
 def instance_filter(query: Mapping[str, str]) -> InstanceFilter:
     """Read which instances a list or purge is about."""
-    names = [name.strip().lower() for name in query.get("runtimeStatus", "").split(",")]
+    asked = {name.strip().lower() for name in query.get("runtimeStatus", "").split(",")}
     return InstanceFilter(
-        statuses=[STATUSES[name] for name in names if name in STATUSES],
+        statuses=[name for name in STATUS_NAMES.values() if name.lower() in asked],
         created_from=moment(query, "createdTimeFrom"),
         created_to=moment(query, "createdTimeTo"),
         prefix=query.get("instanceIdPrefix", ""),

@@ -10,8 +10,10 @@ from starlette.routing import Route
 
 from sandbox.host.durable import webhook_queries as queries
 from sandbox.host.durable.client_binding import RPC, WEBHOOKS, management_urls
+from sandbox.host.durable.engine import TERMINAL
 from sandbox.host.durable.instance_status import history_json, status_json
 from sandbox.host.durable.spans import INSTANCE_ID
+from sandbox.host.durable.task_hub import STATUS_NAMES
 from sandbox.host.errors import EngineError
 from sandbox.host.http_invocation import read_body
 from sandbox.host.json_response import JsonResponse, origin_of
@@ -20,11 +22,11 @@ from sandbox.host.trace import trace_context_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from durabletask.testing.in_memory_backend import OrchestrationInstance
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
     from sandbox.host.durable.functions import DurableFunctions
-    from sandbox.host.durable.instances import Instance
     from sandbox.host.messages import TraceContext
     from sandbox.host.settings import HostConfiguration
 
@@ -59,7 +61,7 @@ class Webhooks:
 
     def __init__(self, durable: DurableFunctions, configuration: HostConfiguration, key: str | None = None) -> None:
         self._durable, self._hub = durable, durable.hub
-        self._configuration = configuration
+        self._section = configuration.extensions.durable_task
         self._key = key
 
     def routes(self) -> list[BaseRoute]:
@@ -85,7 +87,7 @@ class Webhooks:
             for method, path, endpoint in routes
         ]
 
-    def _instance(self, request: Request) -> Instance | None:
+    def _instance(self, request: Request) -> OrchestrationInstance | None:
         return self._hub.get(request.path_params["instance_id"])
 
     async def start(self, request: Request) -> Response:
@@ -98,7 +100,7 @@ class Webhooks:
             payload = await _json_text(request)
         except ValueError as error:
             return _failure(500, WRONG, error, "Newtonsoft.Json.JsonSerializationException")
-        version = request.query_params.get("version", self._configuration.default_version)
+        version = request.query_params.get("version", self._section.default_version)
         try:
             return self._start(request, name, instance_id, payload, version)
         except EngineError:
@@ -123,7 +125,8 @@ class Webhooks:
     def _already_exists(self, instance_id: str | None) -> str:
         """Say why an instance cannot be started: the engine refuses it for no other reason."""
         found = self._hub.get(instance_id or "")
-        return f"An Orchestration instance with the status {found.status if found else 'Pending'} already exists."
+        status = STATUS_NAMES[found.status] if found is not None else "Pending"
+        return f"An Orchestration instance with the status {status} already exists."
 
     def _start(
         self, request: Request, name: str, instance_id: str | None, payload: str | None, version: str | None
@@ -135,13 +138,13 @@ class Webhooks:
         """
         span = self._durable.spans.creation(name, self._trace_context(request))
         try:
-            started = self._hub.start(name, instance_id, payload, version=version, trace=span.context)
+            started = self._hub.start_new(name, instance_id, payload, version=version, trace=span.context)
         except EngineError:
             span.end(failed=True)
             raise
         span.set(INSTANCE_ID, started)
         span.end()
-        links = management_urls(origin_of(request), self._configuration.hub_name, started, self._key)
+        links = management_urls(origin_of(request), self._section.hub_name, started, self._key)
         headers = {"Location": links["statusQueryGetUri"], "Retry-After": "10"}
         return JsonResponse(links, status_code=202, headers=headers)
 
@@ -161,13 +164,14 @@ class Webhooks:
         document = status_json(instance, show_input=show_input)
         if queries.flag(query, "showHistory"):
             document["historyEvents"] = history_json(
-                self._hub.history(instance.instance_id),
+                instance.history,
                 show_output=queries.flag(query, "showHistoryOutput"),
                 show_input=show_input,
             )
-        if not instance.is_finished:
+        if instance.status not in TERMINAL:
             return JsonResponse(document, status_code=202, headers={"Location": str(request.url), "Retry-After": "5"})
-        is_error = instance.status == "Failed" and queries.flag(query, "returnInternalServerErrorOnFailure")
+        is_asked = queries.flag(query, "returnInternalServerErrorOnFailure")
+        is_error = is_asked and STATUS_NAMES[instance.status] == "Failed"
         return JsonResponse(document, status_code=500 if is_error else 200)
 
     async def find(self, request: Request) -> Response:
@@ -189,9 +193,10 @@ class Webhooks:
         instance = self._instance(request)
         if instance is None:
             return Response(status_code=404)
-        if not instance.is_finished:
+        if instance.status not in TERMINAL:
             text = "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID "
-            return JsonResponse(f"{text}{instance.instance_id} has status {instance.status}", status_code=412)
+            text += f"{instance.instance_id} has status {STATUS_NAMES[instance.status]}"
+            return JsonResponse(text, status_code=412)
         return JsonResponse({"instancesDeleted": self._hub.purge(instance.instance_id)})
 
     async def purge_all(self, request: Request) -> Response:
@@ -212,9 +217,9 @@ class Webhooks:
 
         async def endpoint(request: Request) -> Response:
             instance = self._instance(request)
-            if instance is None or instance.is_finished:
+            if instance is None or instance.status in TERMINAL:
                 return Response(status_code=404 if instance is None else 410)
-            if instance.status == unless:
+            if STATUS_NAMES[instance.status] == unless:
                 problem = (
                     f"Cannot suspend the orchestration instance {instance.instance_id} because instance is in the "
                     f"{unless} state."
@@ -234,7 +239,7 @@ class Webhooks:
         except ValueError as error:
             return _failure(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
         instance = self._instance(request)
-        if instance is None or instance.is_finished:
+        if instance is None or instance.status in TERMINAL:
             return Response(status_code=404 if instance is None else 410)
         text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
         self._hub.raise_event(instance.instance_id, request.path_params["name"], text)
@@ -247,8 +252,8 @@ class Webhooks:
             # The dollar sign is the platform's.
             instance_id = request.path_params["instance_id"]
             return JsonResponse(f'No orchestration with instance ID "${instance_id}" found.', status_code=404)
-        if instance.status != "Failed":
-            text = f"This orchestration has status {instance.status}, but only orchestrations in the "
+        if STATUS_NAMES[instance.status] != "Failed":
+            text = f"This orchestration has status {STATUS_NAMES[instance.status]}, but only orchestrations in the "
             return JsonResponse(f'{text}"Failed" state can be rewound.', status_code=412)
         self._hub.rewind(instance.instance_id, request.query_params.get("reason", ""))
         return Response(status_code=202)
