@@ -2,7 +2,6 @@
 
 HostError
 ├── StartError            the host cannot start, or cannot go on: one line for the person who started it
-├── BadRequestError       an HTTP request that no server should route (a NUL in its path)
 ├── BodyTooLargeError     an HTTP request's body exceeds the limit
 ├── WorkerEndedError      the worker process ended before it answered an invocation
 └── EngineError           the durable engine refused an operation: an unfinished instance has the id of a new one
@@ -24,10 +23,6 @@ class StartError(HostError):
     def __init__(self, problem: str, *, details: str = "") -> None:
         super().__init__(" ".join(problem.split()))
         self.details = details
-
-
-class BadRequestError(HostError):
-    """An HTTP request is malformed: it is answered with 400."""
 
 
 class BodyTooLargeError(HostError):

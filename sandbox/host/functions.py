@@ -69,16 +69,11 @@ def _resolve(value: object, settings: Mapping[str, str], function: str) -> objec
     """Put app settings in the place of `%NAME%` in a binding's texts."""
     if not isinstance(value, str):
         return value
-
-    def setting(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in settings:
-            raise StartError(
-                f"function {function!r}: the app setting {name} is not set, but a binding names it ({value})"
-            )
-        return settings[name]
-
-    return _APP_SETTING.sub(setting, value)
+    try:
+        return _APP_SETTING.sub(lambda found: settings[found[1]], value)
+    except KeyError as error:
+        problem = f"the app setting {error.args[0]} is not set, but a binding names it ({value})"
+        raise StartError(f"function {function!r}: {problem}") from error
 
 
 def function_from_metadata(metadata: FunctionMetadata, settings: Mapping[str, str]) -> Function:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from sandbox.host.admin import Admin
 from sandbox.host.durable.client_binding import client_payload
@@ -65,12 +65,11 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     listener: socket.socket,
     environ: Mapping[str, str],
     stop: asyncio.Event,
-    output: TextIO,
     *,
     verbose: bool,
-    keys: Keys | None = None,
+    keys: Keys | None,
 ) -> None:
-    """Serve the app in `directory` until `stop` is set; prints the address on `output` when it is ready.
+    """Serve the app in `directory` until `stop` is set; prints the address when it is ready.
 
     Raises:
         StartError: the app cannot run, or its worker process cannot be started any more.
@@ -83,7 +82,7 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     own = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **worker_settings(settings)}
     environment = {**own, **settings}
     spans = spans_from_settings(settings)
-    worker = WorkerProcess(directory, environment, client, timeout=configuration.timeout, verbose=verbose)
+    worker = WorkerProcess(directory, environment, client, timeout=configuration.function_timeout, verbose=verbose)
     try:
         listing = await _started(worker, stop)
         if listing is None:
@@ -99,8 +98,8 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         running = [asyncio.create_task(each.run()) for each in timers]
         key_lines = keys.lines() if keys is not None else ""
-        output.write(f"host: {origin}\n{key_lines}{functions_text(functions, routes)}\n")
-        output.flush()
+        sys.stdout.write(f"host: {origin}\n{key_lines}{functions_text(functions, routes)}\n")
+        sys.stdout.flush()
         stopped = asyncio.create_task(stop.wait())
         try:
             ends: list[asyncio.Future[Any]] = [stopped, worker.failed, serving]
@@ -120,20 +119,11 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         await asyncio.to_thread(spans.close)
 
 
-async def run_host(  # noqa: PLR0913 - the command line's options, and what tests replace
-    directory: Path,
-    port: int,
-    *,
-    environ: Mapping[str, str] | None = None,
-    output: TextIO | None = None,
-    verbose: bool = False,
-    keys: Keys | None = None,
-) -> int:
+async def run_host(directory: Path, port: int, *, verbose: bool = False, keys: Keys | None = None) -> int:
     """Run the function app in `directory` on a port of the loopback address, 0 for any free one; return the exit code.
 
     With `keys` the host asks for them, and prints them. It ends with 0 on SIGINT or SIGTERM. Where it cannot run it
-    says why in one line on stderr, and ends with 1. `environ` has the app settings that win over those of
-    local.settings.json: this process's environment by default.
+    says why in one line on stderr, and ends with 1. This process's environment wins over local.settings.json.
     """
     configure_logging(verbose=verbose)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -141,15 +131,8 @@ async def run_host(  # noqa: PLR0913 - the command line's options, and what test
         loop.add_signal_handler(number, stop.set)
     try:
         with listen(port) as listener:
-            await serve(
-                directory.resolve(),  # noqa: ASYNC240 - nothing else runs yet
-                listener,
-                os.environ if environ is None else environ,
-                stop,
-                sys.stdout if output is None else output,
-                verbose=verbose,
-                keys=keys,
-            )
+            # Nothing else runs yet.
+            await serve(directory.resolve(), listener, os.environ, stop, verbose=verbose, keys=keys)  # noqa: ASYNC240
     except StartError as error:
         sys.stderr.write(f"sandbox host: {error}\n")
         if verbose:

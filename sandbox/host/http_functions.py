@@ -50,7 +50,7 @@ class HttpFunctions:
         if self._keys is not None and not self._keys.opens_function(request, function.level):
             return Response(status_code=401)
         try:
-            value = await request_data(request, path, params)
+            value = await request_data(request, params)
         except BodyTooLargeError:
             return Response(status_code=413)
         except ClientDisconnect:
@@ -70,12 +70,8 @@ class HttpFunctions:
             answer = await self._worker.invoke(function, value, trace)
             if answer.exception is None:
                 return response_from_data(answer.return_value)
-            logger.error(
-                "HTTP function %s failed: %s\n%s",
-                function.name,
-                answer.exception.message,
-                answer.exception.stack_trace,
-            )
+            text, stack = answer.exception.message, answer.exception.stack_trace
+            logger.error("HTTP function %s failed: %s\n%s", function.name, text, stack)
         except (WorkerEndedError, ValueError) as error:
             logger.error("HTTP function %s failed: %s", function.name, error)  # noqa: TRY400 - the text says it all
         return Response(status_code=500)

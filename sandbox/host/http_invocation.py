@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from sandbox.host.errors import BodyTooLargeError
 from sandbox.host.messages import RpcHttp, RpcHttpCookie, TypedData
-from sandbox.host.paths import encoded_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,9 +50,6 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     Raises:
         BodyTooLargeError: it has more than `limit` bytes.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise BodyTooLargeError(f"the body has more than {limit} bytes")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -62,10 +58,10 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     return bytes(body)
 
 
-async def request_data(request: Request, path: str, params: Mapping[str, str]) -> TypedData:
+async def request_data(request: Request, params: Mapping[str, str]) -> TypedData:
     """Return the trigger value of an HTTP function: header names in lower case, the body as bytes.
 
-    `path` is the decoded path, `params` has the values of the route's parameters.
+    `params` has the values of the route's parameters.
 
     Raises:
         BodyTooLargeError: the body exceeds the platform's limit.
@@ -74,8 +70,8 @@ async def request_data(request: Request, path: str, params: Mapping[str, str]) -
     if "transfer-encoding" in request.headers:
         # The platform hands a chunked request over without its body (Azure/azure-functions-host#7930).
         body = b""
-    query = request.url.query
-    url = f"{request.url.scheme}://{request.url.netloc}{encoded_path(path)}{f'?{query}' if query else ''}"
+    query, raw_path = request.url.query, request.scope["raw_path"].decode("latin-1")
+    url = f"{request.url.scheme}://{request.url.netloc}{raw_path}{f'?{query}' if query else ''}"
     return TypedData(
         http=RpcHttp(
             method=request.method,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from cronsim import CronSim, CronSimError
 
@@ -14,13 +13,6 @@ _FIVE_FIELDS, _SIX_FIELDS = 5, 6
 # cronsim knows more than NCRONTAB does.
 _FOREIGN = re.compile(r"[LW#]")
 _NAMES = re.compile(r"JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT")
-
-
-class Schedule(Protocol):
-    """Tells when a timer function is due."""
-
-    def next_after(self, moment: datetime) -> datetime:
-        """Return the first time after `moment` at which the function is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +47,10 @@ class Cron:
             raise ValueError(f"the schedule {' '.join(self.fields)!r} never comes to pass") from None
 
 
+# Tells when a timer function is due.
+Schedule = Interval | Cron
+
+
 def parse_time_span(text: str) -> timedelta | None:
     """Read a length of time as .NET writes it, `hh:mm:ss` or `d.hh:mm:ss`; None where it is something else."""
     found = _INTERVAL.fullmatch(text.strip())
@@ -62,12 +58,6 @@ def parse_time_span(text: str) -> timedelta | None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def time_span_text(length: timedelta) -> str:
-    """Write a length of time as .NET does, in whole seconds."""
-    minutes, seconds = divmod(length.seconds, 60)
-    return f"{f'{length.days}.' if length.days else ''}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
 def parse_schedule(text: str, now: datetime) -> Schedule:

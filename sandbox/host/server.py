@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from sandbox.host.durable.client_binding import RPC, WEBHOOKS
-from sandbox.host.errors import BadRequestError, StartError
+from sandbox.host.errors import StartError
 from sandbox.host.kestrel import KestrelProtocol
 from sandbox.host.keys import MASTER, SYSTEM
 from sandbox.host.paths import decoded_path
@@ -73,12 +73,11 @@ class Application:
                 message["headers"] += [header for header in self._headers if header[0].lower() not in names]
             await send(message)
 
-        try:
-            path = decoded_path(scope["raw_path"])
-        except BadRequestError:
+        path = decoded_path(scope["raw_path"])
+        if "\0" in path:
             await Response(status_code=400)(scope, receive, send)
-            return
-        await self._route(path, scope, receive, send_with_headers)
+        else:
+            await self._route(path, scope, receive, send_with_headers)
 
     async def _route(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to its part of the host; requests for functions and webhooks are limited."""

@@ -13,7 +13,6 @@ from sandbox.host.schedule import parse_time_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
     from pathlib import Path
 
 # Ten per processor: https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-bindings
@@ -21,6 +20,14 @@ CONCURRENT_FUNCTIONS = 10 * (os.process_cpu_count() or 1)
 # https://learn.microsoft.com/azure/azure-functions/functions-host-json#override-hostjson-values
 OVERRIDE = "azurefunctionsjobhost"
 UNLIMITED = -1
+
+
+class LocalSettings(msgspec.Struct, rename="pascal"):
+    """What the host reads of local.settings.json."""
+
+    is_encrypted: bool = False
+    values: dict[str, str] = {}
+
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 # A limit of requests; -1 lifts it.
@@ -67,15 +74,10 @@ class ExtensionBundle(msgspec.Struct):
 class HostConfiguration(msgspec.Struct, rename="camel"):
     """What the host honours of host.json."""
 
-    version: Literal["2.0"] = "2.0"
+    version: Literal["2.0"]
     function_timeout: str = "00:30:00"
     extensions: Extensions = msgspec.field(default_factory=Extensions)
     extension_bundle: ExtensionBundle | None = None
-
-    @property
-    def timeout(self) -> timedelta | None:
-        """How long a function may run, None where nothing limits it."""
-        return parse_time_span(self.function_timeout)
 
 
 def _read_json(path: Path) -> object:
@@ -98,19 +100,13 @@ def app_settings(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """
     path = directory / "local.settings.json"
     document = _read_json(path)
-    if document is None:
-        return dict(environ)
-    if not isinstance(document, dict):
-        raise StartError(f"{path} is not a JSON object")
-    if document.get("IsEncrypted"):
+    try:
+        local = msgspec.convert({} if document is None else document, LocalSettings)
+    except msgspec.ValidationError as error:
+        raise StartError(f"{path}: {error}") from error
+    if local.is_encrypted:
         raise StartError(f"{path} is encrypted (IsEncrypted is true): decrypt it with `func settings decrypt`")
-    values = document.get("Values", {})
-    if not isinstance(values, dict):
-        raise StartError(f"{path}: Values is not a JSON object")
-    for name, value in values.items():
-        if not isinstance(value, str):
-            raise StartError(f"{path}: the value of {name} is not a string")
-    return {**values, **environ}
+    return {**local.values, **environ}
 
 
 def _override(document: dict[str, Any], settings: Mapping[str, str]) -> None:
@@ -140,12 +136,11 @@ def host_configuration(directory: Path, settings: Mapping[str, str]) -> HostConf
     if document is None:
         raise StartError(f"there is no host.json in {directory}: this is not the folder of a function app")
     if isinstance(document, dict):
-        document.setdefault("version", None)
         _override(document, settings)
     try:
         configuration = msgspec.convert(document, HostConfiguration, strict=False)
     except msgspec.ValidationError as error:
         raise StartError(f"{path}: {error}") from error
-    if configuration.timeout is None and configuration.function_timeout != str(UNLIMITED):
+    if parse_time_span(configuration.function_timeout) is None and configuration.function_timeout != str(UNLIMITED):
         raise StartError(f"{path}: functionTimeout is {configuration.function_timeout!r}, not a time as hh:mm:ss")
     return configuration

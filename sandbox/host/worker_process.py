@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.host.errors import StartError, WorkerEndedError
 from sandbox.host.messages import Answer, Channel, FunctionMetadata, Initialize, Initialized, Invoke, NotInitialized
-from sandbox.host.schedule import time_span_text
+from sandbox.host.schedule import parse_time_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import timedelta
 
     from sandbox.host.functions import Function
     from sandbox.host.messages import Message, TraceContext, TypedData
@@ -45,8 +44,8 @@ class WorkerProcess:
     """One worker process at a time: another follows when it ends, for as long as the host runs.
 
     The process gets `environment` and nothing else of this one. `client` is the value of every durable client binding.
-    A function that runs longer than `timeout` takes its worker process along, and everything in it. `failed` gets the
-    reason when no other process can follow.
+    A function that runs longer than `timeout` (hh:mm:ss) takes its worker process along, and everything in it.
+    `failed` gets the reason when no other process can follow.
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class WorkerProcess:
         environment: Mapping[str, str],
         client: TypedData,
         *,
-        timeout: timedelta | None = None,
+        timeout: str = "-1",
         verbose: bool = False,
     ) -> None:
         self._directory = directory
         self._environment = environment
         self._client = client
-        self._timeout = timeout
+        self._timeout, self._time_limit = timeout, parse_time_span(timeout)
         self._verbose = verbose
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, tuple[asyncio.Future[Answer], TraceContext]] = {}
@@ -110,13 +109,13 @@ class WorkerProcess:
         self._channel.send(
             Invoke(invocation_id=invocation_id, function_id=number, inputs=inputs, trace_context=trace_context)
         )
-        seconds = None if self._timeout is None else self._timeout.total_seconds()
-        timer = None if seconds is None else self._loop.call_later(seconds, self._time_out, function.name)
+        limit = self._time_limit
+        timer = limit and self._loop.call_later(limit.total_seconds(), self._time_out, function.name)
         try:
             return await answer
         finally:
             del self._pending[invocation_id]
-            if timer is not None:
+            if timer:
                 timer.cancel()
 
     def trace_of(self, invocation_id: str) -> TraceContext | None:
@@ -136,10 +135,9 @@ class WorkerProcess:
 
     def _time_out(self, name: str) -> None:
         """Kill the worker process of a function that has run for too long; all that runs in it fails as it does."""
-        if self._process is not None and self._timeout is not None:
+        if self._process is not None:
             self._ready.clear()
-            limit = time_span_text(self._timeout)
-            self._lose_invocations(f"Timeout value of {limit} was exceeded by function: Functions.{name}")
+            self._lose_invocations(f"Timeout value of {self._timeout} was exceeded by function: Functions.{name}")
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 

@@ -96,8 +96,8 @@ def failure(name: str, error: OrchestratorFailedError) -> Decision:
 
 def termination(reason: str | None) -> Decision:
     """End an instance as terminated, with the reason as its output."""
-    status = pb.ORCHESTRATION_STATUS_TERMINATED
-    return Decision([helpers.new_complete_orchestration_action(-1, status, reason)])
+    action = helpers.new_complete_orchestration_action(-1, pb.ORCHESTRATION_STATUS_TERMINATED, reason)
+    return Decision([action])
 
 
 def activity_failure(name: str, message: str, stack: str) -> pb.TaskFailureDetails:

@@ -46,7 +46,10 @@ _FAILURES = {"taskFailed", "subOrchestrationInstanceFailed", "executionCompleted
 
 
 class _Signal(threading.Event):
-    """The event on which the engine waits for work: never waits, but notes that there is none left."""
+    """What stands in for gRPC and threads: the event on which the engine waits for work, and the context of a call.
+
+    It never waits, but notes that there is no work left.
+    """
 
     def __init__(self, on_work: Callable[[], None]) -> None:
         super().__init__()
@@ -58,16 +61,9 @@ class _Signal(threading.Event):
         self.drained = True
         return False
 
-
-class _CallContext:
-    """What the engine's methods need of a gRPC call's context."""
-
-    def __init__(self, signal: _Signal) -> None:
-        self._signal = signal
-
     def is_active(self) -> bool:
         """Tell whether to go on giving work items."""
-        return not self._signal.drained
+        return not self.drained
 
     def abort(self, _code: grpc.StatusCode, details: str) -> NoReturn:
         """End the call, as gRPC does by an exception."""
@@ -97,7 +93,7 @@ class Engine(InMemoryOrchestrationBackend):
         self._longest_wait = longest_wait
         self._pull_is_due = False
         self._signal = self._work_available = _Signal(self._schedule_pull)
-        self.context = cast("grpc.ServicerContext", _CallContext(self._signal))
+        self.context = cast("grpc.ServicerContext", self._signal)
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
         self._activities: dict[tuple[str, int], OrchestrationInstance] = {}

@@ -74,7 +74,7 @@ class DurableFunctions:
         configuration: HostConfiguration,
         spans: Spans | None = None,
     ) -> None:
-        self._worker = worker
+        self.worker = worker
         self.spans = DurableSpans(spans or Spans())
         durable = {kind: {f.durable_name: f for f in functions if f.kind == kind} for kind in (ACTIVITY, ORCHESTRATOR)}
         self._activities, self._orchestrators = durable[ACTIVITY], durable[ORCHESTRATOR]
@@ -89,10 +89,6 @@ class DurableFunctions:
         self._orchestrator_slots = asyncio.Semaphore(section.max_concurrent_orchestrator_functions)
         self._tasks: set[asyncio.Task[None]] = set()
         self.hub = TaskHub(self._dispatch)
-
-    def trace_of_invocation(self, invocation_id: str) -> TraceContext | None:
-        """Return the trace context of a running invocation, None where there is no such."""
-        return self._worker.trace_of(invocation_id)
 
     async def run_activity(self, function: Function, text: str) -> None:
         """Run an activity on an input of JSON, outside of any orchestration.
@@ -131,7 +127,7 @@ class DurableFunctions:
             WorkerEndedError: the host is stopping.
         """
         try:
-            return await self._worker.invoke(function, value, trace)
+            return await self.worker.invoke(function, value, trace)
         except WorkerEndedError as error:
             if error.is_final:
                 raise
@@ -142,7 +138,7 @@ class DurableFunctions:
         function = self._activities[request.name]
         instance_id = request.orchestrationInstance.instanceId
         parent = self.spans.context_of(instance_id) or self.hub.trace_context(instance_id)
-        scheduled = self.spans.scheduled_activity(request.name, instance_id, parent)
+        scheduled = self.spans.activity(request.name, instance_id, parent, is_scheduled=True)
         async with self._activity_slots:
             span = self.spans.activity(request.name, instance_id, scheduled.context)
             given = activity_input(text_or_none(request.input))

@@ -22,14 +22,9 @@ if TYPE_CHECKING:
 
     from sandbox.host.durable.decisions import Decision
 
+# "ContinuedAsNew" for ORCHESTRATION_STATUS_CONTINUED_AS_NEW.
 STATUS_NAMES = {
-    pb.ORCHESTRATION_STATUS_PENDING: "Pending",
-    pb.ORCHESTRATION_STATUS_RUNNING: "Running",
-    pb.ORCHESTRATION_STATUS_COMPLETED: "Completed",
-    pb.ORCHESTRATION_STATUS_FAILED: "Failed",
-    pb.ORCHESTRATION_STATUS_TERMINATED: "Terminated",
-    pb.ORCHESTRATION_STATUS_SUSPENDED: "Suspended",
-    pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW: "ContinuedAsNew",
+    number: "".join(word.title() for word in name.split("_")[2:]) for name, number in pb.OrchestrationStatus.items()
 }
 
 

@@ -152,7 +152,7 @@ class Webhooks:
         """Return the trace in which a caller starts an instance: its own, or that of the function that calls."""
         own = trace_context_of(request.headers)
         invocation_id = request.headers.get("x-azure-functions-invocationid", "")
-        return own or self._durable.trace_of_invocation(invocation_id)
+        return own or self._durable.worker.trace_of(invocation_id)
 
     async def status(self, request: Request) -> Response:
         """Answer the status of an instance: 202 while it runs, 200 when it is finished."""
