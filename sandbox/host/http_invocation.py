@@ -50,6 +50,9 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     Raises:
         BodyTooLargeError: it has more than `limit` bytes.
     """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise BodyTooLargeError(f"the body has more than {limit} bytes")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
