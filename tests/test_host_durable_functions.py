@@ -57,9 +57,12 @@ class ScriptedWorker:
         return Answer(invocation_id="1", return_value=TypedData(json=json.dumps(answer)))
 
 
-def durable(worker: ScriptedWorker, **limits: int) -> DurableFunctions:
+def durable(worker: ScriptedWorker, activities: int = 9, orchestrators: int = 9) -> DurableFunctions:
     functions = [function("orchestrationTrigger", "O"), function("activityTrigger", "A")]
-    extensions = Extensions(durable_task=DurableSection(**limits))
+    section = DurableSection(
+        max_concurrent_activity_functions=activities, max_concurrent_orchestrator_functions=orchestrators
+    )
+    extensions = Extensions(durable_task=section)
     configuration = HostConfiguration(version="2.0", extensions=extensions)
     return DurableFunctions(functions, cast("WorkerProcess", worker), configuration)
 
@@ -119,7 +122,7 @@ async def test_bounds_what_runs_at_once() -> None:
         return calls(20, is_done=True) if invoked.name == "O" else 1
 
     worker = ScriptedWorker(script)
-    made = durable(worker, max_concurrent_activity_functions=3, max_concurrent_orchestrator_functions=1)
+    made = durable(worker, activities=3, orchestrators=1)
     for number in range(3):
         made.hub.start_new("O", str(number), None, version=None, trace=TRACE)
     for number in range(3):
