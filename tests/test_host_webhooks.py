@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -36,11 +37,15 @@ def waiting(host: HostProcess, instance_id: str) -> str:
     return instance_id
 
 
-def test_the_links_of_an_instance_lead_to_it(host: HostProcess, prefix: str) -> None:
-    links = host.http.post(f"{WEBHOOKS}/orchestrators/events/{prefix}", json="1").json()
-    assert host.http.get(links["statusQueryGetUri"]).json()["instanceId"] == prefix
+@pytest.mark.parametrize("name", ["plain", "a b%\u20ac"])
+def test_the_links_of_an_instance_lead_to_it(host: HostProcess, prefix: str, name: str) -> None:
+    instance_id = f"{prefix}{name}"
+    links = host.http.post(f"{WEBHOOKS}/orchestrators/events/{quote(instance_id)}", json="1").json()
+    shown = host.http.get(links["statusQueryGetUri"])
+    assert shown.json()["instanceId"] == links["id"] == instance_id
+    assert host.http.get(shown.headers["location"]).json()["instanceId"] == instance_id
     assert host.http.post(links["sendEventPostUri"].replace("{eventName}", "go"), json=5).status_code == 202
-    assert host.finished(prefix)["output"] == [5]
+    until(lambda: host.http.get(links["statusQueryGetUri"]).json()["output"] == [5], "the end")
     assert host.http.delete(links["purgeHistoryDeleteUri"]).json() == {"instancesDeleted": 1}
 
 

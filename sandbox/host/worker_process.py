@@ -182,14 +182,14 @@ class WorkerProcess:
             exited = asyncio.create_task(process.wait())
             exited.add_done_callback(lambda _: end())
             problem = await ended
+            if not self._stopping:
+                self._ready.clear()
             if problem is None:
                 await asyncio.wait([exited], timeout=EXIT_GRACE_SECONDS)
             return problem
         finally:
             channel.close()
             await self._end(process)
-            if not self._stopping:
-                self._ready.clear()
             self._lose_invocations(_ending(process))
 
     def _on_message(self, message: Message, end: Callable[[StartError], None]) -> None:

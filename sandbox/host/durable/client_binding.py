@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
 RPC = "/durabletask"
@@ -18,7 +19,7 @@ def _query(hub_name: str, key: str | None) -> str:
 
 def management_urls(origin: str, hub_name: str, instance_id: str, key: str | None = None) -> dict[str, str]:
     """Return the webhook URLs of one instance; `origin` is scheme, host and port, `key` the system key."""
-    instance, query = f"{origin}{WEBHOOKS}/instances/{instance_id}", _query(hub_name, key)
+    instance, query = f"{origin}{WEBHOOKS}/instances/{quote(instance_id, safe='')}", _query(hub_name, key)
     return {
         "id": instance_id,
         "statusQueryGetUri": f"{instance}?{query}",

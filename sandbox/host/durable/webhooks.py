@@ -169,7 +169,8 @@ class Webhooks:
                 show_input=show_input,
             )
         if instance.status not in TERMINAL:
-            return JsonResponse(document, status_code=202, headers={"Location": str(request.url), "Retry-After": "5"})
+            location = f"{origin_of(request)}{request.scope['raw_path'].decode('latin-1')}?{request.url.query}"
+            return JsonResponse(document, status_code=202, headers={"Location": location, "Retry-After": "5"})
         is_asked = queries.flag(query, "returnInternalServerErrorOnFailure")
         is_error = is_asked and STATUS_NAMES[instance.status] == "Failed"
         return JsonResponse(document, status_code=500 if is_error else 200)
