@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.partner.command import add_arguments, config_from, main
-from sandbox.partner.config import PartnerConfig
+from sandbox.partner.state import PartnerConfig
 from sandbox.partner.faults import Drop, Latency, Status
 from tests.partner_client import PATIENCE, until
 
@@ -72,7 +72,7 @@ def test_each_option_sets_its_part_of_the_configuration() -> None:
         expires_in="string",
         scopes=frozenset({"a", "b"}),
         idempotency="ignore",
-        unique_external_id=True,
+        unique_ids=True,
         seed=9,
     )
     assert "hidden" not in repr(config)

@@ -88,7 +88,7 @@ def test_hits_only_within_its_window_from_when_it_was_set() -> None:
 
 
 def test_hits_only_external_ids_of_its_pattern() -> None:
-    plan = plan_of(Drop(route="api", external_id="b-[12]?"))
+    plan = plan_of(Drop(route="api", record="b-[12]?"))
 
     assert hits(plan, IDS) == {f"b-{number}" for number in range(10, 30)}
     assert not hit(plan, None)
@@ -114,12 +114,12 @@ def test_hits_only_its_routes(named: Route, meant: set[str]) -> None:
 
 
 async def test_a_record_that_makes_no_sense_matches_no_pattern() -> None:
-    fault = Status(route="post", status=503, external_id="*")
+    fault = Status(route="post", status=503, record="*")
     async with running_partner(faults=(fault,)) as partner:
         await partner.token()
-        contents = [b"{", b"[]", b'{"externalId": 7}', b'{"externalId": "b"}']
+        contents = [b"{", b"[]", b'{"parcelId": 7}', b'{"parcelId": "b"}']
         headers = {"Content-Type": "application/json"}
-        responses = [await partner.http.post("/business/", content=content, headers=headers) for content in contents]
+        responses = [await partner.http.post("/parcels", content=content, headers=headers) for content in contents]
 
     assert [response.status_code for response in responses] == [400, 422, 422, 503]
 

@@ -145,9 +145,9 @@ async def test_drops_the_connection(
 
 async def test_a_dropped_connection_is_nothing_but_closed(caplog: pytest.LogCaptureFixture) -> None:
     async with running_partner(faults=(Drop(route="any", how="close"),)) as partner:
-        host, port = partner.base_url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /business/by-external/x HTTP/1.1\r\nHost: x\r\n\r\n")
+        host, port = partner.address
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /carrier-api/parcels/x HTTP/1.1\r\nHost: x\r\n\r\n")
         received = await reader.read()
         writer.close()
         await writer.wait_closed()
@@ -171,9 +171,9 @@ async def test_sends_half_an_answer() -> None:
 @pytest.mark.parametrize(
     ("kind", "content_type", "content"),
     [
-        ("cut", "application/json", b'{"id":"record-1","extern'),
+        ("cut", "application/json", b'{"id":"record-1","parcel'),
         ("html", "text/html; charset=utf-8", b"<!doctype html>"),
-        ("text", "text/plain; charset=utf-8", b'{"id":"record-1","externalId":"b-1","name":"Ada"}'),
+        ("text", "text/plain; charset=utf-8", b'{"id":"record-1","parcelId":"b-1","weight":1.5}'),
         ("empty", "application/json", b""),
     ],
 )
@@ -232,18 +232,18 @@ async def test_revokes_the_token_that_a_request_carries() -> None:
 
 @pytest.mark.parametrize(("stage", "stored"), [("before", 0), ("after", 1)])
 async def test_holds_a_request_until_its_gate_is_opened(stage: Stage, stored: int) -> None:
-    async with running_partner(faults=(Hold(route="post", gate="g", stage=stage, external_id="b-1"),)) as partner:
+    async with running_partner(faults=(Hold(route="post", gate="g", stage=stage, record="b-1"),)) as partner:
         await partner.token()
         held = asyncio.create_task(partner.post("b-1"))
         await partner.waiting("g")
         passing = await partner.post("b-2")
         meanwhile, counters = await partner.records(), await partner.counters()
-        opened = await partner.http.post("/sandbox/gates/g/open")
+        opened = await partner.control.post("/sandbox/gates/g/open")
         response = await held
         through = await partner.post("b-1")
 
     assert (passing.status_code, response.status_code, through.status_code) == (201, 201, 201)
-    assert meanwhile["externalIds"].get("b-1", 0) == stored
+    assert meanwhile["ids"]["Parcel"].get("b-1", 0) == stored
     assert (counters["posts"], counters["post_outcomes"]) == (2, {"201": 1})
     assert opened.json() == {"released": 1}
 
@@ -251,13 +251,13 @@ async def test_holds_a_request_until_its_gate_is_opened(stage: Stage, stored: in
 async def test_a_gate_can_be_opened_early_and_closed_again() -> None:
     async with running_partner(faults=(Hold(route="post", gate="g"),)) as partner:
         await partner.token()
-        await partner.http.post("/sandbox/gates/g/open")
+        await partner.control.post("/sandbox/gates/g/open")
         assert (await partner.post("b-1")).status_code == 201
-        assert (await partner.http.post("/sandbox/gates/g/close")).status_code == 204
+        assert (await partner.control.post("/sandbox/gates/g/close")).status_code == 200
         held = asyncio.create_task(partner.post("b-2"))
         await partner.waiting("g")
-        gates = (await partner.http.get("/sandbox/gates")).json()
-        opened = await partner.http.post("/sandbox/gates/g/open")
+        gates = (await partner.control.get("/sandbox/gates")).json()
+        opened = await partner.control.post("/sandbox/gates/g/open")
         await held
 
     assert gates == {"g": {"open": False, "waiting": 1}}
@@ -273,7 +273,7 @@ async def test_counts_a_client_that_went_away_while_it_was_held() -> None:
         # The partner has seen the end of the connection when it answers a later one that was opened after it.
         await asyncio.gather(held, return_exceptions=True)
         await partner.counters()
-        await partner.http.post("/sandbox/gates/g/open")
+        await partner.control.post("/sandbox/gates/g/open")
 
         async def counted() -> bool:
             return bool((await partner.counters())["clients_gone"] == 1)
@@ -290,9 +290,9 @@ async def test_counts_a_client_that_went_away_while_it_was_held() -> None:
 
 async def test_counts_a_client_that_went_away_before_its_body_was_sent() -> None:
     async with running_partner() as partner:
-        host, port = partner.base_url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /business/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        host, port = partner.address
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /carrier-api/parcels HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         await writer.drain()
 
         async def arrived() -> bool:
@@ -390,7 +390,7 @@ async def test_several_faults_hit_one_request_until_it_is_answered() -> None:
         ({"fault": "drop", "route": "any", "skip": -1}, "skip"),
         ({"fault": "drop", "route": "any", "window": [5, 5]}, "window"),
         ({"fault": "drop", "route": "any", "window": [-1, 5]}, "window"),
-        ({"fault": "drop", "route": "token", "external_id": "x"}, "external_id"),
+        ({"fault": "drop", "route": "token", "record": "x"}, "record"),
         ({"fault": "latency", "route": "any"}, "seconds"),
         ({"fault": "latency", "route": "any", "seconds": -1}, "seconds"),
         ({"fault": "latency", "route": "any", "seconds": [1, 2, 3]}, "seconds"),
@@ -412,9 +412,9 @@ async def test_refuses_a_fault_that_it_does_not_know_and_names_what_is_wrong(
     fault: dict[str, object], names: str
 ) -> None:
     async with running_partner(faults=(Status(route="get", status=418),)) as partner:
-        put = await partner.http.put("/sandbox/faults", json=[fault])
-        post = await partner.http.post("/sandbox/faults", json=fault)
-        kept = (await partner.http.get("/sandbox/faults")).json()
+        put = await partner.control.put("/sandbox/faults", json=[fault])
+        post = await partner.control.post("/sandbox/faults", json=fault)
+        kept = (await partner.control.get("/sandbox/faults")).json()
 
     assert [(response.status_code, names in response.json()["detail"]) for response in (put, post)] == [(400, True)] * 2
     assert [known["status"] for known in kept] == [418]
@@ -423,7 +423,7 @@ async def test_refuses_a_fault_that_it_does_not_know_and_names_what_is_wrong(
 @pytest.mark.parametrize("body", [b"", b"{", b"[", b"7", b"\xff", b'[{"fault": "drop", "route": "any"}, 7]'])
 async def test_refuses_what_is_no_list_of_faults(body: bytes) -> None:
     async with running_partner() as partner:
-        response = await partner.http.put("/sandbox/faults", content=body)
+        response = await partner.control.put("/sandbox/faults", content=body)
 
     assert response.status_code == 400
 
@@ -432,7 +432,7 @@ def test_reads_what_it_has_written() -> None:
     faults = faults_from_json(
         json.dumps(
             [
-                {"fault": "latency", "route": "api", "seconds": [0.1, 0.2], "external_id": "b-*"},
+                {"fault": "latency", "route": "api", "seconds": [0.1, 0.2], "record": "b-*"},
                 {"fault": "status", "route": "post", "status": 429, "retry_after": 2, "probability": 0.1},
             ]
         ).encode()

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.partner.config import PartnerConfig
+from sandbox.partner.state import PartnerConfig
 from sandbox.partner.server import PortInUseError, running, serve
 from sandbox.partner.wire import Wire
 
