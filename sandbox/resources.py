@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.resource import check_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from shared.resource import Partner, Resource
 
@@ -59,10 +59,12 @@ def sandbox_settings(base_url: str, resources: Sequence[Resource]) -> dict[str, 
     return settings
 
 
-def app_settings(base_url: str, resources: Sequence[Resource]) -> dict[str, str]:
-    """Return `sandbox_settings`, and an empty value for every other setting of the app that this machine has."""
+def app_settings(
+    base_url: str, resources: Sequence[Resource], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return `sandbox_settings`, and an empty value for every other setting of the app in `environ`."""
     partners = [partner.name for partner in partners_of(resources)]
     prefixes = tuple(f"{name}_" for name in (*partners, "DELIVERY", "TOKEN_STORE"))
-    aside = [name for name in os.environ if name.startswith(prefixes)]
+    aside = [name for name in environ if name.startswith(prefixes)]
     aside += [f"{partner}_{grant}" for partner in partners for grant in _OTHER_GRANTS]
     return dict.fromkeys(aside, "") | sandbox_settings(base_url, resources)

@@ -39,16 +39,19 @@ class Clock:
 class PartnerClient:
     """Requests to a running partner: `http` to its API, which is at `base_url`, and `control` to the sandbox."""
 
-    def __init__(self, http: httpx.AsyncClient, control: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, control: httpx.AsyncClient, clock: Clock, credentials: tuple[str, str]
+    ) -> None:
         self.base_url = str(http.base_url).removesuffix("/")
         self.address = (control.base_url.host, control.base_url.port or 80)
         self.http = http
         self.control = control
         self.clock = clock
+        self._credentials = credentials
 
     async def request_token(self, **form: str) -> httpx.Response:
         return await self.http.post(
-            "/auth/token", data={"grant_type": "client_credentials", **form}, auth=httpx.BasicAuth(*CREDENTIALS)
+            "/auth/token", data={"grant_type": "client_credentials", **form}, auth=self._credentials
         )
 
     async def token(self) -> str:
@@ -127,4 +130,4 @@ async def running_partner(**config: Any) -> AsyncIterator[PartnerClient]:  # noq
             httpx.AsyncClient(transport=transport, base_url=url, timeout=PATIENCE) as http,
             httpx.AsyncClient(transport=transport, base_url=partners.base_url, timeout=PATIENCE) as control,
         ):
-            yield PartnerClient(http, control, clock)
+            yield PartnerClient(http, control, clock, client_of(config["resources"][0].partner))

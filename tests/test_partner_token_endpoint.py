@@ -211,7 +211,7 @@ async def test_refuses_a_bad_request_with_the_error_of_the_rfc(
         (None, {"client_id": "else", "client_secret": CLIENT_SECRET}),
         ("Basic " + base64.b64encode(f"{CLIENT_ID}:wrong".encode()).decode(), {}),
         ("Basic " + base64.b64encode(f"else:{CLIENT_SECRET}".encode()).decode(), {}),
-        ("Basic " + base64.b64encode(bCLIENT_ID).decode(), {}),
+        ("Basic " + base64.b64encode(CLIENT_ID.encode()).decode(), {}),
         ("Basic " + base64.b64encode(b"\xff:\xff").decode(), {}),
         ("Basic " + base64.b64encode(b"%ff:x").decode(), {}),
         ("Basic ***", {}),
