@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("command", choices=COMMANDS, help="`<command> --help` lists its options")
     command: str = parser.parse_args(argv[:1]).command
-    _import_from_app(argv[1:])
+    if command != "host":  # it runs the app in a process of its own
+        _import_from_app(argv[1:])
     importlib.import_module("sandbox.processes").end_with_stdin()
     code: int = importlib.import_module(COMMANDS[command][0]).main(argv[1:])
     return code

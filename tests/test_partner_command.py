@@ -185,7 +185,7 @@ async def test_ends_cleanly_while_requests_wait_and_a_body_is_half_sent(tmp_path
         url = await base_url(process)
         host, port = url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /business-api/auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx".encode())
+        writer.write(f"POST {API}/auth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx".encode())
         async with httpx.AsyncClient(base_url=url) as http:
             held = asyncio.create_task(http.post(f"{API}/auth/token", data={"grant_type": "client_credentials"}))
 
