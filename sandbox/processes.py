@@ -57,29 +57,33 @@ class SandboxProcess:
     """`python -m sandbox <command>` as a process of its own; `url` is where it listens.
 
     Its output is kept in `lines`, and each line is handed to `log` as it comes, from a thread. With `stderr`, a file,
-    what it logs goes straight there instead. `environ` is added to this process's environment.
+    what it logs goes straight there instead. `environ` is added to this process's environment; None removes a name.
+    `python` runs it.
 
     The process leads a group of its own, so that Ctrl-C reaches it only through us, and in order. If this process is
     killed, the other's stdin ends, and so does it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, each but the first has a default
         self,
         command: str,
         options: Sequence[str] = (),
-        environ: Mapping[str, str] | None = None,
+        environ: Mapping[str, str | None] | None = None,
+        *,
         log: Callable[[str], None] | None = None,
         stderr: TextIO | None = None,
+        python: Path | str = sys.executable,
     ) -> None:
         self.command = command
         self.lines: list[str] = []
         self._log = log
         self._urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+        wanted = {**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1", END_WITH_STDIN: "1"}
         self._process = subprocess.Popen(  # noqa: S603, it is ourselves
-            [sys.executable, "-m", "sandbox", command, *options],
+            [str(python), "-m", "sandbox", command, *options],
             cwd=PROJECT,
-            env={**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1", END_WITH_STDIN: "1"},
+            env={name: value for name, value in wanted.items() if value is not None},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr or subprocess.STDOUT,

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.partner.command import add_arguments, config_from, main
-from sandbox.partner.state import PartnerConfig
 from sandbox.partner.faults import Drop, Latency, Limit, Normalise, Status
+from sandbox.partner.state import PartnerConfig
 from sandbox.resources import base_path, client_of
 from shared.partner import RESOURCES
 from tests.models import PARCEL

@@ -282,7 +282,11 @@ async def test_a_button_sets_its_fault_once_and_recovering_removes_it(
     [("http://127.0.0.1:7071", True), ("http://localhost:80", True), ("http://127.0.0.1.evil.example", False)],
 )
 async def test_only_pages_of_this_machine_may_control_the_partner(origin: str, is_allowed: bool) -> None:  # noqa: FBT001, a parameter of the test
-    preflight = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    preflight = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
     async with running_partner() as partner:
         asked = await partner.control.options("/sandbox/limit", headers=preflight)
         answered = await partner.control.get("/sandbox/state", headers={"Origin": origin})

@@ -159,7 +159,9 @@ def test_is_empty_until_a_fault_is_set() -> None:
 def test_a_fault_may_mean_one_partner_or_resource() -> None:
     plan = plan_of(Drop(route="any", partner="CRM_API"), Drop(route="post", resource="Order"))
 
-    assert [hit.fault for hit in plan.hitting("before", Target("token", "CRM_API"))] == [Drop(route="any", partner="CRM_API")]
+    assert [hit.fault for hit in plan.hitting("before", Target("token", "CRM_API"))] == [
+        Drop(route="any", partner="CRM_API")
+    ]
     assert [hit.fault for hit in plan.hitting("before", Target("post", "SHOP_API", "Order"))] == [
         Drop(route="post", resource="Order")
     ]
@@ -175,7 +177,11 @@ def test_a_limit_refuses_what_is_above_its_rate_and_says_what_is_left() -> None:
     later = [next(plan.hitting("before", target())) for _ in range(2)]
     other_partner = next(plan.hitting("before", Target("post", "CRM_API")))
 
-    assert [hit.fault is None for hit in (*first, *later, other_partner)] == [True] * 4 + [False] * 2 + [True, False, True]
+    assert [hit.fault is None for hit in (*first, *later, other_partner)] == [True] * 4 + [False] * 2 + [
+        True,
+        False,
+        True,
+    ]
     assert first[0].headers == (("ratelimit-policy", '"sandbox";q=4;w=2'), ("ratelimit", '"sandbox";r=3;t=1'))
     assert first[5].next_after == 0.5
     assert plan.to_json()[0]["fired"] == 3

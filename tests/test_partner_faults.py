@@ -12,7 +12,22 @@ import httpx
 import msgspec
 import pytest
 
-from sandbox.partner.faults import (Alter, Cached, Challenge, Concurrency, Drop, Duplicate, Hold, InUse, Late, Latency, Limit, Normalise, Status, faults_from_json)
+from sandbox.partner.faults import (
+    Alter,
+    Cached,
+    Challenge,
+    Concurrency,
+    Drop,
+    Duplicate,
+    Hold,
+    InUse,
+    Late,
+    Latency,
+    Limit,
+    Normalise,
+    Status,
+    faults_from_json,
+)
 from tests.fakes.passing_time import let_pass
 from tests.partner_client import PATIENCE, running_partner, until
 

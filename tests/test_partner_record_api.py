@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+
 from tests.partner_client import CREDENTIALS, running_partner
 
 
@@ -258,7 +259,13 @@ async def test_refuses_a_malformed_key(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("GET", "/parcels/a/b", 404), ("POST", "/parcel", 404), ("PUT", "/parcels", 404), ("GET", "/auth/token", 404)],
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/parcels/a/b", 404),
+        ("POST", "/parcel", 404),
+        ("PUT", "/parcels", 404),
+        ("GET", "/auth/token", 404),
+    ],
 )
 async def test_answers_problem_details_where_there_is_no_route(method: str, path: str, status: int) -> None:
     async with running_partner() as partner:

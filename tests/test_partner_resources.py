@@ -156,7 +156,9 @@ async def test_each_partner_has_its_own_path_client_tokens_and_counters() -> Non
     async with running_partner(resources=[PARCEL, ORDERS, INVOICES]) as partner:
         token = await partner.token()
         await partner.post("b-1")
-        elsewhere = await partner.control.get("/shop-api/v1/orders?filter=id%20eq%20x&top=5", headers=partner.http.headers)
+        elsewhere = await partner.control.get(
+            "/shop-api/v1/orders?filter=id%20eq%20x&top=5", headers=partner.http.headers
+        )
         other_client = await partner.control.post(
             "/books-api/auth/token", data={"grant_type": "client_credentials"}, auth=client_of(SHOP)
         )

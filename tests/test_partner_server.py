@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.partner.state import PartnerConfig
 from sandbox.partner.server import PortInUseError, running, serve
+from sandbox.partner.state import PartnerConfig
 from sandbox.partner.wire import Wire
 from tests.models import PARCEL
 
