@@ -207,9 +207,8 @@ async def test_serves_the_partners_of_another_app(tmp_path: Path) -> None:
     partners = tmp_path / "shared" / "partner.py"
     partners.write_text(partners.read_text().replace('"BUSINESS_API"', '"OTHER_API"'))
 
-    async with partner_process("--app", str(tmp_path), "--port", "0") as process:
-        async with httpx.AsyncClient(base_url=await base_url(process)) as http:
-            state = (await http.get("/sandbox/state")).json()
+    async with partner_process("--app", str(tmp_path), "--port", "0") as process, httpx.AsyncClient() as http:
+        state = (await http.get(f"{await base_url(process)}/sandbox/state")).json()
 
     assert list(state["partners"]) == ["OTHER_API"]
 
