@@ -21,6 +21,7 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
+from shared.resource import Post
 from shared.rules.content_encoding import ACCEPTED, BodyDecoder
 from shared.rules.record import at_pointer, named_id
 from shared.rules.text import IDEMPOTENCY_KEY
@@ -28,7 +29,7 @@ from shared.rules.text import IDEMPOTENCY_KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.resource import ApiResponse, LookUp, Post, Resource
+    from shared.resource import ApiResponse, LookUp, Resource
     from shared.rules.record import CheckedRecord
     from shared.telemetry import Telemetry
 
@@ -51,6 +52,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 # Statuses that an auth flow looks into.
 _REFUSALS = (401, 403)
 _FIRST_ERROR = 400
+_ROOT = Post("/")
 _NOT_FOUND = 404
 
 
@@ -124,6 +126,12 @@ class ResourceApi:
             found = at_pointer(answer.content, resource.look_up.items)
             _close_if_other(response, named_id(resource, found), id_)
         return answer
+
+    async def probe(self) -> ApiResponse:
+        """Ask for the base URL itself: any response shows that the partner answers."""
+        headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
+        endpoint = _Endpoint(_ROOT, "GET", headers, httpx.URL(f"{self._base_url}/"))
+        return (await self._call(endpoint, self._request(endpoint, "", headers, b"")))[1]
 
     async def aclose(self) -> None:
         """Close the connections."""
