@@ -1,4 +1,4 @@
-"""The activities: a delivery as plain JSON goes in, an outcome as plain JSON comes out."""
+"""The activities: one attempt at a record, or at each record of an order. Plain JSON goes in and comes out."""
 
 from __future__ import annotations
 
@@ -6,140 +6,144 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from opentelemetry.trace import SpanKind
-
-from shared.delivery.attempt import Attempt
-from shared.delivery.external_id import shown_external_id
-from shared.delivery.outcome import Outcome
-from shared.delivery.record_limits import checked_again
-from shared.delivery.verdict import CONFLICT, judge_look_up, judge_post
-from shared.errors import (
-    ApiConnectError,
-    ApiInterruptedError,
-    InvalidBusinessError,
-    SettingsError,
-    TokenRejectedError,
-    TokenUnavailableError,
-)
+from shared.durable.attempt import WORK, Attempt, Shift
+from shared.durable.batch import OrderResult, from_ranges
+from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
+from shared.rules.outcome import Outcome
+from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
 
-    from shared.api.business import Business
-    from shared.api.business_api import BusinessApi
-    from shared.delivery.partner_gate import PartnerGate
-    from shared.telemetry import Telemetry
+    from shared.durable.attempt import PartnerAccess
+    from shared.durable.batch_input import Batch, BatchRecords
+    from shared.durable.durable_client import DurableClient
+    from shared.resource import Resource
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = 5.0
+"""Seconds that an attempt at a single record waits for its turn. A longer wait is a durable timer's."""
 
 # The Functions worker keeps no reference to the task in which it runs an activity, and asyncio keeps a weak one:
 # without this set a garbage collection can end an activity in the middle.
 _running: set[asyncio.Task[Any] | None] = set()
 
 
-async def keep_running(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and hold a reference to the running task until it is done."""
+async def post_one(
+    order: Mapping[str, Any], resource: Resource, client: DurableClient, access: PartnerAccess
+) -> dict[str, Any]:
+    """Make one attempt at a record. Return its outcome.
+
+    Every expected failure is an outcome. An exception is a defect, and the orchestrator defers the record.
+    """
+
+    async def post() -> Outcome:
+        async with Shift(client, order, access.timeout) as shift:
+            attempt = Attempt(
+                resource,
+                access,
+                shift,
+                text=order["record"].encode(errors="surrogatepass"),
+                instance_id=order["instanceId"],
+                key=order["key"],
+                number=order["attempt"],
+                age=order["age"],
+                settle=order["settle"],
+                patience=PATIENCE,
+                was_uncertain=order["uncertain"],
+                was_absent=order["wasAbsent"],
+            )
+            return await attempt.make()
+
+    return (await contained(post())).to_json()
+
+
+async def post_batch(
+    order: Mapping[str, Any], resource: Resource, client: DurableClient, batches: BatchRecords, access: PartnerAccess
+) -> dict[str, Any]:
+    """Make one attempt at each record of an order, `chunk` of them at a time. Return what became of them.
+
+    `order` is `{"instanceId", "digest", "attempt", "age", "began", "scheduled", "chunk", "settle", "records",
+    "uncertain"?, "absent"?}`; the last three are ranges of indices. What is not done when time is up, or when the batch
+    has been ended, is left.
+    """
+    indices = sorted(from_ranges(order["records"]))
+    uncertain, absent = (from_ranges(order.get(name, "")) for name in ("uncertain", "absent"))
+    instance_id: str = order["instanceId"]
+
+    async def outcome_of(batch: Batch, index: int, shift: Shift) -> Outcome:
+        attempt = Attempt(
+            resource,
+            access,
+            shift,
+            text=batch.records[index],
+            instance_id=instance_id,
+            key=batch.keys[index],
+            number=order["attempt"],
+            age=order["age"],
+            settle=order["settle"],
+            patience=WORK,
+            was_uncertain=index in uncertain,
+            was_absent=index in absent,
+        )
+        try:
+            return await attempt.make()
+        except Exception as exc:
+            # A defect in one record must not take those beside it along.
+            record_id = shown_id(resource, attempt.text)
+            logger.exception("delivery attempt failed", extra={"instance_id": instance_id, "record_id": record_id})
+            reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
+            return Outcome("deferred", record_id, reason=reason, is_uncertain=True)
+
+    async def post() -> OrderResult:
+        try:
+            batch = await batches.of(instance_id, order["digest"], client)
+        except DeliveryRefusedError:
+            return OrderResult(left=indices, left_for=1.0, reason="The records of the batch cannot be read now")
+        except DeliveryInputError as exc:
+            return OrderResult({index: Outcome("rejected", "", reason=str(exc)) for index in indices})
+        outcomes: dict[int, Outcome] = {}
+        waiting = iter(indices)
+
+        async def one_after_the_other(shift: Shift) -> None:
+            for index in waiting:
+                if shift.is_over:
+                    return
+                outcomes[index] = await outcome_of(batch, index, shift)
+
+        async with Shift(client, order, access.timeout) as shift:
+            await asyncio.gather(*(one_after_the_other(shift) for _ in range(min(order["chunk"], len(indices)))))
+        return _summary(indices, outcomes, access.limit())
+
+    return (await contained(post())).to_json()
+
+
+async def contained(work: Coroutine[Any, Any, T]) -> T:
+    """Await the work of an activity, and hold a reference to its task until it is done.
+
+    Raises:
+        ActivityInterruptedError: it was cancelled. The host would wait for a `BaseException` until `functionTimeout`.
+    """
     task = asyncio.current_task()
     _running.add(task)
     try:
         return await work
+    except Exception:
+        raise
+    except BaseException as exc:
+        raise ActivityInterruptedError(f"The activity was interrupted: {type(exc).__name__}") from exc
     finally:
         _running.discard(task)
 
 
-async def post_business(
-    attempt: Mapping[str, Any],
-    business_api: Callable[[], Awaitable[BusinessApi]],
-    gate: PartnerGate,
-) -> dict[str, Any]:
-    """Make one attempt at a delivery; give its outcome.
-
-    Every expected failure is an outcome. An exception is a defect: the orchestrator defers the record.
-    """
-    return (await keep_running(make_attempt(Attempt.from_json(attempt), business_api, gate))).to_json()
-
-
-async def make_attempt(
-    attempt: Attempt,
-    business_api: Callable[[], Awaitable[BusinessApi]],
-    gate: PartnerGate,
-    telemetry: Telemetry | None = None,
-) -> Outcome:
-    """Make one attempt, unless the gate holds it back, and log what came of it; all of it is one span.
-
-    That is a span of `telemetry`, or of the API client's.
-    """
-    try:
-        # First of all: it reads the settings, and with them sets telemetry up.
-        api = await business_api()
-    except SettingsError as exc:
-        return _logged(attempt, Outcome("deferred", shown_external_id(attempt.business), reason=str(exc)))
-    telemetry = telemetry or api.telemetry
-    if telemetry is None:
-        return _logged(attempt, await _attempt(attempt, api, gate))
-    with telemetry.span("delivery attempt", kind=SpanKind.INTERNAL) as span:
-        outcome = _logged(attempt, await _attempt(attempt, api, gate))
-        if span.is_recording():
-            span.set_attributes({f"business_relay.{name}": value for name, value in _facts(attempt, outcome).items()})
-        return outcome
-
-
-async def _attempt(attempt: Attempt, api: BusinessApi, gate: PartnerGate) -> Outcome:
-    external_id = shown_external_id(attempt.business)
-    wait = await gate.admit()
-    if wait:
-        reason = f"The partner is in trouble and was not asked; it will be in {wait:.1f} s"
-        return Outcome("deferred", external_id, reason=reason, retry_after=wait)
-    lesson: Outcome | None = None
-    try:
-        lesson = outcome = await _deliver(api, checked_again(attempt.business, is_json=attempt.is_json), attempt)
-    except ApiConnectError as exc:
-        lesson = outcome = Outcome("deferred", external_id, reason=str(exc))
-    except ApiInterruptedError as exc:
-        lesson = outcome = Outcome("deferred", external_id, reason=str(exc), is_uncertain=True)
-    except SettingsError as exc:
-        # Settings are read again where a credential was rotated.
-        outcome = Outcome("deferred", external_id, reason=str(exc))
-    except TokenUnavailableError as exc:
-        outcome = Outcome("deferred", external_id, reason=str(exc), retry_after=exc.retry_after)
-    except (TokenRejectedError, InvalidBusinessError) as exc:
-        outcome = Outcome("rejected", external_id, reason=str(exc))
-    finally:
-        gate.learn(lesson)
-    return outcome
-
-
-async def _deliver(api: BusinessApi, business: Business, attempt: Attempt) -> Outcome:
-    """Look the record up where that is asked for, post it where it is not there, and judge what the partner says."""
-    if attempt.look_up:
-        found = judge_look_up(business, await api.get_business(business.external_id))
-        if found is not None:
-            return found
-    response = await api.post_business(business, idempotency_key=attempt.idempotency_key)
-    outcome = judge_post(business, response, attempt.age)
-    if response.status == CONFLICT and outcome.kind == "rejected":
-        # The conflict may be with an attempt of our own whose answer was lost: only a look-up can tell.
-        return judge_look_up(business, await api.get_business(business.external_id)) or outcome
-    return outcome
-
-
-def _facts(attempt: Attempt, outcome: Outcome) -> dict[str, str | int]:
-    """Give what a log line and a span say of an attempt."""
-    facts: dict[str, str | int] = {
-        "instance_id": attempt.instance_id,
-        "external_id": outcome.external_id,
-        "attempt": attempt.number,
-        "outcome": outcome.kind,
-    }
-    if outcome.status is not None:
-        facts["status"] = outcome.status
-    return facts
-
-
-def _logged(attempt: Attempt, outcome: Outcome) -> Outcome:
-    is_done = outcome.kind in {"created", "exists"}
-    fields = {**_facts(attempt, outcome), "status": outcome.status, "reason": outcome.reason}
-    logger.log(logging.INFO if is_done else logging.WARNING, "delivery attempt", extra=fields)
-    return outcome
+def _summary(indices: list[int], outcomes: Mapping[int, Outcome], limit: float | None) -> OrderResult:
+    """Return the result of an order; records at which the partner was not asked are left to the next."""
+    is_left = {index: outcome.was_held and not outcome.is_uncertain for index, outcome in outcomes.items()}
+    done = {index: outcomes[index] for index in indices if not is_left.get(index, True)}
+    held = [outcomes[index] for index in indices if is_left.get(index, False)]
+    waits = [outcome.retry_after for outcome in held if outcome.retry_after]
+    left = [index for index in indices if index not in done]
+    return OrderResult(done, left, min(waits, default=0.0), held[0].reason if held else None, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from shared.durable.delivery_options import MAX_RECORDS
 from shared.durable.orchestrators import next_absent_at
 from shared.rules.outcome import Outcome, kept_problem
 from shared.rules.retry import retry_wait
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from shared.rules.retry import RetryPolicy
 
 MAX_REASONS = 150_000
-"""Characters of all reasons in a batch's output, and of all problems: a message of the Durable Task Scheduler has 1 MiB."""
+"""Characters of all reasons in a batch's output, and of all problems. The Durable Task Scheduler allows 1 MiB."""
 
 MAX_REASON, MAX_PROBLEM = 400, 1_000
 
@@ -33,10 +34,16 @@ def to_ranges(indices: Iterable[int]) -> str:
 
 
 def from_ranges(text: str) -> set[int]:
-    """Read what `to_ranges` wrote."""
+    """Read what `to_ranges` wrote.
+
+    Raises:
+        ValueError: it cannot have written this.
+    """
     indices: set[int] = set()
     for run in filter(None, text.split(",")):
         first, _, last = run.partition("-")
+        if int(last or first) >= MAX_RECORDS:
+            raise ValueError(f"no batch has a record {last or first}")
         indices.update(range(int(first), int(last or first) + 1))
     return indices
 
@@ -149,13 +156,15 @@ class BatchBooks:
     @classmethod
     def from_json(cls, total: int, policy: RetryPolicy, books: Mapping[str, Any]) -> BatchBooks:
         """Read what `to_json` wrote."""
-        sets = (from_ranges(books.get(name, "")) for name in ("uncertain", "created", "exists"))
+        uncertain, created, exists, suspects = (
+            from_ranges(books.get(name, "")) for name in ("uncertain", "created", "exists", "suspects")
+        )
         rejections = {each["index"]: Rejection.from_json(each) for each in books.get("rejections", ())}
         deferrals = {
             index: Deferral(attempts, due, absent_at, Outcome.from_json(last) if last else None)
             for index, attempts, due, absent_at, last in books.get("deferrals", ())
         }
-        return cls(total, policy, *sets, rejections, from_ranges(books.get("suspects", "")), deferrals)
+        return cls(total, policy, uncertain, created, exists, rejections, suspects, deferrals)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object for the input of the orchestration's next run."""
@@ -231,7 +240,7 @@ class BatchBooks:
         A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
         """
         counts = self.counts()
-        pending = self.total - sum(counts.values()) + self.total
+        pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
         ranges = {
             "delivered": to_ranges(self.created | self.exists),
             "rejectedRecords": to_ranges(self.rejections),

@@ -2,151 +2,173 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.delivery.activity_failure import ended, failure_reason
-from shared.delivery.batch import BatchBooks, OrderResult, Rejection
-from shared.delivery.batch_input import records_of, total_of
-from shared.delivery.delivery_input import check_batch
-from shared.delivery.external_id import shown_external_id
-from shared.delivery.retry import RetryPolicy, retry_wait
+from shared.durable.batch import BatchBooks, OrderResult, to_ranges, wake_at
+from shared.durable.batch_input import records_of
+from shared.durable.delivery_options import DeliveryOptions, check_batch
+from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, SETTLING, ended, failure_reason, wait_until
+from shared.errors import DeliveryInputError
+from shared.rules.outcome import fitted
+from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
-    from shared.delivery.orchestration_context import OrchestrationContext
+    from shared.durable.orchestrators import OrchestrationContext
+    from shared.resource import Resource
 
-POST_BUSINESSES = "PostBusinesses"
-# For an input that names none.
-CHUNK = 50
-# What was in activities that failed is divided among so many.
 SUSPECT_ORDERS = 8
+"""The records of activities that failed are divided among so many."""
 
 
-def deliver_batch(context: OrchestrationContext) -> Generator[Any, Any, dict[str, Any]]:
-    """Deliver a batch of businesses; give the counts, and every rejected record with its index, id and reason.
+def deliver_batch(context: OrchestrationContext, resource: Resource) -> Generator[Any, Any, dict[str, Any] | None]:
+    """Deliver a batch. The output is `{"state": "delivered" | "partly", counts, "rejections": […]}`.
 
-    Input: `{"total", "digest", "packed", "keys", "retry": {…}, "lookUp": "always" | "uncertain", "chunk", "parallel",
-    "order", "pause"}`, the first four as `batch_input` has them. It begins after `pause` seconds, if any. `parallel`
-    activities at a time have at most `order` records each, and post `chunk` of these at a time. The records are not
-    handed on: an activity is told their indices and reads them from this input, so that the history has each record
-    once. Deferred records go into the next round; a round in which nothing moved makes the wait longer.
+    Input: `{"resource", "total", "digest", "packed", "keys"?, "uncertain"?, "terms", "pause"?, "progress"?}`, the first
+    five as batch_input.py has them. `uncertain` names the records that an earlier delivery may have stored, as ranges;
+    `pause` is the seconds to wait first. `progress` is what an earlier run of this orchestration knew. The records are
+    not handed on: an activity is told their indices and reads them from this input, so the history has them once.
+
+    A deferred record waits for its own time while the others go on.
 
     Raises:
-        DeliveryError: the input is none of the intake's.
+        DeliveryInputError: the intake writes no such input.
     """
     batch = check_batch(context.get_input())
-    total = total_of(batch)
-    policy = RetryPolicy.from_json(batch.get("retry", {}))
-    start = context.current_utc_datetime
-    deadline = start + timedelta(seconds=policy.deadline)
-    books = BatchBooks(total, set(range(total)) if batch.get("lookUp", "always") != "uncertain" else set())
+    options = DeliveryOptions.from_json(batch["terms"])
+    known: dict[str, Any] = batch.get("progress") or {"uncertain": batch.get("uncertain", "")}
+    books = BatchBooks.from_json(batch["total"], options.retry, known)
+    began = context.current_utc_datetime
+    start = datetime.fromisoformat(known["start"]) if "start" in known else began
+    pace = _Pace(books, (began - start).total_seconds())
     if "pause" in batch:
-        yield context.create_timer(start + timedelta(seconds=batch["pause"]))
-    number = idle_rounds = 0
-    while pending := books.pending():
-        number += 1
-        age = (context.current_utc_datetime - start).total_seconds()
+        paused = {**books.progress(), "reason": SETTLING}
+        yield from wait_until(context, began + timedelta(seconds=batch["pause"]), paused)
+    waves = 0
+    while (pending := books.pending()) and waves < ATTEMPTS_OF_A_RUN:
+        now = context.current_utc_datetime
+        age = (now - start).total_seconds()
+        dues = [books.deferrals[index].due if index in books.deferrals else 0.0 for index in pending]
+        ready = [index for index, due in zip(pending, dues, strict=True) if due <= age]
+        if not ready:
+            status = {**books.progress(), **pace.facts(books, now, age)}
+            yield from wait_until(context, start + timedelta(seconds=wake_at(dues, age)), status)
+            continue
+        waves += 1
+        wave = _next_wave(ready, books.suspects, options)
+        posting = [index for order in wave for index in order]
+        context.set_custom_status(
+            fitted({"state": "delivering", **books.progress(posting), **pace.facts(books, now, age)})
+        )
         order = {
             "instanceId": context.instance_id,
             "digest": batch["digest"],
-            "attempt": number,
             "age": age,
-            "chunk": batch.get("chunk", CHUNK),
+            "began": began.isoformat(),
+            "scheduled": now.isoformat(),
+            "attempt": waves,
+            "chunk": options.chunk,
+            "settle": options.settle,
         }
-        deferred = yield from _post_round(context, books, pending, batch, order)
-        if not books.pending():
-            break
-        idle_rounds = idle_rounds + 1 if len(books.pending()) == len(pending) else 1
-        wishes = [result.retry_after for result in deferred if result.retry_after is not None]
-        seed = f"{context.instance_id}/{number}"
-        wait = retry_wait(policy, idle_rounds, seed, max(wishes, default=None))
-        next_round = context.current_utc_datetime + timedelta(seconds=wait)
-        reason = next((result.reason for result in deferred if result.reason), "deferred")
-        if next_round > deadline:
-            _give_up(books, records_of(batch), f"given up after {number} rounds, at the deadline: {reason}")
-            break
-        context.set_custom_status({**books.progress(), "nextRound": next_round.isoformat(), "reason": reason})
-        yield context.create_timer(next_round)
-    context.set_custom_status(books.progress())
-    return books.result()
+        activities = [
+            context.call_activity(resource.post_batch, {**order, **_records(books, indices, age, options.settle)})
+            for indices in wave
+        ]
+        results = yield from _results(context, activities)
+        age = (context.current_utc_datetime - start).total_seconds()
+        _enter(books, wave, results, age, f"{context.instance_id}/{age}")
+        pace.note(results)
+    progress = {"start": start.isoformat(), **books.to_json()}
+    if books.pending():
+        again = {name: value for name, value in batch.items() if name not in {"pause", "uncertain"}}
+        context.continue_as_new({**again, "progress": progress})
+        return None
+    result = books.result(lambda index: _id_of(resource, batch, index))
+    context.set_custom_status(fitted({"state": result["state"], **books.progress()}))
+    return result
 
 
-def _post_round(
-    context: OrchestrationContext,
-    books: BatchBooks,
-    pending: Sequence[int],
-    batch: dict[str, Any],
-    order: dict[str, Any],
-) -> Generator[Any, Any, list[OrderResult]]:
-    """Post every pending record, by some activities at a time; give the results that have deferred records.
-
-    `order` is what every activity of the round is told, beside the indices of its records. Once the partner is in
-    trouble the rest of the round is left for the next one.
-    """
-    deferred: list[OrderResult] = []
-    for wave in _waves(books, pending, batch):
-        context.set_custom_status(books.progress(posting=[index for indices in wave for index in indices]))
-        records = [[[index, index in books.to_look_up] for index in indices] for indices in wave]
-        activities = [context.call_activity(POST_BUSINESSES, {**order, "records": each}) for each in records]
-        for result in (yield from _results_of(context, activities, wave)):
-            books.enter(result)
-            if result.deferred:
-                deferred.append(result)
-        if any(result.retry_after is not None for result in deferred):
-            break
-    return deferred
-
-
-def _results_of(
-    context: OrchestrationContext, activities: Sequence[Any], wave: Sequence[Sequence[int]]
-) -> Generator[Any, Any, list[OrderResult]]:
-    """Wait for all activities of a wave; where one failed, its records are deferred, and may have been posted."""
+def _results(context: OrchestrationContext, activities: Sequence[Any]) -> Generator[Any, Any, list[Any]]:
+    """Wait for all activities of a wave. Return their results, or what they raised."""
     yield from ended(context.task_all(activities))
     for activity in activities:
-        # The first that failed has ended the wait for all of them. What is there is not waited for: each such wait is
-        # a step deeper into the SDK's recursion.
+        # The first failure has ended the wait for all. Those that are there are not waited for: each such wait is a
+        # step deeper into the SDK's recursion.
         if not activity.is_completed:
             yield from ended(activity)
-    return [_result(activity.result, indices) for activity, indices in zip(activities, wave, strict=True)]
+    return [activity.result for activity in activities]
 
 
-def _result(result: Any, indices: Sequence[int]) -> OrderResult:  # noqa: ANN401, any JSON, or what the activity raised
-    if isinstance(result, Exception):
-        return OrderResult(deferred=indices, uncertain=indices, reason=failure_reason(result), is_lost=True)
-    return OrderResult.from_json(result)
+def _enter(books: BatchBooks, wave: Sequence[Sequence[int]], results: Sequence[Any], age: float, seed: str) -> None:
+    is_stalled = True
+    for indices, result in zip(wave, results, strict=True):
+        if isinstance(result, Exception):
+            books.enter_lost(indices, failure_reason(result), age, seed)
+            continue
+        entry = OrderResult.from_json(result)
+        books.enter(entry, age, seed)
+        is_stalled = is_stalled and not entry.outcomes
+    books.expire(age, is_stalled=is_stalled)
 
 
-def _waves(books: BatchBooks, pending: Sequence[int], batch: dict[str, Any]) -> list[list[Sequence[int]]]:
-    """Divide the pending records into orders, and these into those that go at a time.
+def _next_wave(ready: Sequence[int], suspects: set[int], options: DeliveryOptions) -> list[Sequence[int]]:
+    """Divide the records that are ready into orders for activities that run at a time.
 
-    Where an activity failed, one of its records may be the cause, by the memory that it takes for one, and ends the
-    worker process with all that runs in it. So these go last, one order at a time, and a fraction of what failed is in
-    each: after a few rounds such a record is alone, and the others are delivered.
+    If an activity failed, one of its records may be the cause, for example by the memory that it takes, and end the
+    worker process with all that runs in it. So these records go last, one order at a time, and each order has a
+    fraction of what failed: after a few rounds such a record is alone, and the others are delivered.
     """
-    parallel: int = batch.get("parallel", 1)
-    suspects = [index for index in pending if index in books.suspects]
-    others = [index for index in pending if index not in books.suspects]
-    orders = _orders(others, _order_size(batch, len(others), parallel))
-    waves = [orders[start : start + parallel] for start in range(0, len(orders), parallel)]
-    return waves + [[order] for order in _orders(suspects, max(1, -(-len(suspects) // SUSPECT_ORDERS)))]
+    others = [index for index in ready if index not in suspects]
+    if not others:
+        return [ready[: max(1, -(-len(ready) // SUSPECT_ORDERS))]]
+    # As many records as keep all activities busy, from a chunk to the most of an order.
+    size = max(options.chunk, min(options.order, -(-len(others) // options.parallel)))
+    return [others[first : first + size] for first in range(0, len(others), size)][: options.parallel]
 
 
-def _orders(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
+def _records(books: BatchBooks, indices: Sequence[int], age: float, settle: float) -> dict[str, str]:
+    """Return what an activity is told of the records of its order, as ranges."""
+    ranges = {
+        "records": to_ranges(indices),
+        "uncertain": to_ranges(index for index in indices if index in books.uncertain),
+        "absent": to_ranges(index for index in indices if books.is_absent(index, age, settle)),
+    }
+    return {name: text for name, text in ranges.items() if text}
 
 
-def _order_size(batch: dict[str, Any], pending: int, parallel: int) -> int:
-    """Give the number of records of one order: as many as keep all activities busy, from a chunk to the most.
-
-    Batches of version 0.1 name no most: each of their orders is a chunk.
-    """
-    chunk: int = batch.get("chunk", CHUNK)
-    most: int = batch.get("order", chunk)
-    return max(chunk, min(most, -(-pending // parallel)))
+def _id_of(resource: Resource, batch: Mapping[str, Any], index: int) -> str:
+    try:
+        return shown_id(resource, records_of(batch)[index])
+    except DeliveryInputError:
+        return ""
 
 
-def _give_up(books: BatchBooks, businesses: Sequence[object], reason: str) -> None:
-    for index in books.pending():
-        books.rejected[index] = Rejection(index, shown_external_id(businesses[index]), reason)
+class _Pace:
+    """How fast a run of the batch's orchestration goes, for its custom status."""
+
+    def __init__(self, books: BatchBooks, age: float) -> None:
+        self._age = age
+        self._done = books.total - len(books.pending())
+        self._said: dict[str, Any] = {}
+
+    def note(self, results: Sequence[Any]) -> None:
+        """Take in what the activities say of the partner."""
+        said = [result for result in results if isinstance(result, dict)]
+        limits = [result["limit"] for result in said if result.get("limit")]
+        reasons = [result["reason"] for result in said if result.get("reason")]
+        reasons += [each["reason"] for result in said for each in result.get("others", ()) if each.get("reason")]
+        self._said = {"limit": round(limits[-1], 1)} if limits else {}
+        if reasons:
+            self._said["reason"] = reasons[0]
+
+    def facts(self, books: BatchBooks, now: datetime, age: float) -> dict[str, Any]:
+        """Return the records per second, the limit found, the estimated end, and why records wait."""
+        left = len(books.pending())
+        done = books.total - left - self._done
+        if done <= 0 or age <= self._age:
+            return self._said
+        rate = done / (age - self._age)
+        end = now + timedelta(seconds=min(left / rate, books.policy.deadline))
+        return {**self._said, "recordsPerSecond": round(rate, 1), "estimatedEnd": end.isoformat(timespec="seconds")}

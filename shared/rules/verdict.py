@@ -7,7 +7,7 @@ An attempt is uncertain if the partner may have stored the record although nobod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ from shared.rules.same import differing_members, is_equal
 from shared.rules.text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from shared.resource import ApiResponse, Resource
     from shared.rules.record import CheckedRecord
@@ -40,6 +40,7 @@ MAX_PROBLEM = 4_000
 _ERROR = re.compile(r"""\berror\s*=\s*["']?([A-Za-z_-]+)""", re.IGNORECASE)
 
 Missing = Literal["absent", "no look-up"]
+Step = Literal["look up", "post"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,13 @@ def judge_look_up(
             return "absent"
         if found is not None:
             return _compared(resource, record, response, found, was_uncertain=was_uncertain)
-        words = f"to a look-up, and not with a record that names this id at {_id_pointer(resource)}"
+        words = f"to a look-up, without a record that names this id at {_id_pointer(resource)}"
         return _deferred(record, response, words, is_uncertain=was_uncertain)
     if response.status in _ABSENT and not response.is_html:
         return "absent"
     if response.status in _NO_LOOK_UP and not was_uncertain:
         return "no look-up"
-    return _deferred(record, response, "which says nothing about the record, to a look-up", is_uncertain=was_uncertain)
+    return _deferred(record, response, "to a look-up, which proves nothing", is_uncertain=was_uncertain)
 
 
 def _unless_refused(
@@ -216,3 +217,35 @@ def _words(problem: Mapping[str, Any]) -> str:
     if words or not problem:
         return words
     return msgspec.json.encode(problem).decode()
+
+
+def attempt_steps(  # noqa: PLR0913, each is a fact that decides
+    resource: Resource, record: CheckedRecord, *, age: float, was_uncertain: bool, was_absent: bool, settle: float
+) -> Generator[Step, ApiResponse, Outcome]:
+    """Make one attempt at a delivery: yield the calls to make, receive their responses, return the outcome.
+
+    `was_absent`: a look-up `settle` seconds ago or earlier, after the last uncertain attempt, did not find the record.
+    """
+    if resource.look_up is not None and (was_uncertain or not resource.honours_idempotency_key):
+        found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
+        if isinstance(found, Outcome):
+            return found
+        if was_uncertain and not was_absent:
+            return _not_yet_found(record, settle)
+    judged = judge_post(resource, record, (yield "post"), age=age, was_uncertain=was_uncertain)
+    if isinstance(judged, Outcome):
+        return judged
+    refused = judged.otherwise
+    if resource.look_up is None:
+        return replace(refused, kind="deferred", is_uncertain=True) if was_uncertain else refused
+    found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
+    if isinstance(found, Outcome):
+        return found
+    return (
+        replace(_not_yet_found(record, settle), reason=refused.reason) if was_uncertain and not was_absent else refused
+    )
+
+
+def _not_yet_found(record: CheckedRecord, settle: float) -> Outcome:
+    reason = "An earlier attempt may have stored the record, and the partner does not show it; it may take a while"
+    return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
