@@ -98,7 +98,7 @@ class Shift:
 
     async def __aenter__(self) -> Self:
         if self._is_late:
-            self._was_ended = not await self._goes_on()
+            self._was_ended = not await self._goes_on(if_unknown=False)
         self._watch = asyncio.create_task(self._until_it_ends())
         return self
 
@@ -119,13 +119,13 @@ class Shift:
     async def _until_it_ends(self) -> None:
         while not self._was_ended:
             await asyncio.sleep(LOOK)
-            self._was_ended = not await self._goes_on()
+            self._was_ended = not await self._goes_on(if_unknown=True)
 
-    async def _goes_on(self) -> bool:
+    async def _goes_on(self, *, if_unknown: bool) -> bool:
         try:
             instance = await self._client.find(self._instance_id)
         except DeliveryRefusedError:
-            return True  # nobody knows; it has been logged
+            return if_unknown  # it has been logged
         if instance is None or instance.status not in _GOES_ON:
             return False
         # A later creation is another run under the same id.

@@ -13,7 +13,6 @@ from typing import Any
 from shared.errors import DeliveryInputError
 from shared.rules.retry import MAX_DEADLINE, MAX_WAIT, RetryPolicy
 
-
 MAX_RECORDS = 1_000
 MAX_SETTLE = 3_600.0
 # No setting allows more.

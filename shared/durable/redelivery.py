@@ -1,115 +1,108 @@
-"""What a finished batch has left undelivered, as a batch of its own."""
+"""What a finished delivery has left undelivered, as a delivery of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.delivery.batch_input import is_batch, keys_of, records_of
-from shared.delivery.delivery_input import check_batch
-from shared.delivery.durable_client import find
-from shared.delivery.index_ranges import from_ranges
-from shared.delivery.problem import ProblemError, problem
-from shared.errors import DeliveryError
+from shared.durable.batch import from_ranges, to_ranges
+from shared.durable.batch_input import batch_input, is_batch, keys_of, records_of, single_input
+from shared.durable.delivery_options import check_batch, check_delivery
+from shared.durable.durable_client import FINISHED
+from shared.durable.orchestrators import idempotency_key
+from shared.durable.starting import redelivery_id, settling_pause, start_once
+from shared.errors import DeliveryInputError, DeliveryRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from shared.delivery.durable_client import DurableClient, Instance
-
-# A redelivery of a redelivery counts on: "…-redelivery-2".
-_MARK = "-redelivery-"
-# So many ids are looked at for one that is free.
-_MOST = 100
+    from shared.durable.delivery_options import DeliveryOptions
+    from shared.durable.durable_client import DurableClient, Instance
+    from shared.resource import Resource
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Records that are left, each with the idempotency key under which it was posted, None where it gets a new one."""
+async def redeliver(
+    client: DurableClient, instance: Instance, resource: Resource, options: DeliveryOptions, call_timeout: float
+) -> str:
+    """Start a delivery with what a finished one has left undelivered. Return its id; asking again starts nothing new.
 
-    records: list[Any]
-    keys: list[str | None]
+    `instance` has its input. `call_timeout` is the seconds of one call to the partner.
 
-
-def undelivered(batch: Instance) -> Left:
-    """Give the records of a finished batch that were not delivered.
-
-    Of a completed one, those that were rejected; of a failed or terminated one, all that its status does not call
-    delivered: what was being posted then is looked up before it is posted again.
-
-    What the partner has not answered for good keeps its key: it may have been stored, and the partner would know it by
-    that. What it has rejected gets a new key, for under the old one it may repeat its answer.
+    A record keeps its idempotency key, for the partner may have stored it and would know it by that. One that the
+    partner has rejected gets a new key, for under the old one the partner may repeat its answer.
 
     Raises:
-        ProblemError: 409 where the batch goes on, nothing is left, or its records are none that the intake has packed;
-            404 where the instance is no batch.
+        DeliveryRefusedError: 409 where the delivery goes on, has left nothing, or was not started by the intake; 503
+            where Durable Functions does not answer.
     """
-    if not is_batch(batch.input):
-        raise ProblemError(problem(404, "There is no batch with this id."))
-    if batch.status not in {"Completed", "Failed", "Terminated"}:
-        raise ProblemError(problem(409, f"The batch is {batch.status}: only a finished one can be redelivered."))
+    if instance.status not in FINISHED:
+        raise DeliveryRefusedError(409, f"The delivery is {instance.status}: only a finished one can be redelivered.")
     try:
-        input_ = check_batch(batch.input)
-        records, keys = records_of(input_), keys_of(input_, batch.id)
-        left, answered = _left_of(batch, len(records))
-    except DeliveryError as exc:
-        raise ProblemError(problem(409, f"The batch cannot be redelivered: {exc}.")) from exc
+        left = _left_of_batch if is_batch(instance.input) else _left_of_one
+        input_ = left(instance, resource, options.to_json())
+    except (DeliveryInputError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
+        raise DeliveryRefusedError(409, detail) from exc
+    if input_ is None:
+        raise DeliveryRefusedError(409, "The delivery has delivered everything: nothing is left to redeliver.")
+    if instance.status != "Completed":
+        input_ |= settling_pause(instance, call_timeout)
+    instance_id = await redelivery_id(client, instance, input_)
+    return await start_once(client, resource, instance_id, input_, call_timeout)
+
+
+def _left_of_one(instance: Instance, resource: Resource, terms: Mapping[str, Any]) -> dict[str, Any] | None:
+    delivery = check_delivery(instance.input)
+    input_ = single_input(resource.name, delivery["record"].encode(), terms)
+    result = _result(instance)
+    if result.get("state") == "delivered":
+        return None
+    # A rejection without a status is this app's: the partner has not been asked.
+    if not (result.get("state") == "rejected" and result.get("status") is not None):
+        input_["key"] = delivery.get("key") or idempotency_key(instance.id)
+    before = delivery.get("progress", delivery)
+    if result.get("state") != "rejected" and (result.get("uncertain") or before.get("uncertain")):
+        input_["uncertain"] = True
+    # What was ended while it was posting may have posted.
+    if instance.status != "Completed" and result.get("state") == "delivering":
+        input_["uncertain"] = True
+    return input_
+
+
+def _left_of_batch(instance: Instance, resource: Resource, terms: Mapping[str, Any]) -> dict[str, Any] | None:
+    batch = check_batch(instance.input)
+    records, keys = records_of(batch), keys_of(batch, instance.id)
+    result = _result(instance)
+    if instance.status == "Completed":
+        rejections = {each["index"]: each for each in result["rejections"]}
+        left = set(rejections)
+        rejected = {
+            index
+            for index, each in rejections.items()
+            if each["state"] == "rejected" and each.get("status") is not None
+        }
+        uncertain = {index for index, each in rejections.items() if each.get("uncertain")}
+    else:
+        delivered, rejected, uncertain, posting = (
+            from_ranges(result.get(name, ""))
+            for name in ("delivered", "rejectedRecords", "uncertainRecords", "posting")
+        )
+        left = set(range(len(records))) - delivered
+        before = batch.get("progress", batch).get("uncertain", "")
+        uncertain |= posting | (from_ranges(before) - rejected)
     if not left:
-        raise ProblemError(problem(409, "The batch has delivered every record: nothing is left to redeliver."))
+        return None
     indices = sorted(left)
-    kept = [None if index in answered else keys[index] for index in indices]
-    return Left([records[index] for index in indices], kept)
+    kept = [None if index in rejected else keys[index] for index in indices]
+    input_ = batch_input(resource.name, [records[index] for index in indices], terms, kept)
+    if ranges := to_ranges(position for position, index in enumerate(indices) if index in uncertain):
+        input_["uncertain"] = ranges
+    return input_
 
 
-def _left_of(batch: Instance, total: int) -> tuple[set[int], set[int]]:
-    """Give the indices of what is left, and which of them the partner has rejected."""
-    if batch.status == "Completed":
-        output = batch.output if isinstance(batch.output, dict) else {}
-        rejections = output.get("rejections")
-        if not isinstance(rejections, list) or not all(isinstance(each, dict) for each in rejections):
-            raise DeliveryError("It has no result of a batch")
-        left = _whole((each.get("index") for each in rejections), total)
-        return left, {each["index"] for each in rejections if each.get("status") is not None}
-    status = batch.custom_status if isinstance(batch.custom_status, dict) else {}
-    try:
-        delivered, rejected = (from_ranges(status.get(name, "")) for name in ("delivered", "rejectedRecords"))
-    except (ValueError, AttributeError):
-        raise DeliveryError("Its custom status is none of a batch") from None
-    return set(range(total)) - delivered, rejected
-
-
-def _whole(indices: Iterable[object], total: int) -> set[int]:
-    found = set()
-    for index in indices:
-        if not isinstance(index, int) or not 0 <= index < total:
-            raise DeliveryError("Its result names records that it does not have")
-        found.add(index)
-    return found
-
-
-def next_redelivery(instance_id: str) -> str:
-    """Give the instance id of a batch's first redelivery."""
-    root, mark, number = instance_id.rpartition(_MARK)
-    if mark and number.isdecimal():
-        return f"{root}{_MARK}{int(number) + 1}"
-    return f"{instance_id}{_MARK}1"
-
-
-async def redelivery_id(client: DurableClient, batch: Instance, input_: Mapping[str, Any]) -> str:
-    """Give the instance id of the redelivery with this input: always the same one, so that asking twice starts one.
-
-    An id is passed over that stands for other records, or for what was left of a batch that was begun anew since.
-
-    Raises:
-        ProblemError: 409 where too many are passed over, 503 where Durable's state cannot be read.
-    """
-    instance_id = batch.id
-    for _ in range(_MOST):
-        instance_id = next_redelivery(instance_id)
-        there = await find(client, instance_id, show_input=True)
-        if there is None:
-            return instance_id
-        is_same = isinstance(there.input, dict) and there.input.get("digest") == input_["digest"]
-        if is_same and not there.is_older_than(batch):
-            return instance_id
-    raise ProblemError(problem(409, f"The batch has been redelivered {_MOST} times: redeliver {instance_id}."))
+def _result(instance: Instance) -> dict[str, Any]:
+    """Return the output of a completed delivery, else its last custom status."""
+    if instance.status == "Completed":
+        if not isinstance(instance.output, dict) or "state" not in instance.output:
+            raise DeliveryInputError("It has no result of a delivery")
+        return instance.output
+    return instance.custom_status if isinstance(instance.custom_status, dict) else {}
