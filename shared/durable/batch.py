@@ -249,7 +249,8 @@ class BatchBooks:
         counts = self.counts()
         pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
         ranges = {
-            "delivered": to_ranges(self.created | self.exists),
+            "createdRecords": to_ranges(self.created),
+            "existsRecords": to_ranges(self.exists),
             "rejectedRecords": to_ranges(self.rejections),
             "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - self.rejections.keys()),
             "posting": to_ranges(posting),
