@@ -49,7 +49,7 @@ async def calling(
 ) -> AsyncIterator[ResourceApi]:
     transport = RelayTransport(max_connections=max_connections, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     provider = TokenProvider(grant or NumberedGrant())
-    api = ResourceApi(transport, BearerAuth(provider), url, timeout=timeout)
+    api = ResourceApi(transport, BearerAuth(provider, origin=url), url, timeout=timeout)
     yield api
     await api.aclose()
     await provider.aclose()
