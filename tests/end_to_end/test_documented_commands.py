@@ -30,7 +30,10 @@ BLOCK = re.compile(r"^( *)```sh *([\w-]*)\n(.*?)^ *```", re.MULTILINE | re.DOTAL
 MADE = shutil.ignore_patterns(".git", ".*_cache", ".venv*", ".tools", ".examples", ".hypothesis", "__pycache__", "dist")
 COMMANDS = """
 relay() { python -m relay "$@"; }
-make() { command make --dry-run "$@" >/dev/null; }
+make() {
+  for word in "$@"; do [[ $word != EXAMPLE=* ]] || python scripts/stage-example "${word#EXAMPLE=}"; done
+  command make --dry-run "$@" >/dev/null
+}
 curl() { command curl --fail-with-body --silent --show-error "$@"; }
 """
 
