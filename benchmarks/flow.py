@@ -117,10 +117,9 @@ class Connection(asyncio.Protocol):
         if not end or len(rest) < length:
             return
         self.received = rest[length:]
-        method, path = head.split(b" ", 2)[:2]
-        self.handle(method, path.decode(), rest[:length])
+        self.handle(head.split(b" ", 2)[1].decode(), rest[:length])
 
-    def handle(self, method: bytes, path: str, body: bytes) -> None:
+    def handle(self, path: str, body: bytes) -> None:
         """Decide, and answer after the latency."""
         partner, loop = self.partner, asyncio.get_running_loop()
         if path == "/control":
@@ -133,7 +132,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         elif is_work:
             partner.in_flight += 1
-            loop.call_later(partner.limits.latency, self.finish, method == b"POST", headers)
+            loop.call_later(partner.limits.latency, self.finish, path.startswith("/records/"), headers)
         else:
             self.respond(status, headers)
 
@@ -170,9 +169,10 @@ class HttpPartner:
     async def call(self, record: str, *, is_post: bool) -> CallResult:
         """Look a record up, or post it."""
         start = time.monotonic()
-        method = "POST" if is_post else "GET"
+        # aiohttp sends a GET once more when the connection breaks, which would double the calls of an outage.
+        path = f"/records/{record}" if is_post else f"/look-up/{record}"
         try:
-            async with self.session.request(method, f"{self.url}/records/{record}") as response:
+            async with self.session.post(self.url + path) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError):
             return CallResult(time.monotonic() - start)
