@@ -281,7 +281,8 @@ class BatchBooks:
 
     def _expire(self, index: int, deferral: Deferral) -> None:
         last = deferral.last or Outcome("deferred", "", reason="The partner could not be asked")
-        reason = f"The deadline passed after {deferral.attempts} attempts. {last.reason or ''}".strip()
+        attempts = f"{deferral.attempts} attempt" + ("s" if deferral.attempts != 1 else "")
+        reason = f"The deadline passed after {attempts}. {last.reason or ''}".strip()
         self._give_up(index, "expired", reason, last)
         self.deferrals.pop(index, None)
 
