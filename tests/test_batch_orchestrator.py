@@ -246,3 +246,13 @@ async def test_ranges_that_no_batch_has_are_not_unrolled() -> None:
     run = await deliver(order(1, uncertain="0-999999999999"), lambda *_: CREATED)
 
     assert "no batch has a record 999999999999" in run.failure
+
+
+async def test_the_status_tells_rejected_expired_and_uncertain_records_apart() -> None:
+    outcomes = {1: REFUSED, 2: UNCERTAIN, 3: LATER}
+
+    run = await deliver(order(6, deadline=1.0), lambda index, *_: outcomes.get(index, CREATED))
+
+    shown = run.last.custom_status
+    names = ("delivered", "rejectedRecords", "expiredRecords", "uncertainRecords")
+    assert [shown[name] for name in names] == ["0,4-5", "1", "2-3", "2"]

@@ -247,11 +247,14 @@ class BatchBooks:
         A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
         """
         counts = self.counts()
+        expired = {index for index, rejection in self.rejections.items() if rejection.state == "expired"}
+        rejected = self.rejections.keys() - expired
         pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
         ranges = {
             "delivered": to_ranges(self.created | self.exists),
-            "rejectedRecords": to_ranges(self.rejections),
-            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - self.rejections.keys()),
+            "rejectedRecords": to_ranges(rejected),
+            "expiredRecords": to_ranges(expired),
+            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - rejected),
             "posting": to_ranges(posting),
         }
         return {**counts, "pending": pending} | {name: text for name, text in ranges.items() if text}
