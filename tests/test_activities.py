@@ -283,7 +283,7 @@ async def test_an_order_hands_back_what_its_time_does_not_suffice_for() -> None:
         return answer(201)
 
     partner = ScriptedPartner()
-    partner.post = slowly  # type: ignore[method-assign]
+    partner.post = slowly  # type: ignore[method-assign,assignment]
     began = asyncio.get_running_loop().time()
 
     result = await post_order(partner, 20, access=partner.access(timeout=30.0))

@@ -66,7 +66,8 @@ async def test_lists_instances_page_by_page() -> None:
         status = "Failed" if number in {0, 4} else "Completed"
         host.put(f"parcel-{number}", "DeliverParcel", {}, status=status)
     host.put("parcels-1", "DeliverParcels", {}, status="Failed")
-    pages, token = [], None
+    pages: list[list[str]] = []
+    token = None
     while token or not pages:
         page, token = await host.client().list_instances(
             statuses=["Failed"], prefix="parcel-", created_to=NOON + timedelta(hours=1), top=2, token=token

@@ -216,7 +216,7 @@ async def test_an_input_that_no_intake_writes_fails_at_once(input_: object) -> N
 def test_orchestrators_are_deterministic() -> None:
     """They import no clock, no randomness, no environment and no I/O."""
     for module in (orchestrators, batch_orchestrator, batch):
-        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
         names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert not names & {"random", "time", "os", "uuid", "logging", "httpx", "aiohttp", "asyncio"}
