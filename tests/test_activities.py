@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.durable.activities import PATIENCE, contained, post_batch, post_one
+from shared.durable.activities import PATIENCE, BatchRecords, contained, post_batch, post_one
 from shared.durable.attempt import LOOK, WORK
 from shared.durable.batch import OrderResult
-from shared.durable.batch_input import BatchRecords, batch_input
+from shared.durable.batch_input import batch_input
 from shared.errors import (
     ActivityInterruptedError,
     ApiConnectError,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.durable.batch_input import BatchRecords, batch_input, digest, keys_of, records_of
+from shared.durable.activities import BatchRecords
+from shared.durable.batch_input import batch_input, digest, keys_of, records_of
 from shared.errors import DeliveryInputError
 from tests.fakes.durable_host import DurableHost
 

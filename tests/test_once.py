@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.durable.activities import post_batch, post_one
-from shared.durable.batch_input import BatchRecords, batch_input, single_input
+from shared.durable.activities import BatchRecords, post_batch, post_one
+from shared.durable.batch_input import batch_input, single_input
 from shared.durable.batch_orchestrator import deliver_batch
 from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.orchestrators import deliver_one
