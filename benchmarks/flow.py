@@ -369,23 +369,25 @@ async def outage(scale: int) -> None:
 
 
 async def unlimited(scale: int) -> None:
-    """Row 8: the same driver with and without a limiter, in turn."""
+    """Row 8: the same driver with and without a limiter, in turn. The processor's time is less noisy than the clock."""
     records = 10_000 // scale
     for latency in (0.0, 0.05):
-        times: dict[str, list[float]] = {"with": [], "without": []}
-        for _ in range(3):
+        costs: dict[str, list[float]] = {"with": [], "without": []}
+        rates: dict[str, list[float]] = {"with": [], "without": []}
+        for _ in range(5):
             for kind, admission in (("without", FreeAdmission(Flow())), ("with", Admission(Flow()))):
                 async with child("--serve", json.dumps(asdict(Limits(latency=latency)))) as server:
                     url = f"http://127.0.0.1:{await line_of(server)}"
                     async with driver(url, admission) as (deliveries, partner):
-                        times[kind].append(await timed(deliveries.batch("batch", records)))
+                        processor = time.process_time()
+                        rates[kind].append(2 * records / await timed(deliveries.batch("batch", records)))
+                        costs[kind].append((time.process_time() - processor) / records / 2 * 1e6)
                         counts = await partner.control()
-        fastest = {kind: 2 * records / min(each) for kind, each in times.items()}
-        ratio = fastest["with"] / fastest["without"]
+        measured = f"{max(rates['with']):.0f}/s, {min(costs['with']):.0f} µs"
         report(
             f"8  unlimited, {latency} s",
-            f"{fastest['with']:.0f}/s ({ratio:.1%})",
-            f"{fastest['without']:.0f}/s",
+            measured,
+            f"{max(rates['without']):.0f}/s, {min(costs['without']):.0f} µs",
             counts,
         )
 
