@@ -87,6 +87,15 @@ async def test_a_history_with_a_failed_activity_is_not_rewound_for_that_would_ru
     assert timer.host.instances["1"].starts == 2
 
 
+@pytest.mark.parametrize("input_", [None, {"resource": "Parcel", "packed": 7}])
+async def test_an_input_that_no_intake_writes_is_given_up_at_once(input_: object) -> None:
+    timer = Timer()
+    timer.host.put("1", "DeliverParcelBatch", input_, status="Failed")
+
+    assert await timer.run() == 0
+    assert not timer.host.instances["1"].reasons
+
+
 async def test_what_is_redelivered_is_left_alone() -> None:
     timer = Timer()
     timer.failed()
