@@ -1,4 +1,4 @@
-"""Header values that are made to take time, or to break a parser. Each took seconds, or for ever, before it was bounded."""
+"""Header values that are made to take time or to break a parser: some took seconds, others for ever."""
 
 from __future__ import annotations
 
