@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 100
 _SINCE = timedelta(days=1)
+# Azure Storage knows no earlier time.
+_EARLIEST = datetime(1601, 1, 1, tzinfo=UTC)
+# A continuation token is base64, plain or in a URL; it becomes a header.
+_TOKEN = re.compile(r"[A-Za-z0-9+/=_.!*%-]{1,4000}")
 # Durable's runtimeStatus for each of our states.
 _RUNTIME = {
     "accepted": "Pending",
@@ -73,6 +77,8 @@ async def list_deliveries(
     if not named:
         names = ", ".join(resource.name for resource in resources)
         raise refuse("malformed", f"resource={asked['resource'][:60]} is none of {names}.")
+    if not _TOKEN.fullmatch(asked.get("token", "none")):
+        raise refuse("malformed", "token must be that of a nextLink.")
     if "key" in asked:
         found = await _by_key(client, named, asked["key"])
         token = None
@@ -180,6 +186,9 @@ def _moment(asked: Mapping[str, str], name: str) -> datetime | None:
     try:
         # The plus of an offset that was not encoded arrives as a space.
         moment = datetime.fromisoformat(asked[name].replace(" ", "+"))
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        moment = _EARLIEST
+    if moment <= _EARLIEST:
         raise refuse("malformed", f"{name} must be a time such as 2026-11-29T08:00:00Z.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment
