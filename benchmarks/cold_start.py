@@ -20,10 +20,13 @@ APP = "import azure.functions, azure.durable_functions, function_app"
 CLIENT = (
     APP
     + """
-from shared.client import build_client
-from shared.settings import Settings
+from shared.link import build_link
+from shared.partner import RESOURCES
+from shared.settings.partner_settings import PartnerSettings
+partner = RESOURCES[0].partner
 names = ("URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET")
-build_client(Settings.from_environ({f"BUSINESS_API_{name}": "https://partner.invalid" for name in names}), {})"""
+environ = {f"{partner.name}_{name}": "https://partner.invalid" for name in names}
+build_link(partner, PartnerSettings.from_environ(environ, partner.name), None, {})"""
 )
 _PROBE = """
 import json, time
