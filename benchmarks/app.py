@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -15,12 +17,12 @@ import msgspec
 
 from benchmarks.processors import run_on
 from benchmarks.record import RESOURCE, record
-from sandbox.processes import SandboxProcess, StartError
+from sandbox.processes import PROJECT, SandboxProcess, StartError
 from sandbox.resources import app_settings
 from shared.partner import RESOURCES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from typing import TextIO
 
     from benchmarks.partner import Partner
@@ -39,11 +41,19 @@ _ROUTE = f"/api/{RESOURCE.route}"
 
 
 @asynccontextmanager
-async def running_app(partner: Partner, processor: int | None = None, **environ: str) -> AsyncIterator[App]:
-    """Run the app for this partner, with these settings, and its worker on `processor` alone if one is given."""
+async def running_app(
+    partner: Partner, processor: int | None = None, appended: Mapping[str, str] | None = None, **environ: str
+) -> AsyncIterator[App]:
+    """Run the app for this partner, with these settings, and its worker on `processor` alone if one is given.
+
+    `appended` are lines at the end of some of its files.
+    """
     settings = app_settings(partner.url, RESOURCES) | environ
-    with TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        host = await asyncio.to_thread(_host, settings, log)
+    with (
+        TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+        TemporaryDirectory(prefix="benchmark-app-") as folder,
+    ):
+        host = await asyncio.to_thread(_host, _staged(Path(folder), appended or {}), settings, log)
         try:
             connector = aiohttp.TCPConnector(limit=MAX_OUTSTANDING)
             async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout()) as http:
@@ -55,13 +65,32 @@ async def running_app(partner: Partner, processor: int | None = None, **environ:
             await asyncio.to_thread(host.stop)
 
 
-def _host(environ: dict[str, str], log: TextIO) -> SandboxProcess:
+def _staged(folder: Path, appended: Mapping[str, str]) -> Path:
+    """Copy the app to a folder, with these lines appended."""
+    shutil.copytree(PROJECT / "shared", folder / "shared")
+    for name in ("function_app.py", "host.json"):
+        shutil.copy2(PROJECT / name, folder / name)
+    for name, lines in appended.items():
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(lines)
+    return folder
+
+
+def _host(app: Path, environ: dict[str, str], log: TextIO) -> SandboxProcess:
     """Run the host, whose log this process must not read: that would take the processor from those who deliver."""
     try:
-        return SandboxProcess("host", ["--port", "0"], environ, stderr=log)
+        return SandboxProcess("host", ["--app", str(app), "--port", "0"], environ, stderr=log)
     except StartError as exc:
         log.seek(0)
         raise StartError(f"{exc}\n{log.read()}") from exc
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How many records the partner has, and the seconds since its first call."""
+
+    records: int
+    since_began: float
 
 
 class App:
@@ -104,16 +133,16 @@ class App:
         """Hand in so many records by themselves, some at a time."""
         await some_at_a_time(SINGLES_IN_FLIGHT, range(records), lambda _: self.post_one())
 
-    async def stored(self, keys: int, prefix: str = "", seconds: float = 600.0) -> int:
-        """Wait until the partner has so many records, at most so long; return how many it has in all."""
+    async def stored(self, keys: int, prefix: str = "", seconds: float = 600.0) -> Stored:
+        """Wait until the partner has so many records whose keys begin with `prefix`, at most so long."""
         wish = {"keys": keys, "seconds": seconds, "prefix": prefix}
-        answer: dict[str, int] = await self._json("POST", f"{self.partner.url}/await", wish)
-        return answer["stored"]
+        answer = await self._json("POST", f"{self.partner.url}/await", wish)
+        return Stored(answer["stored"], answer["sinceBegan"])
 
     async def ended(self, records: int) -> None:
         """Wait until the partner has so many records and nothing runs, or nothing runs that could bring the rest."""
         while True:
-            has_all = await self.stored(records, seconds=PATIENCE) >= records
+            has_all = (await self.stored(records, seconds=PATIENCE)).records >= records
             came = time.perf_counter()
             while True:
                 if not await self._json("GET", self._url + _RUNNING):

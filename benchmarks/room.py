@@ -126,18 +126,16 @@ class Room:
             return
         self.keys.add(key)
         self.counts.stored += 1
-        for wait in [wait for wait in self.waiting if self.has(wait[0], wait[1])]:
+        for wait in [wait for wait in self.waiting if self.count(wait[0]) >= wait[1]]:
             self.waiting.remove(wait)
             wait[2]()
 
-    def has(self, prefix: str, keys: int) -> bool:
-        """Return whether so many records are stored whose keys begin with `prefix`."""
-        if not prefix:
-            return len(self.keys) >= keys
-        return sum(key.startswith(prefix) for key in self.keys) >= keys
+    def count(self, prefix: str) -> int:
+        """Return how many records are stored whose keys begin with `prefix`."""
+        return sum(key.startswith(prefix) for key in self.keys) if prefix else len(self.keys)
 
     def counted(self) -> dict[str, int]:
-        """Return the counts, and the µs of a processor that the whole process has taken."""
+        """Return the counts, with the µs of a processor that the whole process has taken so far."""
         self.counts.processor = round(time.process_time() * 1e6)
         return dict(vars(self.counts))
 

@@ -4,7 +4,8 @@ The sandbox's partner takes as long for a call as the clients that are measured;
 HTTP just as far as they speak it. Each client has a room of its own, the first segment of the path:
 
     POST /<room>/…/auth/token     an access token
-    POST /<room>/await            answers once there are `keys` idempotency keys with `prefix`, or after `seconds`
+    POST /<room>/await            answers once there are `keys` idempotency keys with `prefix`, or after `seconds`, how
+                                  many there are, and the seconds since the room's first call
     POST /<room>/control          changes the room's settings (see `room.Room`); answers with its counts
     POST /<room>/…                stores a record: 201
     GET /<room>/…                 looks one up: 404, no record is there before it is posted
@@ -103,7 +104,8 @@ class Connection(asyncio.Protocol):
     def _wait(self, room: Room, keys: int, seconds: float, prefix: str = "") -> None:
         def answer() -> None:
             timer.cancel()
-            self._write(200, json.dumps(room.counted()).encode())
+            since_began = time.monotonic() - room.began
+            self._write(200, json.dumps({"stored": room.count(prefix), "sinceBegan": since_began}).encode())
 
         def give_up() -> None:
             room.waiting.remove(wait)
@@ -111,7 +113,7 @@ class Connection(asyncio.Protocol):
 
         wait = prefix, keys, answer
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
-        if room.has(prefix, keys):
+        if room.count(prefix) >= keys:
             answer()
         else:
             room.waiting.append(wait)
