@@ -111,12 +111,6 @@ class App:
         """Hand one record in; return the delivery's id."""
         return await self._accepted(_ROUTE, msgspec.json.encode(record(f"{name}-{next(self._numbers)}")))
 
-    async def warm_up(self) -> None:
-        """Deliver a few records, so that the client, its connections and its token are there, and forget them."""
-        await self.post_batch(100)
-        await self.ended(100)
-        self.partner.set()
-
     async def timed(self, hand_in: Awaitable[Any], records: int) -> float:
         """Return the seconds from here until the partner has `records` more, and no orchestration runs."""
         self.partner.set()

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 LATENCY = 0.05
 MOST_OF_A_BATCH = 1_000
+LEAST_UNLIMITED = 0.95
 # The same build without a limiter.
 UNLIMITED = {
-    "shared/client/admission.py": '''
+    "shared/client/admission.py": """
 
 class Admission(Admission):
     async def enter(self, delivery, *, patience):
@@ -32,7 +33,7 @@ class Admission(Admission):
 
     def leave(self, result):
         pass
-'''
+"""
 }
 
 
@@ -94,7 +95,14 @@ async def _limited(scenes: Scenes, what: str, records: int, least: float, most_r
         ideal = max(0.1, (2 * records - limits["burst"]) / limits["rate"])
     is_kept = ideal / seconds >= least and _refused(counts) <= most_refused
     measured = f"{seconds:.1f} s ({ideal / seconds:.0%})"
-    return Row(f"{what}; {records:,} records", measured, f"{ideal:.1f} s", _refused(counts), f"≥ {least:.0%}, ≤ {most_refused:.0%} refused", is_kept)
+    return Row(
+        f"{what}; {records:,} records",
+        measured,
+        f"{ideal:.1f} s",
+        _refused(counts),
+        f"≥ {least:.0%}, ≤ {most_refused:.0%} refused",
+        is_kept,
+    )
 
 
 async def rates(scenes: Scenes) -> AsyncIterator[Row]:
@@ -139,9 +147,11 @@ async def processes(scenes: Scenes) -> AsyncIterator[Row]:
         ids = await asyncio.gather(*(_post(app, 3_000) for app in apps))
         await asyncio.sleep(began + seconds - time.perf_counter())
         counts, passed = partner.counts(), time.perf_counter() - began
-        stored = [sum([(await app.stored(0, id_)).records for id_ in mine]) for app, mine in zip(apps, ids, strict=True)]
+        stored = [
+            sum([(await app.stored(0, id_)).records for id_ in mine]) for app, mine in zip(apps, ids, strict=True)
+        ]
     together = (counts["calls"] - counts["refused"]) / (100 * passed + 100)
-    slowest = min(stored) / max(max(stored), 1)
+    slowest = min(stored) / max(*stored, 1)
     is_kept = together >= 0.85 and slowest >= 0.5 and _refused(counts) <= 0.05  # noqa: PLR2004, the target
     measured = f"{together:.0%}, slowest/fastest {slowest:.2f}"
     yield Row(
@@ -158,7 +168,9 @@ async def poison(scenes: Scenes) -> AsyncIterator[Row]:
         ("429 + Retry-After: 1 to one record", {"poison_status": 429, "poison_retry_after": 1}),
         ("503 + Retry-After: 86400 to one record", {"poison_status": 503, "poison_retry_after": 86_400}),
     ):
-        async with scenes.scene(environ={"DELIVERY_DEADLINE": "60"}, poison="-100\"" if settings else "", **settings) as app:
+        async with scenes.scene(
+            environ={"DELIVERY_DEADLINE": "60"}, poison='-100"' if settings else "", **settings
+        ) as app:
             began = time.perf_counter()
             (id_,) = await _post(app, records)
             good = records - bool(settings)
@@ -170,7 +182,14 @@ async def poison(scenes: Scenes) -> AsyncIterator[Row]:
             counts = app.partner.counts()
         told = "".join(f", 1 {each['state']} ({each.get('status')})" for each in output["rejections"][:1])
         is_kept = counts["stored"] == good == output["created"] and seconds <= healthy + 5
-        yield Row(f"{what}; {records:,} records", f"{counts['stored']} in {seconds:.1f} s{told}", f"{good}", _refused(counts), "healthy + 5 s", is_kept)
+        yield Row(
+            f"{what}; {records:,} records",
+            f"{counts['stored']} in {seconds:.1f} s{told}",
+            f"{good}",
+            _refused(counts),
+            "healthy + 5 s",
+            is_kept,
+        )
     async with scenes.scene(script=[429] * 15 + [503] * 15 + [422] * 10) as app:
         began = time.perf_counter()
         (id_,) = await _post(app, records)
@@ -178,8 +197,15 @@ async def poison(scenes: Scenes) -> AsyncIterator[Row]:
         seconds = time.perf_counter() - began
         output = (await app.delivery(id_))["output"]
         counts = app.partner.counts()
-    is_kept = counts["stored"] == records - output["rejected"] and seconds <= healthy + 15  # noqa: PLR2004
-    yield Row("15 × 429, 15 × 503, 10 × 422 at first", f"{counts['stored']} stored, {output['rejected']} rejected, {seconds:.1f} s", "a few seconds", _refused(counts), "healthy + 15 s", is_kept)
+    is_kept = counts["stored"] == records - output["rejected"] and seconds <= healthy + 15
+    yield Row(
+        "15 × 429, 15 × 503, 10 × 422 at first",
+        f"{counts['stored']} stored, {output['rejected']} rejected, {seconds:.1f} s",
+        "a few seconds",
+        _refused(counts),
+        "healthy + 15 s",
+        is_kept,
+    )
 
 
 async def beside(scenes: Scenes) -> AsyncIterator[Row]:
@@ -192,7 +218,14 @@ async def beside(scenes: Scenes) -> AsyncIterator[Row]:
             together = await _timed(_stored_single(app))
             counts = app.partner.counts()
         measured = f"{together:.2f} s ({together / alone:.1f} ×)"
-        yield Row(f"one record beside ten batches, {latency:g} s a call", measured, f"{alone:.2f} s alone", _refused(counts), "≤ 3 ×", together <= 3 * alone)
+        yield Row(
+            f"one record beside ten batches, {latency:g} s a call",
+            measured,
+            f"{alone:.2f} s alone",
+            _refused(counts),
+            "≤ 3 ×",
+            together <= 3 * alone,
+        )
     async with scenes.scene(rate=100, burst=100) as app:
         records = 1_000 // scenes.scale
         began = time.perf_counter()
@@ -205,7 +238,14 @@ async def beside(scenes: Scenes) -> AsyncIterator[Row]:
         ends = sorted(await asyncio.gather(*map(end_of, ids)))
         counts = app.partner.counts()
     ideal = (4 * records - 100) / 100
-    yield Row(f"two batches of {records:,} at 100 calls/s", f"{ends[0]:.1f} and {ends[1]:.1f} s", f"{ideal:.1f} s", _refused(counts), "within 20%", ends[1] <= 1.2 * ends[0])
+    yield Row(
+        f"two batches of {records:,} at 100 calls/s",
+        f"{ends[0]:.1f} and {ends[1]:.1f} s",
+        f"{ideal:.1f} s",
+        _refused(counts),
+        "within 20%",
+        ends[1] <= 1.2 * ends[0],
+    )
 
 
 async def _stored_single(app: App) -> None:
@@ -229,7 +269,14 @@ async def outage(scenes: Scenes) -> AsyncIterator[Row]:
             counts = app.partner.counts()
         ideal = (2 * records - rate) / rate
         is_kept = seconds <= ideal + 6 and counts["while_down"] <= 30  # noqa: PLR2004, the target: 10 s at 100 records/s
-        yield Row(f"down for {down:.0f} s, then {what}; {records} singles", f"{seconds:.1f} s after, {counts['while_down']} calls before", f"{ideal:.1f} s", _refused(counts), "≤ 10 s, ≤ 30 calls", is_kept)
+        yield Row(
+            f"down for {down:.0f} s, then {what}; {records} singles",
+            f"{seconds:.1f} s after, {counts['while_down']} calls before",
+            f"{ideal:.1f} s",
+            _refused(counts),
+            "≤ 10 s, ≤ 30 calls",
+            is_kept,
+        )
 
 
 async def unlimited(scenes: Scenes) -> AsyncIterator[Row]:
@@ -246,7 +293,14 @@ async def unlimited(scenes: Scenes) -> AsyncIterator[Row]:
                     took[app is limited].append(await app.timed(app.post_batch(records), records))
         ratio = median_ratio(took[False], took[True])
         rate, ideal = (sorted(records / each for each in took[kind])[rounds // 2] for kind in (True, False))
-        yield Row(f"no limit, {latency * 1e3:.0f} ms a call", f"{rate:,.0f} records/s ({ratio:.0%})", f"{ideal:,.0f} records/s", 0.0, "≥ 95%", ratio >= 0.95)  # noqa: PLR2004
+        yield Row(
+            f"no limit, {latency * 1e3:.0f} ms a call",
+            f"{rate:,.0f} records/s ({ratio:.0%})",
+            f"{ideal:,.0f} records/s",
+            0.0,
+            "≥ 95%",
+            ratio >= LEAST_UNLIMITED,
+        )
 
 
 async def singles(scenes: Scenes) -> AsyncIterator[Row]:
@@ -269,7 +323,14 @@ async def singles(scenes: Scenes) -> AsyncIterator[Row]:
     ideal = (2 * records - 200) / 200
     is_kept = memory < 200 and late.result() < (seconds - accepted) / 2  # noqa: PLR2004, the target
     measured = f"{seconds:.0f} s ({accepted:.0f} s to hand in), late one {late.result():.1f} s, {memory:.0f} MiB"
-    yield Row(f"{records:,} singles at 200 calls/s, and a late one", measured, f"{ideal:.0f} s", _refused(counts), "< 200 MiB, late one not last", is_kept)
+    yield Row(
+        f"{records:,} singles at 200 calls/s, and a late one",
+        measured,
+        f"{ideal:.0f} s",
+        _refused(counts),
+        "< 200 MiB, late one not last",
+        is_kept,
+    )
 
 
 SCENARIOS: dict[str, Callable[[Scenes], AsyncIterator[Row]]] = {

@@ -90,7 +90,7 @@ class Room:
         issued, expires = self.tokens.get(authorization, (0.0, 0.0))
         return now < expires and not issued < self.epoch + self.revoke_at <= now
 
-    def answer(self, is_post: bool, sent: bytes, authorization: bytes, now: float) -> tuple[int, dict[str, str]]:  # noqa: FBT001, one caller
+    def answer(self, is_post: bool, sent: bytes, authorization: bytes, now: float) -> tuple[int, dict[str, str]]:  # noqa: FBT001, PLR0911, one caller; an answer of each kind
         """Take a call in. Return the status and the headers of the response; 2xx and 404 are work for `finish`."""
         counts = self.counts
         counts.calls += 1
