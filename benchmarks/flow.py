@@ -163,11 +163,12 @@ async def poison(scenes: Scenes) -> AsyncIterator[Row]:
     """One record that the partner pushes back each time; and bad luck at the start."""
     records = 1_000 // scenes.scale
     healthy = 0.0
-    for what, settings in (
+    cases: list[tuple[str, dict[str, Any]]] = [
         ("healthy", {}),
         ("429 + Retry-After: 1 to one record", {"poison_status": 429, "poison_retry_after": 1}),
         ("503 + Retry-After: 86400 to one record", {"poison_status": 503, "poison_retry_after": 86_400}),
-    ):
+    ]
+    for what, settings in cases:
         async with scenes.scene(
             environ={"DELIVERY_DEADLINE": "60"}, poison='-100"' if settings else "", **settings
         ) as app:
