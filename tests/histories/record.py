@@ -1,229 +1,148 @@
-"""Records the histories of one version of the app: `.venv/bin/python -m tests.histories.record v1.0.0`.
+"""Records the histories of one version of the orchestrators: `.venv/bin/python -m tests.histories.record v1.0.0`.
 
-Each scenario runs the app with the record type of tests/models.py under the sandbox's host, against the sandbox's
-partner. A version is recorded once and never written again: tests/test_histories.py replays all of them, because a
-delivery that is under way during an upgrade replays its history through the new code.
+Each scenario is played through Microsoft's SDK. What a version has recorded is never written again: a new version has
+a folder of its own, and tests/test_histories.py replays all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import tempfile
-import time
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
-import httpx
+from azure.durable_functions import Orchestrator
 
-from sandbox.processes import PROJECT, SandboxProcess
-from sandbox.resources import sandbox_settings
+from shared.durable.batch import OrderResult, from_ranges
+from shared.durable.batch_input import batch_input, single_input
 from shared.durable.batch_orchestrator import deliver_batch
-from shared.durable.orchestrators import deliver_one
+from shared.durable.delivery_options import DeliveryOptions
+from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
+from shared.rules.outcome import Outcome
+from shared.rules.retry import RetryPolicy
+from tests.fakes.replay import play
 from tests.histories.recording import FOLDER, Recording
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-SETTINGS = {"DELIVERY_RETRY_FIRST": "0.2", "DELIVERY_RETRY_MAX": "0.5", "DELIVERY_CHUNK": "3", "DELIVERY_SETTLE": "0.3"}
-# Two chunks at a time.
-SETTINGS |= {"CARRIER_API_MAX_CONNECTIONS": "6"}
-ORCHESTRATORS = {
-    PARCEL.deliver: partial(deliver_one, resource=PARCEL),
-    PARCEL.deliver_batch: partial(deliver_batch, resource=PARCEL),
+    # A record's outcomes, one for each turn; the last one stays. None: the activity leaves it.
+    Script = Sequence[Outcome | Exception | None]
+
+HANDLES: dict[str, Callable[[Any], Any]] = {
+    "DeliverParcel": lambda context: deliver_one(context, PARCEL),
+    "DeliverParcelBatch": lambda context: deliver_batch(context, PARCEL),
 }
-PATIENCE = 60.0
+OPTIONS = DeliveryOptions(RetryPolicy(3_600, 1, 60), 5.0, chunk=2, parallel=2, order=4)
+QUICK = DeliveryOptions(RetryPolicy(3, 1, 60), 5.0, chunk=2, parallel=2, order=4)
+
+CREATED, EXISTS = Outcome("created", "P-0", 201), Outcome("exists", "P-0", 200)
+LATER = Outcome("deferred", "P-0", 429, "The partner answered 429", {"title": "Zoë's “limit”"}, 30.0)
+UNCERTAIN = Outcome("deferred", "P-0", 500, "The partner answered 500", is_uncertain=True)
+ABSENT = Outcome("deferred", "P-0", reason="not found", retry_after=5, is_uncertain=True, is_absent=True)
+HELD = Outcome("deferred", "P-0", reason="others come first", retry_after=7.5, was_held=True)
+REFUSED = Outcome("rejected", "P-0", 422, "The partner answered 422: no", {"title": "no", "city": "Xanadú"})
+LOST = RuntimeError("Activity function 'PostParcel' failed: python exited with code 137 (0x89)")
+
+SINGLES: dict[str, tuple[DeliveryOptions, dict[str, Any], Script]] = {
+    "created": (OPTIONS, {}, [CREATED]),
+    "exists": (OPTIONS, {"uncertain": True, "pause": 62.0, "key": "parcel-0"}, [EXISTS]),
+    "rejected": (OPTIONS, {}, [LATER, REFUSED]),
+    "expired": (QUICK, {}, [UNCERTAIN]),
+    "lost-answer": (OPTIONS, {}, [HELD, UNCERTAIN, ABSENT, ABSENT, CREATED]),
+    "process-lost": (OPTIONS, {}, [LOST, EXISTS]),
+    "long": (OPTIONS, {}, [UNCERTAIN] * (ATTEMPTS_OF_A_RUN + 1) + [CREATED]),
+}
+BATCHES: dict[str, tuple[DeliveryOptions, dict[str, Any], dict[int, Script]]] = {
+    "batch": (OPTIONS, {}, {}),
+    "batch-rounds": (
+        OPTIONS,
+        {},
+        {1: [REFUSED], 2: [LATER, CREATED], 3: [UNCERTAIN, ABSENT, EXISTS], 9: [None, CREATED]},
+    ),
+    "batch-expired": (QUICK, {"pause": 62.0, "uncertain": "1-2"}, {0: [UNCERTAIN], 5: [LATER]}),
+    "batch-process-lost": (OPTIONS, {}, {4: [LOST, LOST, EXISTS]}),
+    "batch-long": (OPTIONS, {}, {0: [UNCERTAIN] * (ATTEMPTS_OF_A_RUN + 1) + [CREATED], 1: [REFUSED]}),
+}
 
 
-def parcel(number: int) -> dict[str, Any]:
-    return {"parcelId": f"P-{number}", "weight": 1.5, "note": "Zoë's “Bar”", "more": [None, True, {"a": []}]}
-
-
-class App:
-    """The app with parcels under the sandbox's host, and what scenarios do with it."""
-
-    def __init__(self, processes: ExitStack, **settings: str) -> None:
-        folder = Path(processes.enter_context(tempfile.TemporaryDirectory()))
-        shutil.copytree(PROJECT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("function_app.py", "host.json"):
-            shutil.copy(PROJECT / name, folder)
-        model = (PROJECT / "tests" / "models.py").read_text(encoding="utf-8")
-        (folder / "shared" / "partner.py").write_text(f"{model}\n\nRESOURCES = [PARCEL]\n", encoding="utf-8")
-        app = ["--app", str(folder), "--port", "0"]
-        self.partner = processes.enter_context(SandboxProcess("partner", app))
-        environ = sandbox_settings(self.partner.url, [PARCEL]) | SETTINGS | settings
-        self.host = processes.enter_context(SandboxProcess("host", app, environ))
-        self.http = processes.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE))
-
-    def faults(self, *faults: dict[str, Any]) -> None:
-        self.http.put(f"{self.partner.url}/sandbox/faults", json=faults).raise_for_status()
-
-    def start(self, records: object, key: str) -> str:
-        """Start a delivery. Return the URL of its state."""
-        path = "parcels/batch" if isinstance(records, list) else "parcels"
-        response = self.http.post(f"{self.host.url}/api/{path}", json=records, headers={"Idempotency-Key": key})
-        response.raise_for_status()
-        return str(response.json()["statusQueryGetUri"])
-
-    def until(self, url: str, *states: str) -> str:
-        """Wait until a delivery is in one of these states. Return its id."""
-        deadline = time.monotonic() + PATIENCE
-        while (delivery := self.http.get(url).json())["state"] not in states:
-            assert time.monotonic() < deadline, delivery
-            time.sleep(0.05)
-        return str(delivery["id"])
-
-    def act(self, url: str, verb: str) -> None:
-        self.http.post(f"{url}/{verb}").raise_for_status()
-
-
-def refused(status: int, **more: object) -> dict[str, Any]:
-    return {"fault": "status", "route": "post", "status": status, **more}
-
-
-LOST = {"fault": "drop", "route": "post", "stage": "after"}
-
-
-def created(app: App, records: object, key: str) -> str:
-    return app.until(app.start(records, key), "delivered")
-
-
-def exists(app: App, records: object, key: str) -> str:
-    created(app, records, f"{key}-first")
-    return created(app, records, key)
-
-
-def deferred(app: App, records: object, key: str) -> str:
-    app.faults(refused(429, retry_after=1, times=1), refused(500, times=1), LOST | {"times": 1})
-    return app.until(app.start(records, key), "delivered")
-
-
-def rejected(app: App, records: object, key: str) -> str:
-    app.faults(refused(500, times=1), refused(422, body={"title": "Refused", "detail": "Kein Ort “Xanadú”", "code": 7}))
-    return app.until(app.start(records, key), "rejected", "partly")
-
-
-def expired(app: App, records: object, key: str) -> str:
-    app.faults(refused(500))
-    return app.until(app.start(records, key), "expired", "partly")
-
-
-def cancelled(app: App, records: object, key: str) -> str:
-    app.faults(refused(429, retry_after=600))
-    url = app.start(records, key)
-    app.until(url, "waiting")
-    app.act(url, "cancel")
-    return app.until(url, "cancelled")
-
-
-def suspended(app: App, records: object, key: str) -> str:
-    app.faults(refused(429, retry_after=1, times=1))
-    url = app.start(records, key)
-    app.until(url, "waiting")
-    app.act(url, "suspend")
-    app.until(url, "suspended")
-    # Its timer fires meanwhile.
-    time.sleep(1.5)
-    app.act(url, "resume")
-    return app.until(url, "delivered")
-
-
-def continued(app: App, records: object, key: str) -> str:
-    app.faults(refused(500, times=25))
-    return app.until(app.start(records, key), "delivered")
-
-
-def redelivered(app: App, records: object, key: str) -> str:
-    app.faults(refused(422))
-    url = app.start(records, key)
-    app.until(url, "rejected", "partly")
-    app.faults()
-    again = app.http.post(f"{url}/redeliver").json()
-    return app.until(again["statusQueryGetUri"], "delivered")
-
-
-def mixed(app: App, records: object, key: str) -> str:
-    app.faults(
-        refused(422, record="P-*1", body={"title": "Refused"}),
-        refused(429, record="P-*2", retry_after=1, times=2),
-        refused(500, record="P-*3", times=1),
-        LOST | {"record": "P-*4", "times": 1},
-    )
-    return app.until(app.start(records, key), "partly")
-
-
-ONE: tuple[Callable[[App, object, str], str], ...] = (
-    created,
-    exists,
-    deferred,
-    rejected,
-    cancelled,
-    suspended,
-    continued,
-    redelivered,
-)
-BATCH = (created, deferred, rejected, cancelled, suspended, continued, redelivered, mixed)
-
-
-def record(folder: Path, version: str, one: Sequence[Any] = ONE, batch: Sequence[Any] = BATCH) -> list[Recording]:
-    """Record every scenario with one record and with a batch of seven.
+def record(folder: Path, version: str) -> list[Recording]:
+    """Record all scenarios into a new folder.
 
     Raises:
-        FileExistsError: this version is recorded already.
+        FileExistsError: the version has been recorded.
     """
+    folder.mkdir()
     made = []
-    with ExitStack() as processes:
-        app = App(processes)
-        impatient = App(processes, DELIVERY_DEADLINE="2")
-        number = 0
-        for kind, scenarios in (("one", [*one, expired]), ("batch", [*batch, expired])):
-            for scenario in scenarios:
-                its = impatient if scenario is expired else app
-                its.faults()
-                number += 10
-                records = parcel(number) if kind == "one" else [parcel(number + index) for index in range(7)]
-                name = f"{kind}-{scenario.__name__}"
-                recording = _recording(its, version, name, scenario(its, records, name))
-                recording.save(folder / f"{name}.json")
-                made.append(recording)
+    for name, (options, more, script) in SINGLES.items():
+        input_ = single_input(
+            PARCEL.name, '{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options.to_json()
+        )
+        made += _recordings(version, name, "DeliverParcel", input_ | more, {0: script})
+    texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(10)]
+    for name, (options, more, scripts) in BATCHES.items():
+        input_ = batch_input(PARCEL.name, texts, options.to_json())
+        made += _recordings(version, name, "DeliverParcelBatch", input_ | more, scripts)
+    for recording in made:
+        recording.save(folder / f"{recording.scenario}.json")
     return made
 
 
-def _recording(app: App, version: str, scenario: str, instance_id: str) -> Recording:
-    history = app.http.get(f"{app.host.url}/sandbox/histories/{instance_id}").raise_for_status().json()
-    status = app.http.get(f"{app.host.url}/api/deliveries/{instance_id}").json()["runtimeStatus"]
-    name = next(event["Name"] for event in history if event["EventType"] == 0)
-    return Recording.make(
-        _handle(name),
-        version=version,
-        scenario=scenario,
-        orchestrator=name,
-        instance_id=instance_id,
-        status=status,
-        history=history,
-    )
+def _recordings(
+    version: str, scenario: str, orchestrator: str, input_: dict[str, Any], scripts: dict[int, Script]
+) -> list[Recording]:
+    """Play a scenario; each run of an orchestration that continues as new is a recording of its own."""
+    turns: dict[int, int] = {}
+
+    def outcome_of(index: int) -> Outcome | None:
+        script = scripts.get(index, [CREATED])
+        outcome = script[min(turns.get(index, 0), len(script) - 1)]
+        turns[index] = turns.get(index, 0) + 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def activity(_: str, order: dict[str, Any]) -> dict[str, Any]:
+        if "records" not in order:
+            outcome = outcome_of(0)
+            assert outcome is not None
+            return outcome.to_json()
+        made = {index: outcome_of(index) for index in sorted(from_ranges(order["records"]))}
+        outcomes = {index: outcome for index, outcome in made.items() if outcome is not None}
+        return OrderResult(outcomes, [index for index in made if index not in outcomes], 2.0).to_json()
+
+    handle = HANDLES[orchestrator]
+    last = asyncio.run(play(handle, input_, activity, instance_id="parcel-0"))
+    runs = [*last.earlier, last]
+    return [
+        Recording.make(
+            Orchestrator.create(handle),
+            version=version,
+            scenario=scenario if len(runs) == 1 else f"{scenario}-{number}",
+            orchestrator=orchestrator,
+            instance_id="parcel-0",
+            status="ContinuedAsNew" if run is not last else "Completed",
+            history=run.history,
+        )
+        for number, run in enumerate(runs, 1)
+    ]
 
 
-def _handle(name: str) -> Callable[[str], str]:
-    from azure.durable_functions import Orchestrator  # noqa: PLC0415, as the host's worker does
-
-    handle: Callable[[str], str] = Orchestrator.create(ORCHESTRATORS[name])
-    return handle
-
-
-def main() -> None:
-    """Record the version that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("version", help="such as v1.0.0")
-    version = parser.parse_args().version
-    folder = FOLDER / version
-    folder.mkdir()
-    print(json.dumps([recording.scenario for recording in record(folder, version)]))  # noqa: T201, it is a command
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(description="Record the histories of one version of the orchestrators.")
+    parser.add_argument("version", help="its name, as in v1.0.0; it must not have been recorded")
+    version: str = parser.parse_args(arguments).version
+    try:
+        made = record(FOLDER / version, version)
+    except FileExistsError:
+        sys.stderr.write(f"{version} has been recorded: what a version has recorded is never written again\n")
+        return 1
+    sys.stdout.writelines(f"{version}/{each.scenario}: {len(each.history)} events\n" for each in made)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
