@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -21,7 +21,9 @@ from shared.durable.durable_client import DurableClient
 from shared.durable.orchestrators import deliver_one
 from shared.http import deliveries, health, pages, routes
 from shared.http.request import Reply, Request
-from shared.resource import Resource
+
+if TYPE_CHECKING:
+    from shared.resource import Resource
 
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 

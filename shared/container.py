@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.client.admission import Admission
+from shared.durable.activities import BatchRecords
 from shared.durable.attempt import PartnerAccess
-from shared.durable.batch_input import BatchRecords
 from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.durable_client import DurableClient, HostSession
 from shared.durable.upkeep import Recovery
