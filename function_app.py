@@ -171,7 +171,9 @@ http_function("UnknownRoute", "{*path}", ["GET", "HEAD", "POST", "PUT", "PATCH",
 async def recover_deliveries(timer: func.TimerRequest, client: str) -> None:  # noqa: ARG001, a trigger has its parameter
     """Every five minutes: have deliveries go on that the platform gave up on."""
     container.start()
-    await container.recovery.run(container.durable_client(client), container.call_timeout)
+    durable = container.durable_client(client)
+    await container.recovery.run(durable, container.call_timeout)
+    container.observe_backlog(await upkeep.backlog(durable, datetime.now(UTC)))
 
 
 @app.function_name("PurgeHistory")

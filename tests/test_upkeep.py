@@ -8,7 +8,7 @@ import pytest
 
 from shared.durable.batch_input import batch_input, single_input
 from shared.durable.starting import next_redelivery
-from shared.durable.upkeep import MAX_REWINDS, Recovery, purge_history
+from shared.durable.upkeep import MAX_REWINDS, Recovery, backlog, purge_history
 from tests.fakes.durable_host import NOON, PAGE, DurableHost, answer
 from tests.models import PARCEL
 
@@ -144,3 +144,15 @@ async def test_no_delivery_is_forgotten_while_its_caller_may_ask_again_or_an_act
     host.put("1", "DeliverParcel", {}, status="Terminated", created=NOON - timedelta(days=400), updated=ended)
 
     assert await purge_history(host.client(), days, deadline, NOON) == 0
+
+
+async def test_the_backlog_is_counted_over_all_pages_with_its_oldest_delivery() -> None:
+    host = DurableHost()
+    for number in range(2 * PAGE + 1):
+        host.put(str(number), "DeliverParcel", INPUT, created=NOON + timedelta(seconds=number))
+    host.put("a", "DeliverParcelBatch", INPUT, status="Suspended", created=NOON)
+    host.put("b", "DeliverParcel", INPUT, status="Completed", created=NOON - timedelta(days=1))
+
+    found = await backlog(host.client(), NOON + timedelta(minutes=1))
+
+    assert found == {"DeliverParcel": (2 * PAGE + 1, 60.0), "DeliverParcelBatch": (1, 60.0)}

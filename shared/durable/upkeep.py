@@ -113,6 +113,16 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
     return purged
 
 
+async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, float]]:
+    """Count the deliveries that are under way, and the age of the oldest in seconds, by the orchestrator's name."""
+    found: dict[str, tuple[int, float]] = {}
+    async for instance in _instances(client, ["Pending", "Running", "Suspended"]):
+        count, oldest = found.get(instance.name, (0, 0.0))
+        age = (now - instance.created).total_seconds() if instance.created is not None else 0.0
+        found[instance.name] = count + 1, max(oldest, age)
+    return found
+
+
 async def _instances(
     client: DurableClient, statuses: Sequence[str], created_to: datetime | None = None
 ) -> AsyncIterator[Instance]:
