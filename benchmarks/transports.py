@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
-from sandbox.sample import business
-from shared.api.business import Business
-from shared.api.business_api import NOT_SENT, BusinessApi
-from shared.api.transport import create_client
+from shared.client.faults import NOT_SENT
+from shared.client.resource_api import ResourceApi
+from shared.client.transport import RelayTransport
 from shared.errors import ApiConnectError, ApiInterruptedError, ApiUnavailableError
-from shared.proxy import proxy_for
+from shared.rules.record import CheckedRecord
 from tests.fakes.raw_server import RawServer, answering, answering_once, response
 from tests.fakes.tls import tls_server
+from tests.models import PARCEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 SHORT, PATIENT = 0.3, 5.0  # seconds
 FEW = 2  # connections
 AWAY = "https://partner.invalid/"
-RECORD = Business.from_json(business("id-1"))
+RECORD = CheckedRecord("P-1", b'{"parcelId":"P-1","weight":1.5}')
 
 
 class Client(Protocol):
     """What posts: every httpx client does."""
 
     def post(self, url: str, *, timeout: httpx.Timeout = ...) -> Coroutine[Any, Any, httpx.Response]:
-        """Give the response."""
+        """Return the response."""
 
 
 @dataclass(frozen=True)
@@ -59,42 +59,45 @@ class Options:
     trusted: Path | None = None
 
     def tls(self) -> ssl.SSLContext:
-        """Give the TLS context."""
+        """Return the TLS context."""
         return ssl.create_default_context(cafile=self.trusted)
 
     def timeout(self) -> httpx.Timeout:
-        """Give the timeouts."""
+        """Return the timeouts."""
         return httpx.Timeout(SHORT, pool=SHORT)
 
 
 class OwnCalls:
-    """Posts as records are posted: past httpx."""
+    """Posts as records are posted: the transport driven directly."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, transport: RelayTransport) -> None:
+        self._transport = transport
 
     async def post(self, url: str, *, timeout: httpx.Timeout | None = None) -> httpx.Response:  # noqa: ASYNC109, as httpx has it
-        """Give the response."""
+        """Return the response."""
         seconds = (timeout.read if timeout else None) or SHORT
-        api = BusinessApi(self._client, url.rstrip("/"), timeout=seconds)
-        answer = await api.post_business(RECORD, idempotency_key="k")
+        api = ResourceApi(self._transport, httpx.Auth(), url, timeout=seconds)
+        answer = await api.post(PARCEL, RECORD, idempotency_key="k")
         return httpx.Response(answer.status, json=answer.content)
+
+
+def own_transport(options: Options) -> RelayTransport:
+    """Return our transport, with the proxy of the environment."""
+    proxy = os.environ.get("HTTPS_PROXY")
+    return RelayTransport(max_connections=options.connections, tls=options.tls(), proxy=proxy)
 
 
 @asynccontextmanager
 async def own(options: Options) -> AsyncIterator[OwnCalls]:
     """Ours, as records take it."""
-    async with own_under_httpx(options) as client:
-        yield OwnCalls(client)
+    async with own_transport(options) as transport:
+        yield OwnCalls(transport)
 
 
 @asynccontextmanager
 async def own_under_httpx(options: Options) -> AsyncIterator[httpx.AsyncClient]:
     """Ours, as token requests take it."""
-    proxy = proxy_for(AWAY, os.environ)
-    async with create_client(
-        timeout=SHORT, max_connections=options.connections, tls=options.tls(), proxy=proxy
-    ) as client:
+    async with httpx.AsyncClient(transport=own_transport(options), timeout=options.timeout()) as client:
         yield client
 
 
@@ -173,7 +176,7 @@ async def _error(call: Awaitable[object], *, was_sent: bool) -> Answer:
     except httpx.TransportError as exc:
         return type(exc).__name__, isinstance(exc, NOT_SENT) is not was_sent
     except (ApiConnectError, ApiInterruptedError) as exc:
-        return type(exc.__cause__).__name__, isinstance(exc, ApiConnectError) is not was_sent
+        return type(exc.__cause__ or exc).__name__, isinstance(exc, ApiConnectError) is not was_sent
     except Exception as exc:  # noqa: BLE001, whatever a library raises: it is not what an httpx client raises
         return f"{type(exc).__module__.partition('.')[0]}'s {type(exc).__name__}", False
     return "no error", False
@@ -246,7 +249,7 @@ async def _answered_twice(transport: Open) -> Answer:
         try:
             answer = await client.post(server.url)
         except (httpx.TransportError, ApiInterruptedError) as exc:
-            return type(exc.__cause__ if isinstance(exc, ApiInterruptedError) else exc).__name__, True
+            return type(exc.__cause__ or exc).__name__, True
         return ("another connection", True) if answer.json() == "2" else ("the second answer", False)
 
 

@@ -5,6 +5,7 @@ Everything else is derived from them: routes, functions, OpenAPI, the sandbox's 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -223,7 +224,7 @@ class Resource:
     @property
     def id_member(self) -> str:
         """The name of the id's member in JSON."""
-        return next(each.encode_name for each in msgspec.structs.fields(self.model) if each.name == self.id)
+        return _encoded_name(self.model, self.id)
 
     @property
     def deliver(self) -> str:
@@ -275,6 +276,11 @@ def check_resources(resources: Sequence[Resource]) -> None:
             problems.append(f"Partner({resource.partner.name!r}) is described twice: define it once, use it twice")
     if problems:
         raise ResourceError(problems)
+
+
+@functools.cache  # each call to the partner asks
+def _encoded_name(model: type[Record], member: str) -> str:
+    return next(each.encode_name for each in msgspec.structs.fields(model) if each.name == member)
 
 
 def _resource_problems(resource: Resource) -> list[str]:

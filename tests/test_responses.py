@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -9,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.api.responses import MAX_MEMBERS, MAX_TEXT, ApiResponse, ProblemDetails, read_response
+from shared.auth.redaction import Redactor
+from shared.client.responses import MAX_ERROR, MAX_MEMBERS, MAX_TEXT, read_response
+from shared.resource import ApiResponse, ProblemDetails
 
 NOW = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)
-TOKEN = 'a/b"c\\d+e=='
 
 
 def read(status: int, body: bytes = b"", *, redact: str | None = None, **headers: str) -> ApiResponse:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    authorization = None if redact is None else f"Bearer {redact}"
-    return read_response(status, httpx.Headers(named), body, now=NOW, authorization=authorization)
+    redactor = None if redact is None else Redactor([redact])
+    return read_response(status, httpx.Headers(named), body, redactor=redactor, clock=lambda: NOW)
 
 
 def problem_of(body: bytes, *, redact: str | None = None) -> ProblemDetails:
     answer = read(400, body, redact=redact)
-    assert answer.content is None
     assert answer.problem is not None
     return answer.problem
 
@@ -35,12 +36,12 @@ def test_a_success_has_its_content_and_no_problem(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [100, 199, 300, 302, 304, 400, 404, 499, 500, 503, 599, 999])
-def test_every_other_status_has_a_problem_and_no_content(status: int) -> None:
+def test_every_other_status_has_a_problem_and_its_content(status: int) -> None:
     answer = read(status, b'{"title": "No"}')
-    assert (answer.is_success, answer.content, answer.problem) == (False, None, ProblemDetails("No"))
+    assert (answer.is_success, answer.content, answer.problem) == (False, {"title": "No"}, ProblemDetails("No"))
 
 
-@pytest.mark.parametrize("body", [b"", b"null"])
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"\xef\xbb\xbf", b"null"])
 def test_a_success_may_have_no_content(body: bytes) -> None:
     answer = read(204, body)
     assert (answer.is_success, answer.is_readable, answer.content) == (True, True, None)
@@ -48,18 +49,23 @@ def test_a_success_may_have_no_content(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("body", "content"),
-    [(b"[1]", [1]), (b"0", 0), (b'"a"', "a"), (b"false", False), (b'\xef\xbb\xbf{"a":1}', {"a": 1})],
+    [
+        (b"[1]", [1]),
+        (b"0", 0),
+        (b'"a"', "a"),
+        (b"false", False),
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
+        (b"99999999999999.99", Decimal("99999999999999.99")),
+    ],
 )
 def test_the_content_is_any_json_and_may_begin_with_a_byte_order_mark(body: bytes, content: object) -> None:
     answer = read(200, body)
     assert (answer.is_readable, answer.content) == (True, content)
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>", b" ", b"{", b"[1,]", b"NaN", b'"\xff"', b'"\\ud800"', b"1e999", b"[" * 100_000, b"1" * 5_000]
-)
-def test_a_success_that_is_not_json_is_not_readable(body: bytes) -> None:
-    answer = read(200, body)
+@pytest.mark.parametrize("body", [b"<html>", b"{", b"[1,]", b"NaN", b'"\xff"', b'"\\ud800"', b"[" * 100_000, b"OK"])
+def test_a_success_that_should_be_json_and_is_not_is_not_readable(body: bytes) -> None:
+    answer = read(200, body, content_type="application/json")
     assert (answer.is_success, answer.is_readable, answer.content, answer.problem) == (True, False, None, None)
 
 
@@ -76,11 +82,6 @@ def test_the_wish_to_wait_is_read_where_the_body_is_not() -> None:
     assert read(200, b"{}").retry_after is None
 
 
-def test_a_date_is_measured_from_the_clock_where_no_time_is_given() -> None:
-    past = read_response(503, httpx.Headers({"retry-after": "Sun, 01 Jun 2025 12:01:30 GMT"}), b"")
-    assert past.retry_after == 0.0
-
-
 def test_the_members_of_problem_details_are_kept() -> None:
     body = {"type": "urn:x", "title": "Bad", "detail": "Very", "status": 400, "instance": "/1", "code": 7, "e": ["f"]}
     problem = problem_of(msgspec.json.encode(body))
@@ -93,14 +94,11 @@ def test_problem_details_with_nothing_in_them_are_an_empty_object() -> None:
     assert problem_of(b"{}") == problem_of(b"") == problem_of(b"null") == problem_of(b" \n ") == ProblemDetails()
 
 
-def test_standard_members_of_another_type_are_extension_members() -> None:
-    assert problem_of(b'{"title": 1, "detail": null}') == ProblemDetails(members=(("title", 1), ("detail", None)))
-
-
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
         (b"Service  down\r\n", "Service down"),
+        (b'{"cut": "' + b"x" * MAX_ERROR + b'"}', '{"cut": "' + "x" * (MAX_TEXT - 10) + "…"),
         (b"<h1>No</h1>", "<h1>No</h1>"),
         (b"[1, 2]", "[1, 2]"),
         (b'"text"', '"text"'),
@@ -118,7 +116,7 @@ def test_text_is_one_line_of_printable_characters() -> None:
 
 
 def test_long_texts_and_many_members_are_cut_off() -> None:
-    long = "x" * 100_000
+    long = "x" * 20_000
     problem = problem_of(msgspec.json.encode({"title": long, "big": [long], long: 1}))
     assert problem.title == "x" * (MAX_TEXT - 1) + "…"
     members = dict(problem.members)
@@ -129,36 +127,19 @@ def test_long_texts_and_many_members_are_cut_off() -> None:
     assert many.members == tuple((f"m{number}", number) for number in range(MAX_MEMBERS))
 
 
-def test_the_longest_text_that_is_kept_whole() -> None:
-    assert problem_of(b"x" * MAX_TEXT).detail == "x" * MAX_TEXT
-    value = "y" * (MAX_TEXT - 2)
-    assert problem_of(msgspec.json.encode({"m": value})).members == (("m", value),)
-
-
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"detail": "token a/b\\"c\\\\d+e== is bad"}',
-        b'{"detail": "token a\\/b\\u0022c\\u005cd\\u002be\\u003d= is bad"}',
-        b'{"error": {"deep": ["a\\/b\\"c\\\\d+e=="]}}',
-        b'{"a\\/b\\"c\\\\d+e==": 1}',
-        b'"a\\/b\\"c\\\\d+e=="',
-        b'["a/b\\"c\\\\d+e=="]',
-        b'token a/b"c\\d+e== is bad',
-        b'{"title": "' + b"x" * 990 + b' a/b\\"c\\\\d+e=="}',
+        b'{"detail": "s3cret-token is bad"}',
+        b"s3cret-token is bad",
+        b'{"e": {"s3cret-token": ["s3cret-token"]}}',
+        b'["s3cret-token"]',
     ],
 )
-def test_no_error_repeats_the_token_however_it_is_written(body: bytes) -> None:
-    problem = problem_of(body, redact=TOKEN)
-    shown = repr(problem) + str(problem.to_json()) + msgspec.json.encode(problem.to_json()).decode()
-    for part in (TOKEN, TOKEN[:4], "c\\d+e=="):
-        assert part not in shown
-    assert "[reda" in shown
-
-
-@pytest.mark.parametrize("redact", ["t", '"', "{", "true", "\\"])
-def test_a_token_of_one_character_breaks_nothing(redact: str) -> None:
-    assert problem_of(b'{"title": "t", "a": true}', redact=redact) is not None
+def test_no_error_repeats_the_token(body: bytes) -> None:
+    answer = read(403, body, redact="s3cret-token")
+    assert "s3cret" not in repr(answer)
+    assert "[redacted]" in repr(answer.problem)
 
 
 SURROGATES = st.text() | st.none() | st.integers() | st.floats() | st.booleans()
@@ -169,6 +150,7 @@ def test_no_response_raises(status: int, body: bytes, redact: str | None) -> Non
     answer = read(status, body, redact=redact)
     assert answer.status == status
     assert (answer.problem is None) is answer.is_success
+    assert not (answer.is_html and answer.is_readable)
 
 
 @given(st.recursive(SURROGATES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
@@ -181,22 +163,32 @@ def test_what_is_kept_of_any_error_can_be_stored_as_json(value: Any) -> None:  #
     assert len(msgspec.json.encode(problem.to_json())) < 200_000
 
 
+PAGE = b"<!DOCTYPE html><title>Log in</title>"
+
+
 @pytest.mark.parametrize(
-    ("content_type", "is_readable"),
+    ("content_type", "body", "is_readable", "is_html"),
     [
-        ("text/plain", True),
-        ("text/plain; charset=utf-8", True),
-        ("application/xml", True),
-        ("", False),
-        ("application/json", False),
-        ("application/problem+json", False),
-        ("text/html; charset=utf-8", False),
-        ("Application/XHTML+XML", False),
+        ("text/plain", b"OK", True, False),
+        ("text/plain; charset=utf-8", b"OK\n", True, False),
+        ("", b"OK", True, False),
+        ("application/xml", b"<stored/>", True, False),
+        ("application/json", b"OK", False, False),
+        ("application/problem+json", b"OK", False, False),
+        ("", b'{"id": 1', False, False),
+        ("", b"\xff\x00", False, False),
+        ("text/html; charset=utf-8", PAGE, False, True),
+        ("Application/XHTML+XML", b"<?xml version='1.0'?><html/>", False, True),
+        ("application/json", PAGE, False, True),
+        ("text/plain", b"\n<HTML><body>", False, True),
+        ("", PAGE, False, True),
+        ("text/html", b"", True, False),
+        ("text/html", b'{"id": 1}', True, False),  # PHP's own type
     ],
 )
-def test_only_what_ought_to_be_json_or_is_a_page_makes_a_success_unreadable(
-    content_type: str, *, is_readable: bool
+@pytest.mark.parametrize("status", [201, 404])
+def test_a_page_and_broken_json_are_told_from_other_text(
+    status: int, content_type: str, body: bytes, *, is_readable: bool, is_html: bool
 ) -> None:
-    response = read_response(201, httpx.Headers({"content-type": content_type}), b"OK")
-
-    assert (response.is_readable, response.content) == (is_readable, None)
+    answer = read(status, body, content_type=content_type)
+    assert (answer.is_readable, answer.is_html) == (is_readable, is_html)

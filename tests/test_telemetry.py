@@ -13,7 +13,7 @@ from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode
 from shared.auth.access_token import AccessToken
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenUnavailableError
-from shared.telemetry import CLIENT, Metric, Telemetry, process_telemetry
+from shared.telemetry import PARTNER, RESOURCE, Metric, Telemetry, names, process_telemetry
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.recorder import Recorder
 from tests.fakes.virtual_time import in_virtual_time
@@ -113,7 +113,7 @@ async def test_each_token_request_is_one_span(recorder: Recorder) -> None:
         SpanKind.CLIENT,
         StatusCode.UNSET,
     )
-    assert dict(span.attributes or {}) == {CLIENT: "BUSINESS_API"}
+    assert dict(span.attributes or {}) == {PARTNER: "BUSINESS_API"}
 
 
 @in_virtual_time
@@ -209,34 +209,41 @@ async def test_no_token_shows_in_a_metric_or_a_span(recorder: Recorder) -> None:
     assert "token-" not in shown
 
 
-def test_every_metric_has_a_documented_name_a_unit_and_a_description(recorder: Recorder) -> None:
-    import shared.telemetry  # noqa: PLC0415 - its docstring is the documentation
+def test_every_metric_has_a_name_of_this_app_a_unit_and_a_description() -> None:
+    metrics = [value for value in vars(names).values() if isinstance(value, Metric)] + [*names.TOKEN_COUNTERS.values()]
+    assert len({metric.name for metric in metrics}) == len(metrics) == 19
+    assert all(metric.name.startswith("business_relay.") and metric.unit and metric.description for metric in metrics)
 
-    async def use() -> None:
-        provider = TokenProvider(NumberedGrant(expires_in=1), telemetry=recorder.telemetry, clock=clock)
-        await provider.get_token()
-        await provider.get_token()
 
-    times = iter(range(1000))
+def test_counters_add_up_by_resource_and_partner(recorder: Recorder) -> None:
+    orders, parcels = {PARTNER: "CRM_API", RESOURCE: "Order"}, {PARTNER: "CRM_API", RESOURCE: "Parcel"}
+    recorder.telemetry.count(names.DELIVERIES_REJECTED, orders)
+    recorder.telemetry.count(names.DELIVERIES_REJECTED, orders, 2)
+    recorder.telemetry.count(names.DELIVERIES_REJECTED, parcels)
+    points = recorder.metrics()["business_relay.delivery.rejected"]["data"]["data_points"]
+    assert sorted((point["attributes"][RESOURCE], point["value"]) for point in points) == [("Order", 3), ("Parcel", 1)]
 
-    def clock() -> float:
-        return next(times) / 3
 
-    asyncio.run(use())
-    metrics = recorder.metrics()
-    documentation = shared.telemetry.__doc__ or ""
-    assert len(metrics) == 8
-    for name, metric in metrics.items():
-        assert f"\n{name} " in documentation
-        assert metric["unit"]
-        assert metric["description"]
+def test_a_gauge_is_read_when_metrics_are_collected_and_until_it_is_ended(recorder: Recorder) -> None:
+    in_flight = [3.0]
+    end_first = recorder.telemetry.observe(names.FLOW_IN_FLIGHT, {PARTNER: "A"}, lambda: 99.0)
+    end = recorder.telemetry.observe(names.FLOW_IN_FLIGHT, {PARTNER: "A"}, lambda: in_flight[0])
+    recorder.telemetry.observe(names.FLOW_IN_FLIGHT, {PARTNER: "B"}, lambda: None)
+    in_flight[0] = 4.0
+    end_first()  # the second has taken its place
+    points = recorder.points("business_relay.flow.in_flight")
+    assert {partner: point["value"] for partner, point in points.items()} == {"A": 4.0}
+    end()
+    recorder.telemetry.count(names.DELIVERIES_ACCEPTED, {PARTNER: "A"})  # else there is nothing to collect
+    assert "business_relay.flow.in_flight" not in recorder.metrics()
 
 
 def test_a_histogram_is_made_once_and_used_for_every_value(recorder: Recorder) -> None:
     metric = Metric("business_relay.test", "s", "A test")
     for value in (1.0, 2.0):
-        recorder.telemetry.record(metric, value, {CLIENT: "x"})
-    assert recorder.points("business_relay.test")["x"]["sum"] == 3
+        recorder.telemetry.record(metric, value, {PARTNER: "x"})
+    point = recorder.points("business_relay.test")["x"]
+    assert (point["sum"], point["explicit_bounds"]) == (3, [*names.BUCKETS])
 
 
 async def test_works_with_no_sdk_configured() -> None:

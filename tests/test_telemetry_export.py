@@ -19,11 +19,11 @@ ROOT = Path(__file__).parent.parent
 PROLOGUE = """
 import logging, os, sys
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s: %(reason)s", level="INFO", stream=sys.stdout)
-from shared.telemetry_export import export_telemetry
+from shared.telemetry.export import install_telemetry
 """
 # The SDK sends what it still has when the process ends.
 DELIVERY = """
-print(export_telemetry(os.environ))
+print(install_telemetry(os.environ))
 from shared.telemetry import process_telemetry
 telemetry = process_telemetry()
 telemetry.token_counts("BUSINESS_API").requested = 7
@@ -109,7 +109,7 @@ def test_the_service_has_the_name_of_the_function_app_or_the_one_that_is_set(
 )
 def test_where_it_is_not_asked_for_no_sdk_is_imported(settings: dict[str, str]) -> None:
     program = """
-print(export_telemetry(os.environ))
+print(install_telemetry(os.environ))
 print([name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))])
 """
     assert run(program, **settings) == ["False", "[]"]
@@ -121,7 +121,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 provider = TracerProvider()
 trace.set_tracer_provider(provider)
-print(export_telemetry(os.environ), trace.get_tracer_provider() is provider, logging.getLogger("shared").handlers)
+print(install_telemetry(os.environ), trace.get_tracer_provider() is provider, logging.getLogger("shared").handlers)
 """
     assert run(program, **on(collector)) == ["False True []"]
     assert collector.received == []
@@ -133,9 +133,9 @@ print(export_telemetry(os.environ), trace.get_tracer_provider() is provider, log
 def test_a_package_that_is_missing_is_one_warning_and_nothing_else(collector: OtlpCollector, missing: str) -> None:
     printed = run(f"sys.modules[{missing!r}] = None\n" + DELIVERY, **on(collector))
 
-    warnings = [line for line in printed if "telemetry_export" in line]
+    warnings = [line for line in printed if "telemetry.export" in line]
     assert len(warnings) == 1
-    assert warnings[0].startswith("WARNING shared.telemetry_export telemetry is not sent: ")
+    assert warnings[0].startswith("WARNING shared.telemetry.export telemetry is not sent: ")
     assert warnings[0].endswith(f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {missing} is not installed")
     assert "False" in printed
     assert collector.received == []
@@ -159,7 +159,7 @@ def test_a_setting_that_is_wrong_is_one_warning_without_its_value(
 ) -> None:
     printed = run(DELIVERY, **on(collector, **settings))
 
-    assert f"WARNING shared.telemetry_export telemetry is not sent: {reason}" in printed
+    assert f"WARNING shared.telemetry.export telemetry is not sent: {reason}" in printed
     assert not any("4711" in line for line in printed)
     assert collector.received == []
 
@@ -170,36 +170,11 @@ def test_grpc_needs_a_package_of_its_own(collector: OtlpCollector) -> None:
     assert any("opentelemetry.exporter.otlp.proto.grpc is not installed" in line for line in printed)
 
 
-def test_the_container_sets_it_up_when_settings_are_first_asked_for_however_they_are(collector: OtlpCollector) -> None:
+def test_importing_the_app_installs_nothing_and_a_second_call_does_nothing(collector: OtlpCollector) -> None:
     program = """
-from shared.container import Container
-from shared.errors import SettingsError
-container = Container(os.environ)
-for _ in range(2):
-    try:
-        container.settings()
-    except SettingsError:
-        print(len(logging.getLogger("shared").handlers))
-logging.getLogger("shared.delivery.routes").info("delivery accepted", extra={"instance_id": "i", "reason": "-"})
-"""
-    assert run(program, **on(collector))[:2] == ["1", "1"]
-    assert [(line.body, line.attributes["instance_id"]) for line in collector.lines] == [("delivery accepted", "i")]
-
-
-def test_the_container_sets_it_up_once_for_all_clients(collector: OtlpCollector) -> None:
-    program = """
-import asyncio
 from opentelemetry import trace
-from shared.container import Container
-names = ("BUSINESS_API", "OTHER_API")
-settings = {"URL": "http://127.0.0.1:9", "TOKEN_URL": "http://127.0.0.1:9", "CLIENT_ID": "i", "CLIENT_SECRET": "s"}
-environ = {f"{name}_{key}": value for name in names for key, value in settings.items()}
-container = Container({**os.environ, **environ})
+import shared.telemetry, shared.client.resource_api
 print(type(trace.get_tracer_provider()).__name__)
-async def use():
-    await asyncio.gather(*(container.business_api(name) for name in names))
-    await container.aclose()
-asyncio.run(use())
-print(type(trace.get_tracer_provider()).__module__, len(logging.getLogger("shared").handlers))
+print(install_telemetry(os.environ), install_telemetry(os.environ), len(logging.getLogger("shared").handlers))
 """
-    assert run(program, **on(collector)) == ["ProxyTracerProvider", "opentelemetry.sdk.trace 1"]
+    assert run(program, **on(collector)) == ["ProxyTracerProvider", "True False 1"]

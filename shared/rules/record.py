@@ -66,6 +66,29 @@ def shown_id(resource: Resource, text: object) -> str:
     return id_[:128] if id_problem(id_[:128]) is None else ascii(id_[:128])[1:-1]
 
 
+def named_id(resource: Resource, content: object) -> str | None:
+    """Return the id that a partner's answer to a post names, None if it names none.
+
+    It is the member that `look_up.id` points to, else the one that holds the id in the record that was sent.
+    """
+    pointer = resource.look_up.id if resource.look_up is not None else None
+    id_ = at_pointer(content, f"/{_escaped(resource.id_member)}" if pointer is None else pointer)
+    return str(id_) if isinstance(id_, str | int) and not isinstance(id_, bool) else None
+
+
+def at_pointer(content: object, pointer: str) -> object:
+    """Return what a JSON Pointer (RFC 6901) points to, None if there is nothing."""
+    for step in pointer.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(content, dict):
+            content = content.get(name)
+        elif isinstance(content, list) and name.isascii() and name.isdecimal() and int(name) < len(content):
+            content = content[int(name)]
+        else:
+            return None
+    return content
+
+
 def _faults(resource: Resource, text: bytes, first: str) -> list[Fault]:
     """Check member by member: msgspec stops at the first fault, and a caller wants them all."""
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])

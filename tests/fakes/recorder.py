@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from shared.telemetry import CLIENT, Telemetry
+from shared.telemetry import PARTNER, Telemetry
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -43,12 +43,12 @@ class Recorder:
         return {metric["name"]: metric for metric in scope["metrics"]}
 
     def points(self, name: str) -> dict[str, Any]:
-        """Give the data points of one metric by API client."""
-        return {point["attributes"][CLIENT]: point for point in self.metrics()[name]["data"]["data_points"]}
+        """Give the data points of one metric by partner."""
+        return {point["attributes"][PARTNER]: point for point in self.metrics()[name]["data"]["data_points"]}
 
-    def counts(self, client: str) -> dict[str, int]:
+    def counts(self, partner: str) -> dict[str, int]:
         names = ("hit", "joined", "requested", "shared", "failed", "renewed_after_refusal")
-        return {name: self.points(f"business_relay.token.{name}")[client]["value"] for name in names}
+        return {name: self.points(f"business_relay.token.{name}")[partner]["value"] for name in names}
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from shared.api.business_api import BusinessApi
+from shared.client.resource_api import ResourceApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,10 +46,10 @@ class ScriptedPartner:
     def __init__(self, *script: Step) -> None:
         self.script = deque(script)
         self.requests: list[httpx.Request] = []
-        self._api = BusinessApi(httpx.AsyncClient(transport=httpx.MockTransport(self._answer)), ORIGIN)
+        self._api = ResourceApi(httpx.MockTransport(self._answer), httpx.Auth(), ORIGIN, timeout=30)
 
-    async def api(self) -> BusinessApi:
-        """Give the client of this partner, as the container does."""
+    async def api(self) -> ResourceApi:
+        """Return the client of this partner, as the container does."""
         return self._api
 
     @property

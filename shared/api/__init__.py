@@ -1,1 +1,0 @@
-"""The partner's API as Python methods. Knows nothing of Durable Functions."""
