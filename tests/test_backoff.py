@@ -36,7 +36,7 @@ def test_a_refused_client_is_held_back_for_the_steps_of_one() -> None:
     "failure",
     [
         TokenUnavailableError("503", status=503, retry_after=7),
-        TokenRejectedError("invalid_client", "no such client", status=401),
+        TokenRejectedError("invalid_client", "no such client", status=401, retry_after=7),
         SettingsError(["A is missing", "B is wrong"]),
         RelayError("something else"),
     ],
@@ -83,10 +83,14 @@ def test_a_success_clears_it() -> None:
 
 @pytest.mark.parametrize(("retry_after", "until"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (20.0, 20.0), (1e12, 3600.0)])
 def test_a_retry_after_is_a_floor_up_to_an_hour(retry_after: float | None, until: float) -> None:
-    cache = NegativeCache(EVEN)
-    cache.add(TokenUnavailableError("429", retry_after=retry_after), 0.0)
-    assert cache.answer(until - 0.001) is not None
-    assert cache.answer(until) is None
+    for failure in (
+        TokenUnavailableError("429", retry_after=retry_after),
+        TokenRejectedError("x", retry_after=retry_after),
+    ):
+        cache = NegativeCache(EVEN)
+        cache.add(failure, 0.0)
+        assert cache.answer(until - 0.001) is not None
+        assert cache.answer(until) is None
 
 
 @pytest.mark.parametrize("retry_after", [None, 20.0])

@@ -19,12 +19,6 @@ def now() -> datetime:
     return NOW
 
 
-async def test_gives_what_is_made_of_msal_in_a_worker_thread() -> None:
-    async with httpx.AsyncClient() as client:
-        thread = await MsalHttp(client, "the server", timeout=5).run(lambda _: threading.current_thread(), now)
-    assert thread is not threading.main_thread()
-
-
 async def test_a_thread_whose_caller_has_gone_can_send_nothing_more() -> None:
     begun, cancelled = threading.Event(), threading.Event()
     failures: list[Exception] = []
@@ -59,7 +53,7 @@ async def test_a_thread_that_works_for_too_long_is_given_up_and_ends_by_itself()
 
 
 async def test_a_failure_of_msal_before_any_answer_shows_its_type_alone() -> None:
-    def ask(_: MsalHttp) -> Any:  # noqa: ANN401 - it gives nothing
+    def ask(_: MsalHttp) -> Any:  # noqa: ANN401, it returns nothing
         raise RuntimeError("s3cr3t")
 
     async with httpx.AsyncClient() as client:
@@ -81,9 +75,3 @@ async def test_a_failure_of_msal_after_an_answer_is_what_the_answer_says() -> No
             await MsalHttp(client, "the server", timeout=5).run(ask, now)
     assert (caught.value.error, caught.value.description) == ("invalid_client", "not [redacted]")
     assert (server.requests[0].target, server.requests[0].form) == ("/token?a=b", {"client_secret": "s3cr3t"})
-
-
-async def test_closing_it_leaves_the_callers_client_open() -> None:
-    async with httpx.AsyncClient() as client:
-        MsalHttp(client, "the server", timeout=5).close()
-        assert not client.is_closed

@@ -49,5 +49,5 @@ def test_https_and_loopback_http_may_be_sent_a_secret(url: str) -> None:
         ("https://login.example/#", "fragment"),
     ],
 )
-def test_every_other_address_has_its_problem(url: str, problem: str) -> None:
+def test_every_other_url_has_its_problem(url: str, problem: str) -> None:
     assert problem in (endpoint_problem(url) or "")

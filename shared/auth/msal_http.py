@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from shared.auth.token_endpoint import Answer, endpoint_problem, exchange
-from shared.auth.token_response import OK, json_object, token_error
+from shared.auth.access_token import Answer, token_error
+from shared.auth.token_endpoint import discovered_problem, exchange
 from shared.errors import TokenError, TokenUnavailableError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_NO_ANSWER = Answer(0, {}, b"")
 _CONFIGURATION = "/.well-known/openid-configuration"
 _SECRET_FIELDS = ("client_secret", "client_assertion")
 _SECRET_HEADERS = ("X-IDENTITY-HEADER",)  # what App Service wants to see before it gives out tokens
@@ -38,7 +39,7 @@ class MsalResponse:
 
 
 class MsalHttp:
-    """The HTTP client that MSAL is given for one token request; `answer` has the last answer, None where there is none.
+    """The HTTP client that MSAL is given for one token request; `answer` is the last answer, with status 0 before one.
 
     `timeout` is seconds for all that is sent, `what` names the server in errors. `metadata` keeps the configuration
     documents of authorities, by URL, from one token request to the next. `get` and `post` are for a worker thread, all
@@ -53,7 +54,7 @@ class MsalHttp:
         timeout: float,
         metadata: MutableMapping[str, MsalResponse] | None = None,
     ) -> None:
-        self.answer: Answer | None = None
+        self.answer = _NO_ANSWER
         self.secrets: list[str] = []
         self._client = client
         self._what = what
@@ -64,10 +65,10 @@ class MsalHttp:
         self._ended = False
 
     async def run(self, ask: Callable[[MsalHttp], _T], now: Callable[[], datetime]) -> _T:
-        """Give what `ask` makes of MSAL, which it gives this client; it runs in a worker thread.
+        """Return what `ask`, run in a worker thread, gets from MSAL with this client.
 
         Raises:
-            TokenRejectedError: the server refuses the client.
+            TokenRejectedError: the server blames the client's configuration.
             TokenUnavailableError: there is no whole answer in time, or it makes no sense to MSAL.
         """
         try:
@@ -82,35 +83,32 @@ class MsalHttp:
         return result
 
     def _result(self, ask: Callable[[MsalHttp], _T], now: Callable[[], datetime]) -> _T | TokenError:
-        """Give the error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
+        """Return an error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
         try:
             return ask(self)
         except TokenError as exc:
             return exc
-        except Exception as exc:  # noqa: BLE001 - MSAL has no error type for most of what goes wrong in it
+        except Exception as exc:  # noqa: BLE001, MSAL has no error type for most of what goes wrong in it
             answer = self.answer
-            if answer is None:
+            if answer is _NO_ANSWER:
                 return TokenUnavailableError(f"MSAL failed with {type(exc).__name__}")
-            trouble = f"MSAL cannot read its answer, {type(exc).__name__}" if answer.status == OK else None
-            document = json_object(answer.body)
-            return token_error(
-                answer.status, answer.headers, document, now=now(), secrets=self.secrets, trouble=trouble
-            )
+            problem = f"MSAL cannot read its answer, {type(exc).__name__}" if answer.is_success else None
+            return token_error(answer, answer.document(), now=now(), secrets=self.secrets, problem=problem)
 
-    def get(self, url: str, *, params: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401 - as MSAL calls it
+    def get(self, url: str, *, params: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401, as MSAL calls it
         """Send a GET request, unless it is for metadata that is there."""
         if url in self._metadata:
             return self._metadata[url]
         response = self._exchange("GET", url, params, headers)
-        if response.status_code == OK:
+        if self.answer.is_success:
             document = self._checked()
             if url.endswith(_CONFIGURATION):
-                if endpoint_problem(str(document.get("token_endpoint"))) or "authorization_endpoint" not in document:
+                if discovered_problem(document.get("token_endpoint"), url) or "authorization_endpoint" not in document:
                     raise ValueError("it names no usable endpoint")
                 self._metadata[url] = response
         return response
 
-    def post(self, url: str, *, params: Any = None, data: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401 - as MSAL calls it
+    def post(self, url: str, *, params: Any = None, data: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401, as MSAL calls it
         """Send a POST request with a form; its response is a JSON object, or this raises."""
         form = {name: value for name, value in (data or {}).items() if value is not None}
         self.secrets += [form[name] for name in _SECRET_FIELDS if name in form]
@@ -121,14 +119,8 @@ class MsalHttp:
     def close(self) -> None:
         """Do nothing: the connections are the caller's."""
 
-    @property
-    def last(self) -> tuple[int, Mapping[str, str], bytes]:
-        """The last answer's status, headers and body."""
-        answer = self.answer or Answer(0, {}, b"")
-        return answer.status, answer.headers, answer.body
-
-    def _exchange(self, method: str, url: str, params: Any, headers: Any, content: bytes | None = None) -> MsalResponse:  # noqa: ANN401 - as MSAL calls it
-        self.answer = None
+    def _exchange(self, method: str, url: str, params: Any, headers: Any, content: bytes | None = None) -> MsalResponse:  # noqa: ANN401, as MSAL calls it
+        self.answer = _NO_ANSWER
         whole = httpx.URL(url).copy_merge_params(params) if params else httpx.URL(url)
         all_headers = dict(headers or {})
         self.secrets += [all_headers[name] for name in _SECRET_HEADERS if name in all_headers]
@@ -154,8 +146,8 @@ class MsalHttp:
             self._sending.cancel()
 
     def _checked(self) -> dict[str, Any]:
-        """Give the JSON object in the last answer; anything else is kept from MSAL, which would write it to its log."""
-        document = json_object(self.last[2])
+        """Return the JSON object in the last answer. MSAL never sees anything else: it would log it."""
+        document = self.answer.document()
         if not document:
             raise ValueError("it is no JSON object")
         return document

@@ -10,7 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.auth.token_store import StoredToken, TokenStoreError
+from shared.auth.token_store import StoredToken
+from shared.errors import TokenStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
-# Who waits for another process leaves most of its own time to the token endpoint.
-_PATIENCE = 0.25  # of the request timeout, and no more of it for a store that is slow
+# A process that waits for another leaves most of its own time to the token endpoint.
+_PATIENCE = 0.25  # of the request timeout, also for a slow store
 _LEASE_MARGIN = 1.0  # seconds that a lease outlives the request timeout
 _BUDGET = 0.5  # seconds of all commands to the store for one token request, and again for what comes after it
 _INTERVAL = 0.05  # seconds between two looks while another process has the lease; it grows to
@@ -34,7 +35,7 @@ _MARGIN_FRACTION = 0.1
 
 @dataclass(slots=True)
 class _Visit:
-    """What one token request has with the store: its seconds of commands that are left, and perhaps the lease."""
+    """One token request at the store: the seconds it has left for commands, and perhaps the lease."""
 
     budget: float
     owner: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -45,16 +46,15 @@ class _Visit:
 class StoredGrant:
     """Requests access tokens through `grant` and shares them in `store`, encrypted; a TokenGrant.
 
-    One process requests a token while the others wait for it, up to a quarter of `request_timeout`; then they ask for
-    themselves, as they do at once where the store fails. `request_timeout` (s) is what the caller gives the whole
-    request, `default_lifetime` (s) counts where the server names none. A store that fails, or takes more than 0.5 s (or
-    that quarter) for one request, costs a warning and is left alone for `pause` seconds. `clock` gives POSIX seconds,
-    `monotonic` others.
+    One process requests a token while the others wait for it, up to a quarter of `request_timeout` (s); then they
+    request one themselves, as they do at once if the store fails. `default_lifetime` (s) counts if the server names
+    none. A store that fails, or takes more than 0.5 s (or that quarter) for one request, costs a warning and is left
+    alone for `pause` seconds. `clock` returns POSIX seconds.
 
-    It gives no token twice: who asks again wants another one. The store is its own to close.
+    It returns no token twice: whoever asks again wants another one. It closes the store.
     """
 
-    def __init__(  # noqa: PLR0913 - times, each by its own name
+    def __init__(  # noqa: PLR0913, times, each by its own name
         self,
         grant: TokenGrant,
         store: TokenStore,
@@ -84,16 +84,11 @@ class StoredGrant:
 
     @property
     def cache_key(self) -> str:
-        """Name the whole request, with no secret in it."""
+        """Names the whole request, with no secret in it."""
         return self._grant.cache_key
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
-        """Give a token that another process has requested, or request one for all.
-
-        Raises:
-            TokenRejectedError: the server refuses the client.
-            TokenUnavailableError: the server cannot be reached, is in trouble or talks nonsense.
-        """
+        """Return a token that another process has requested, or request one for all."""
         visit, stored = _Visit(self._budget), None
         try:
             token = await self._await_stored(visit, {self._given, refused.value if refused else None})
@@ -121,7 +116,7 @@ class StoredGrant:
         return self._monotonic() >= self._paused_until
 
     async def _await_stored(self, visit: _Visit, unwanted: set[str | None]) -> AccessToken | None:
-        """Give the stored token, waiting for it while another process has the lease; None where it is ours to ask."""
+        """Return the stored token, waiting while another process has the lease; None if it is ours to request."""
         patience_ends = self._monotonic() + self._request_timeout * _PATIENCE
         interval = _INTERVAL
         while self._is_available:
@@ -166,7 +161,7 @@ class StoredGrant:
             await self._answer(visit, self._store.release(self._name, visit.owner))
 
     async def _answer(self, visit: _Visit, command: Awaitable[_T]) -> _T | None:
-        """Give what the store answers, None where it fails or has used up its time; it is then left alone."""
+        """Return what the store answers, None if it fails or has used up its time; it is then left alone."""
         began_at = self._monotonic()
         try:
             async with asyncio.timeout(visit.budget):
@@ -188,6 +183,6 @@ class StoredGrant:
         return StoredToken(token.value, issued_at, issued_at + lifetime, refresh_at)
 
     def _is_usable(self, stored: StoredToken) -> bool:
-        """Say whether it lives, and was not issued in the future: the clock that says so is wrong, whosever it is."""
+        """Return whether it lives, and was not issued in the future: then one of the two clocks is wrong."""
         margin = min(_MARGIN, (stored.expires_at - stored.issued_at) * _MARGIN_FRACTION)
         return stored.issued_at - margin <= self._clock() < stored.expires_at - margin

@@ -1,36 +1,43 @@
-"""A token endpoint: where secrets may be sent, and one request to it, bounded in time and size."""
+"""A token endpoint: where secrets may be sent, how an issuer names it, and one request, bounded in time and size."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urljoin, urlsplit
 
-from shared.errors import TokenUnavailableError
+from shared.auth.access_token import Answer
+from shared.auth.redaction import Redactor, safe_words
+from shared.errors import ContentEncodingError, TokenUnavailableError
+from shared.rules.content_encoding import BodyDecoder
+from shared.rules.retry_after import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     import httpx
 
 MAX_BODY = 64 * 1024
-"""Bytes: more than any token response or discovery document needs."""
+"""Bytes after decompression: more than any token response or discovery document needs."""
 
 _CONNECT_TIMEOUT = 5.0  # seconds
 _HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # a body that unpacks to gigabytes would get around MAX_BODY
+    "Accept-Encoding": "identity",
     # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
     "Connection": "close",
 }
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
+# The statuses of a URL that is not, or no longer, a token endpoint.
+GONE = frozenset({404, 405, 410})
 
 
 def endpoint_problem(url: str) -> str | None:
-    """Say what keeps `url` from being sent a secret, None where nothing does.
+    """Say what keeps `url` from being sent a secret, None if nothing does.
 
     It must be ASCII (RFC 3986) and https (RFC 6749 section 3.2), plain http only to a loopback address, with no user
     name, password or fragment in it, and no zone (RFC 6874). The words never repeat the URL, which may hold a password.
@@ -55,7 +62,7 @@ def endpoint_problem(url: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name `localhost` or its address."""
+    """Return whether a host is this machine, by its name `localhost` or its address."""
     if host == "localhost":
         return True
     try:
@@ -64,35 +71,38 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an authorization server answered; `body` is empty where it was of more than MAX_BODY bytes."""
+def discovered_problem(endpoint: object, issuer: str) -> str | None:
+    """Say what is wrong with the token endpoint that the issuer at a URL names, None if nothing is."""
+    if not isinstance(endpoint, str):
+        return "its configuration has no token_endpoint"
+    problem = endpoint_problem(endpoint)
+    if problem is None and urlsplit(endpoint).scheme != urlsplit(issuer).scheme:
+        problem = "it has another scheme than the issuer"
+    return problem and f"its token_endpoint is not usable: {problem}"
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
 
-
-async def exchange(  # noqa: PLR0913 - the members of an HTTP request, each by its own name
+async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by its own name
     client: httpx.AsyncClient,
     method: str,
     url: str | httpx.URL,
     *,
     what: str = "the token endpoint",
+    setting: str | None = None,
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
-    timeout: float,  # noqa: ASYNC109 - it bounds connect and each read as well as their sum
+    timeout: float,  # noqa: ASYNC109, it bounds connect and each read as well as their sum
 ) -> Answer:
     """Send one request and read the answer, without the client's own authentication and without redirects.
 
-    `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors.
+    `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors, `setting` the app setting
+    that holds its URL, if one does.
 
     Raises:
         TokenUnavailableError: there is no whole answer.
     """
-    # Settings need this module, and neither of these; who has a client has imported both.
-    import aiohttp  # noqa: PLC0415 - see above
-    import httpx  # noqa: PLC0415 - see above
+    # The settings need this module and neither of these; whoever has a client has imported both.
+    import aiohttp  # noqa: PLC0415, see above
+    import httpx  # noqa: PLC0415, see above
 
     try:
         async with (
@@ -107,22 +117,88 @@ async def exchange(  # noqa: PLR0913 - the members of an HTTP request, each by i
                 follow_redirects=False,
             ) as response,
         ):
-            return Answer(response.status_code, response.headers, await _bounded_body(response))
+            body, problem = await _read(response)
+            hint = _hint(response.status_code, response.headers.get("location"), str(url), setting)
+            return Answer(response.status_code, response.headers, body, problem, hint)
     except TimeoutError:
-        problem = f"did not answer within {timeout:g} s"
+        fault = f"{what} did not answer within {timeout:g} s"
+    except httpx.ProxyError as exc:  # the transport's own words: they name the proxy and what it answered
+        fault = f"the request does not get past the proxy: {_CREDENTIALS.sub('//', str(exc))}"
     except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
-        problem = f"cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
+        fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:
-        # The text of these may repeat what was sent or came. httpx-aiohttp lets aiohttp's errors through.
-        problem = f"does not answer: {type(exc).__name__}"
+        # The text of these may repeat what was sent or received.
+        fault = f"{what} does not answer: {type(exc).__name__}"
     # Raised out here, it has no context: a traceback would show the text that was left out above.
-    raise TokenUnavailableError(f"{what} {problem}")
+    raise TokenUnavailableError(fault)
 
 
-async def _bounded_body(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
+    """Return the decoded body, or no body and what is wrong with it."""
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_BODY:
-            return b""
-    return bytes(body)
+    try:
+        decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
+        # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
+        async for piece in cast("httpx.AsyncByteStream", response.stream):
+            body += decoder.feed(piece)
+        decoder.end()
+    except ContentEncodingError as exc:
+        return b"", f"it answered {response.status_code}, and {exc}"
+    return bytes(body), None
+
+
+def _hint(status: int, location: str | None, url: str, setting: str | None) -> str | None:
+    """Say what a status suggests: the URL in the setting is wrong, or lacks what the redirect adds to it."""
+    hint = None
+    if 300 <= status < 400 and location is not None:  # noqa: PLR2004, RFC 9110 section 15.4
+        try:
+            target = urlsplit(urljoin(url, location))
+            # Without user name and query, which may hold a secret.
+            hint = f"it redirects to {target.scheme}://{target.netloc.rpartition('@')[2]}{target.path}"
+        except ValueError:
+            hint = "it redirects"
+    elif status not in GONE:
+        return None
+    return "; ".join(filter(None, [hint, setting and f"check {setting}"])) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A token endpoint, and the issuer it belongs to as that names itself, None if no issuer was asked."""
+
+    url: str
+    issuer: str | None = None
+
+
+async def discover(
+    client: httpx.AsyncClient,
+    issuer: str,
+    setting: str,
+    timeout: float,  # noqa: ASYNC109, see exchange
+    now: Callable[[], datetime],
+) -> Endpoint:
+    """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4).
+
+    `issuer` may end in a slash or not, whatever the server calls itself; `setting` is the app setting that holds it.
+
+    Raises:
+        TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
+    """
+    url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
+    answer = await exchange(client, "GET", url, what="the issuer", setting=setting, timeout=timeout)
+    document = answer.document()
+    named, endpoint = document.get("issuer"), document.get("token_endpoint")
+    if answer.problem is not None:
+        problem: str | None = answer.problem
+    elif not answer.is_success:
+        problem = "; ".join(filter(None, [f"it answered {answer.status}", answer.hint]))
+    elif not isinstance(named, str):
+        problem = "its configuration has no issuer"
+    elif named.removesuffix("/") != issuer.removesuffix("/"):
+        problem = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
+    else:
+        problem = discovered_problem(endpoint, issuer)
+    if problem is None:
+        return Endpoint(str(endpoint), str(named))
+    wait = retry_after(answer.headers.get("retry-after"), now())
+    raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)

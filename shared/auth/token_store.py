@@ -1,4 +1,4 @@
-"""Where processes share tokens: a store in Redis, and the encryption of what it holds. It imports `redis` when used."""
+"""Where processes share tokens: a store in Redis, and the encryption of what it holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.auth.access_token import AccessToken
-from shared.errors import SettingsError
+from shared.errors import SettingsError, TokenStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
-_MIN_KEY = 32  # characters: 32 of base64 or hexadecimal hold 128 bits and more
 _VERSION = b"\x01"
 _NONCE = 12  # bytes: NIST SP 800-38D section 8.2.2
 
 _VALUE = "business-relay:token:"
 _LEASE = "business-relay:lease:"
 _MAX_LEASE = 60.0  # seconds: longer than any lease is taken for
-# What has no end or a far one was not made here and would never go away: it is as good as no lease.
+# A lease without an end, or with a far one, was not made here and would never end: it counts as none.
 _ACQUIRE = """
 local left = redis.call('pttl', KEYS[1])
 if left >= 0 and left <= tonumber(ARGV[3]) then return 0 end
@@ -42,24 +41,20 @@ _TAKEN_OVER = 2
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 
 
-class TokenStoreError(Exception):
-    """The store does not do its part: it is down, or answers with nonsense."""
-
-
 class TokenStore(Protocol):
     """Bytes by name that several processes share. Each method may raise TokenStoreError, and may be cancelled."""
 
     async def read(self, name: str) -> bytes | None:
-        """Give what is stored under a name, None where nothing is."""
+        """Return the value of a name, None if there is none."""
 
     async def write(self, name: str, value: bytes, seconds: float) -> None:
         """Store a value for so long."""
 
     async def acquire(self, name: str, owner: str, seconds: float) -> bool:
-        """Take the lease of a name for so long; False where someone has it."""
+        """Take the lease of a name for so long; False if someone has it."""
 
     async def release(self, name: str, owner: str) -> None:
-        """Give the lease of a name back, if `owner` still has it."""
+        """Return the lease of a name, if `owner` still has it."""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -68,8 +63,8 @@ class TokenStore(Protocol):
 class RedisStore:
     """Bytes and leases in the Redis at `url` (redis://, rediss:// or unix://); a TokenStore.
 
-    Nothing is tried twice, and nothing bounded in time: a caller that gives up cancels. It belongs to the event loop
-    that uses it first.
+    Nothing is tried twice or bounded in time: a caller that gives up cancels. It belongs to the event loop that uses it
+    first. Each method raises TokenStoreError if Redis fails.
 
     Raises:
         SettingsError: the `redis` package is not installed, or `url` is not the address of a Redis.
@@ -77,10 +72,10 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         try:
-            from redis.asyncio import Redis  # noqa: PLC0415 - an optional requirement, and 100 ms to import
-            from redis.asyncio.retry import Retry  # noqa: PLC0415 - the same
-            from redis.backoff import NoBackoff  # noqa: PLC0415 - the same
-            from redis.exceptions import RedisError  # noqa: PLC0415 - the same
+            from redis.asyncio import Redis  # noqa: PLC0415, an optional requirement, and 100 ms to import
+            from redis.asyncio.retry import Retry  # noqa: PLC0415, the same
+            from redis.backoff import NoBackoff  # noqa: PLC0415, the same
+            from redis.exceptions import RedisError  # noqa: PLC0415, the same
         except ImportError:  # pragma: no cover - tested in a process of its own
             raise SettingsError(["TOKEN_STORE_URL needs the package redis, which is not installed"]) from None
         try:
@@ -90,18 +85,18 @@ class RedisStore:
         self._faults = (RedisError, OSError, ValueError)
 
     async def read(self, name: str) -> bytes | None:
-        """Give what is stored under a name, None where nothing is; TokenStoreError where Redis fails."""
+        """Return the value of a name, None if there is none."""
         value = await self._result(self._redis.get(_VALUE + name))
         if value is not None and not isinstance(value, bytes):
             raise TokenStoreError("Redis answers with text: TOKEN_STORE_URL must not ask it to decode")
         return value
 
     async def write(self, name: str, value: bytes, seconds: float) -> None:
-        """Store a value for so long; TokenStoreError where Redis fails."""
+        """Store a value for so long."""
         await self._result(self._redis.set(_VALUE + name, value, px=_milliseconds(seconds)))
 
     async def acquire(self, name: str, owner: str, seconds: float) -> bool:
-        """Take the lease of a name for so long; False where someone has it; TokenStoreError where Redis fails."""
+        """Take the lease of a name for so long; False if someone has it."""
         times = (str(_milliseconds(seconds)), str(_milliseconds(_MAX_LEASE)))
         found = await self._result(self._redis.eval(_ACQUIRE, 1, _LEASE + name, owner, *times))
         if found == _TAKEN_OVER:
@@ -109,7 +104,7 @@ class RedisStore:
         return bool(found)
 
     async def release(self, name: str, owner: str) -> None:
-        """Give the lease of a name back, if `owner` still has it; TokenStoreError where Redis fails."""
+        """Return the lease of a name, if `owner` still has it."""
         await self._result(self._redis.eval(_RELEASE, 1, _LEASE + name, owner))
 
     async def aclose(self) -> None:
@@ -139,7 +134,7 @@ class StoredToken:
     refresh_at: float | None = None
 
     def at(self, now: float) -> AccessToken:
-        """Give the access token as if it had been issued now; it lives no longer than it was issued for."""
+        """Return the access token as if it had been issued now; it lives no longer than it was issued for."""
         age = max(0.0, now - self.issued_at)  # a clock that is behind makes no token younger than new
         refresh_in = None if self.refresh_at is None else max(0.0, self.refresh_at - self.issued_at - age)
         return AccessToken(self.value, self.expires_at - self.issued_at - age, refresh_in, is_shared=True)
@@ -152,19 +147,17 @@ class TokenCipher:
     """
 
     def __init__(self, key: str) -> None:
-        if len(key) < _MIN_KEY:
-            raise SettingsError([f"TOKEN_STORE_KEY must be a random text of at least {_MIN_KEY} characters"])
         derived = HKDF(SHA256(), 32, salt=None, info=b"business-relay token store").derive(key.encode())
         self._cipher = AESGCM(derived)
 
     def encrypt(self, name: str, token: StoredToken) -> bytes:
-        """Give the bytes to store."""
+        """Return the bytes to store."""
         plain = json.dumps([token.value, token.issued_at, token.expires_at, token.refresh_at]).encode()
         nonce = os.urandom(_NONCE)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, _VERSION + name.encode())
 
     def decrypt(self, name: str, stored: bytes) -> StoredToken:
-        """Give the token in stored bytes.
+        """Return the token in stored bytes.
 
         Raises:
             ValueError: they were not made by `encrypt` with the same key and name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.auth.token_store import TokenStoreError
+from shared.errors import TokenStoreError
 
 
 class MemoryStore:

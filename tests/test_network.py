@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import ssl
 import traceback
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.errors import SettingsError
-from shared.proxy import proxy_for
+from shared.settings.network import proxy_for, tls_context
+from tests.fakes.certificates import certificate_pem, rsa_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 API = "https://api.partner.example:8443/v1"
 
@@ -66,3 +72,36 @@ def test_what_is_no_proxy_is_a_problem_that_does_not_repeat_it(proxy: str) -> No
     with pytest.raises(SettingsError, match="HTTPS_PROXY must be an http or https URL") as caught:
         proxy_for(API, {"HTTPS_PROXY": proxy})
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_tls_context_is_made_once_and_checks_certificates() -> None:
+    context = tls_context({})
+    assert tls_context({"SSL_CERT_FILE": " "}) is context
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert len(context.get_ca_certs()) > 50
+
+
+def test_a_file_of_certificates_replaces_the_built_in_roots(tmp_path: Path) -> None:
+    file = tmp_path / "roots.pem"
+    file.write_bytes(certificate_pem(rsa_key()))
+    context = tls_context({"SSL_CERT_FILE": str(file)})
+    assert len(context.get_ca_certs()) == 1
+    assert tls_context({"SSL_CERT_FILE": str(file)}) is context
+    assert tls_context({"SSL_CERT_DIR": str(tmp_path)}).get_ca_certs() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no certificate"])
+def test_a_file_without_certificates_is_a_problem(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "roots.pem"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match="SSL_CERT_FILE holds no certificates in PEM form"):
+        tls_context({"SSL_CERT_FILE": str(file)})
+
+
+def test_certificates_that_cannot_be_read_are_problems_that_name_their_settings(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        tls_context({"SSL_CERT_FILE": str(tmp_path), "SSL_CERT_DIR": str(tmp_path / "none")})
+    assert caught.value.problems == (
+        "SSL_CERT_FILE names a file that cannot be read: Is a directory",
+        "SSL_CERT_DIR names a folder that cannot be read: No such file or directory",
+    )
