@@ -9,6 +9,8 @@ RelayError
 │   └── BodyTooLargeError         a body is larger than its limit, after decompression
 ├── ProblemError                  ends the handling of a request with a problem response
 ├── DeliveryInputError            an orchestration was started with an input that this app never writes
+├── DeliveryRefusedError          a request about a delivery cannot be fulfilled, now or at all
+├── ActivityInterruptedError      an activity was cancelled, or its process is ending
 ├── TokenError                    no access token can be had
 │   ├── TokenRejectedError        the token endpoint blames the client: someone has to mend its configuration
 │   └── TokenUnavailableError     the token endpoint cannot be reached or makes no sense; passes with time
@@ -103,6 +105,24 @@ class ProblemError(RelayError):
 
 class DeliveryInputError(RelayError):
     """An orchestration was started with an input that this app never writes."""
+
+
+class DeliveryRefusedError(RelayError):
+    """A request about a delivery cannot be fulfilled.
+
+    `status` is that of the problem response: 404 there is no such delivery, 409 it is in another state, 503 Durable
+    Functions does not answer. `retry_after` is in seconds.
+    """
+
+    def __init__(self, status: int, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class ActivityInterruptedError(RelayError):
+    """An activity was cancelled, or its process is ending: a `BaseException` must not leave a function."""
 
 
 class TokenError(RelayError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DAY = 86_400.0
-# Seconds: no setting and no orchestration's input asks for more.
+# Seconds. No setting and no orchestration's input asks for more.
 MAX_DEADLINE, MAX_WAIT = 365 * DAY, DAY
 
 
@@ -23,30 +23,29 @@ class RetryPolicy:
     max: float = 300.0
 
     @classmethod
-    def from_json(cls, policy: Mapping[str, float]) -> RetryPolicy:
-        """Read what `to_json` wrote; what is missing has its default."""
+    def from_json(cls, policy: Mapping[str, Any]) -> RetryPolicy:
+        """Read what `to_json` wrote; missing members have their defaults."""
         return cls(**{name: policy[name] for name in cls.__slots__ if name in policy})
 
     def to_json(self) -> dict[str, float]:
-        """Give a plain object for a durable boundary."""
+        """Return a plain object for a durable boundary."""
         return asdict(self)
 
 
 def retry_wait(policy: RetryPolicy, attempt: int, seed: str, retry_after: float | None = None) -> float:
-    """Give the seconds to wait after the `attempt`-th attempt (from 1) was deferred.
+    """Return the seconds to wait after the `attempt`-th attempt (from 1) was deferred.
 
-    Between `policy.first` and `policy.max`: each step draws from twice the range of the one before, [first, 2 first],
-    [2 first, 4 first] up to [max / 2, max]. The draw is derived from `seed` and the attempt, so that a replay waits as
-    long as the first time. `retry_after` (seconds) is a floor, also above `policy.max`; a part of the backoff is added
-    to it, so that those who are told to come back together do not. A wish for more than the deadline is cut off behind
-    it: what it asks for is that the delivery be given up, and no date holds some of the numbers that servers send.
+    The range doubles with each attempt: [first, 2 first], [2 first, 4 first] up to [max / 2, max]. The draw within the
+    range is derived from `seed` and the attempt, so a replay waits as long as the first time. `retry_after` (seconds)
+    is a floor, even above `policy.max`; part of the backoff is added to it, so that deliveries that were told the same
+    time do not come back together. It is cut off just above the deadline: a date cannot hold every number that servers
+    send.
     """
-    # 2 ** 1023 is the largest power a float holds; no policy is that patient.
+    # 2 ** 1023 is the largest power that a float holds.
     high = min(policy.max, policy.first * 2.0 ** min(attempt, 1000))
     low = max(policy.first, high / 2)
     digest = hashlib.sha256(f"{seed}/{attempt}".encode()).digest()
-    jitter = int.from_bytes(digest[:8]) / 2**64
-    wait = low + (high - low) * jitter
+    jitter = (high - low) * int.from_bytes(digest[:8]) / 2**64
     if retry_after is None:
-        return wait
-    return max(wait, min(retry_after, policy.deadline + 1) + (high - low) * jitter)
+        return low + jitter
+    return max(low, min(retry_after, policy.deadline + 1)) + jitter
