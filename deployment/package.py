@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 # What the app consists of. Has your app more, say a folder with templates? Add its name, and it is deployed; anything
 # else that lies in the project's folder is taken for a mistake, for it may be a secret.
 APP = frozenset({"function_app.py", "host.json", "requirements.txt", "shared"})
-# Those that hold Python modules and nothing else.
+# Those that hold Python modules, and the pages that these serve, and nothing else.
 CODE = frozenset({"shared"})
+CODE_SUFFIXES = frozenset({".py", ".html", ".css", ".js", ".svg"})
 HOST_JSON = PurePosixPath("host.json")
 REQUIREMENTS = PurePosixPath("requirements.txt")
 # The file that becomes host.json in a package for this durable backend.
@@ -86,7 +87,7 @@ class Package:
 
 
 def chosen_backend(environ: Mapping[str, str]) -> str:
-    """Give the durable backend that the environment's DURABLE_BACKEND names, storage where it names none.
+    """Return the durable backend that the environment's DURABLE_BACKEND names, storage where it names none.
 
     Raises:
         PackageError: there is no such backend.
@@ -98,7 +99,7 @@ def chosen_backend(environ: Mapping[str, str]) -> str:
 
 
 def deployed_paths(project: Path) -> list[PurePosixPath]:
-    """Give the paths, relative to `project`, that .funcignore leaves, sorted.
+    """Return the paths, relative to `project`, that .funcignore leaves, sorted.
 
     Raises:
         PackageError: there is no .funcignore, or a file or folder is a symbolic link.
@@ -135,7 +136,7 @@ def _check_that_all_is_the_app(paths: Iterable[PurePosixPath]) -> None:
 
 
 def _is_code(path: PurePosixPath) -> bool:
-    return path.suffix == ".py" or path.name == "py.typed"
+    return path.suffix in CODE_SUFFIXES or path.name == "py.typed"
 
 
 def _check_that_the_app_is_whole(paths: Iterable[PurePosixPath]) -> None:

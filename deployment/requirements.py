@@ -25,7 +25,7 @@ EXTRAS = ("azure-monitor", "otlp", "token-store")
 
 
 def chosen_extras(environ: Mapping[str, str]) -> set[str]:
-    """Give the extras that the parameters of the deployment ask for: azd's, with the defaults of infra/.
+    """Return the extras that the parameters of the deployment ask for: azd's, with the defaults of infra/.
 
     Raises:
         RequirementsError: WORKER_TELEMETRY is neither true nor false.
@@ -42,7 +42,7 @@ def chosen_extras(environ: Mapping[str, str]) -> set[str]:
 
 
 def package_requirements(project: Path, extras: Iterable[str]) -> bytes:
-    """Give the content of requirements.txt for a package with these extras.
+    """Return the content of requirements.txt for a package with these extras.
 
     Raises:
         RequirementsError: a lock is missing or lacks a hash, or `make pin` has not been run since a requirement was
@@ -68,14 +68,14 @@ def package_requirements(project: Path, extras: Iterable[str]) -> bytes:
 
 
 def requirement_lines(text: str) -> list[str]:
-    """Give the lines of a requirements file without comments, each requirement with its hashes as one line."""
+    """Return the lines of a requirements file without comments, each requirement with its hashes as one line."""
     lines = (line.partition("#")[0] for line in text.splitlines())
     joined = "\n".join(lines).replace("\\\n", " ")
     return [" ".join(line.split()) for line in joined.splitlines() if line.strip()]
 
 
 def pin(line: str) -> str:
-    """Give name and version of a requirement, the name as PEP 503 has it: no hashes, no environments it is for."""
+    """Return name and version of a requirement, the name as PEP 503 has it: no hashes, no environments it is for."""
     name, _, version = line.partition(HASH)[0].partition(";")[0].strip().partition("==")
     return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
 

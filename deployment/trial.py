@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
 from deployment.errors import TrialError
 from deployment.requirements import pin, requirement_lines
-from deployment.trial_server import POLL_SECONDS, server
-from sandbox.sample import business, why_refused
+from sandbox.deliveries import DeliveryError, check_stored, delivered, send
+from sandbox.processes import PROJECT, SandboxProcess, StartError
+from sandbox.resources import partners_of, sandbox_settings
+from shared.errors import ResourceError
+from shared.rules.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from shared.resource import Resource
+
 # What stands in for Azure in the trial: the worker's runtime, and what the sandbox's host is made of.
 PLATFORM = ("azure-functions-runtime", "cronsim", "durabletask", "httptools", "starlette", "uvicorn")
-# The settings of the app, of its telemetry, its durable store and its host.
+# Beginnings of settings of the app, its telemetry, its durable store and its host; each partner has one of its own.
 SETTINGS = (
-    "BUSINESS_API_",
     "DELIVERY_",
     "TOKEN_STORE_",
     "APPLICATIONINSIGHTS_",
@@ -43,12 +44,14 @@ sys.path.insert(0, sys.argv[1])
 for name in sys.argv[2:]:
     importlib.import_module(name)
 """
+# For a package whose imports are not cached yet.
 DELIVERY_SECONDS = 60.0
-EXTERNAL_ID = "package-trial"
 
 
-def try_package(project: Path, package: Path, uv: str) -> None:
-    """Deliver one business from `package` and print each step that went well.
+def try_package(app: Path, package: Path, uv: str, resources: Sequence[Resource]) -> None:
+    """Deliver a record through every route of `package` and print each step that went well.
+
+    `app` is the folder that was packaged, and `resources` are those of its `shared/partner.py`.
 
     Raises:
         TrialError: a step went wrong; the text says which, and how.
@@ -57,37 +60,34 @@ def try_package(project: Path, package: Path, uv: str) -> None:
         raise TrialError(f"{package} is missing: `make package` writes it")
     with tempfile.TemporaryDirectory(prefix="business-relay-") as name:
         folder = Path(name)
-        app = folder / "app"
+        unpacked = folder / "app"
         with zipfile.ZipFile(package) as archive:
-            archive.extractall(app)
-        python = _make_environment(project, app / "requirements.txt", folder, uv)
-        modules = ["function_app", *_modules_of(project)]
-        _run([str(python), "-I", "-B", "-c", IMPORTS, str(app), *modules])
+            archive.extractall(unpacked)
+        python = _make_environment(unpacked / "requirements.txt", folder, uv)
+        modules = ["function_app", *_modules_of(app)]
+        _run([str(python), "-I", "-B", "-c", IMPORTS, str(unpacked), *modules])
         print(f"The app's {len(modules)} modules can be imported with requirements.txt alone")
-        _add_platform(project, folder, python, uv)
-        environ = trial_environment(os.environ)
-        with contextlib.ExitStack() as processes:
-            command = [sys.executable, *_SANDBOX, "partner"]
-            partner = processes.enter_context(server(command, project, folder / "partner.log", environ))
-            command = [str(python), *_SANDBOX, "host", "--app", str(app)]
-            environ |= trial_settings(partner)
-            host = processes.enter_context(server(command, project, folder / "host.log", environ))
-            deliver(host, partner)
-        print(f"The package delivered {EXTERNAL_ID!r} exactly once")
+        _add_platform(folder, python, uv)
+        without = dict.fromkeys(deployment_settings(os.environ, resources))
+        options = ["--app", str(unpacked), "--port", "0"]
+        try:
+            with SandboxProcess("partner", options, without) as partner:
+                environ = without | sandbox_settings(partner.url, resources)
+                with SandboxProcess("host", options, environ, python=python) as host:
+                    deliver(host, partner.url, resources)
+        except StartError as exc:
+            raise TrialError(str(exc)) from exc
 
 
-_SANDBOX = ("-B", "-m", "sandbox")
-
-
-def _modules_of(project: Path) -> list[str]:
-    """Give the modules that the project has below shared/, those too that nothing imports before it needs them."""
-    paths = (path.relative_to(project).with_suffix("") for path in (project / "shared").rglob("*.py"))
+def _modules_of(app: Path) -> list[str]:
+    """Return the modules below shared/, also those that nothing imports before it needs them."""
+    paths = (path.relative_to(app).with_suffix("") for path in (app / "shared").rglob("*.py"))
     return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
 
 
-def _make_environment(project: Path, requirements: Path, folder: Path, uv: str) -> Path:
+def _make_environment(requirements: Path, folder: Path, uv: str) -> Path:
     python = folder / "environment" / "bin" / "python"
-    version = (project / ".python-version").read_text(encoding="utf-8").strip()
+    version = (PROJECT / ".python-version").read_text(encoding="utf-8").strip()
     _run([uv, "venv", "--quiet", "--python", version, str(folder / "environment")])
     install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes"]
     _run([*install, "--requirement", str(requirements)])
@@ -99,29 +99,20 @@ def _make_environment(project: Path, requirements: Path, folder: Path, uv: str) 
     return python
 
 
-def _add_platform(project: Path, folder: Path, python: Path, uv: str) -> None:
+def _add_platform(folder: Path, python: Path, uv: str) -> None:
     """Put the packages of the platform behind those of the app, as the worker in Azure does."""
     platform = folder / "platform"
-    constraints = project / "requirements-dev.txt"
+    constraints = PROJECT / "requirements-dev.txt"
     install = [uv, "pip", "install", "--quiet", "--python", str(python), "--target", str(platform)]
     _run([*install, "--constraint", str(constraints), *PLATFORM])
     site = _run([str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
     (Path(site) / "platform.pth").write_text(f"{platform}\n", encoding="utf-8")
 
 
-def trial_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment without the settings of a deployment: the trial goes nowhere but to the sandbox."""
-    return {name: value for name, value in environ.items() if not name.startswith(SETTINGS)}
-
-
-def trial_settings(partner: str) -> dict[str, str]:
-    """Give the app settings for the sandbox's partner."""
-    return {
-        "BUSINESS_API_URL": partner,
-        "BUSINESS_API_TOKEN_URL": f"{partner}/auth/token",
-        "BUSINESS_API_CLIENT_ID": "sandbox-client",
-        "BUSINESS_API_CLIENT_SECRET": "sandbox-secret",
-    }
+def deployment_settings(environ: Mapping[str, str], resources: Sequence[Resource]) -> list[str]:
+    """Return the names of settings that a deployment may have left: the trial goes nowhere but to the sandbox."""
+    prefixes = (*SETTINGS, *(f"{partner.name}_" for partner in partners_of(resources)))
+    return [name for name in environ if name.startswith(prefixes)]
 
 
 def _run(command: Sequence[str]) -> str:
@@ -131,32 +122,32 @@ def _run(command: Sequence[str]) -> str:
     return finished.stdout
 
 
-def deliver(host: str, partner: str, *, patience: float = DELIVERY_SECONDS) -> None:
-    """Post the sandbox's sample to the app at `host` and see it arrive at `partner`, once.
+class Host(Protocol):
+    """Where the app listens, and the lines that its host has written."""
+
+    @property
+    def url(self) -> str: ...  # noqa: D102, the class says it
+    @property
+    def lines(self) -> Sequence[str]: ...  # noqa: D102
+
+
+def deliver(host: Host, partner_url: str, resources: Sequence[Resource]) -> None:
+    """Send a record to every route of the app and see each arrive once.
 
     Raises:
-        TrialError: it is refused, fails, takes longer than `patience` seconds, or does not arrive exactly once.
+        TrialError: one is refused, is not delivered in time, or does not arrive exactly once.
     """
-    with httpx.Client(timeout=DELIVERY_SECONDS) as client:
-        accepted = client.post(f"{host}/api/businesses", json=business(EXTERNAL_ID))
-        if accepted.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
-            raise TrialError(why_refused(accepted.json()))
-        if accepted.status_code != httpx.codes.ACCEPTED:
-            raise TrialError(f"the app answered {accepted.status_code}, not 202: {accepted.text}")
-        status = _wait_for_end(client, accepted.json()["statusQueryGetUri"], patience)
-        if status["runtimeStatus"] != "Completed":
-            raise TrialError(f"the delivery ended as {status['runtimeStatus']}: {status.get('output')}")
-        records = client.get(f"{partner}/sandbox/records").json()
-        if records["count"] != 1:
-            raise TrialError(f"the partner has {records['count']} records, not 1: {records}")
-
-
-def _wait_for_end(client: httpx.Client, url: str, patience: float) -> dict[str, object]:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        response = client.get(url)
-        if response.status_code != httpx.codes.ACCEPTED:
-            status: dict[str, object] = response.json()
-            return status
-        time.sleep(POLL_SECONDS)
-    raise TrialError(f"the delivery has not ended in {patience:g} s")
+    stored: dict[str, set[str]] = {}
+    try:
+        with httpx.Client(timeout=DELIVERY_SECONDS, trust_env=False) as http:
+            for resource in resources:
+                one, other = sample_record(resource, 1), sample_record(resource, 2)
+                url = f"{host.url}/api/{resource.route}"
+                for link in (send(http, url, one), send(http, f"{url}/batch", [other])):
+                    delivered(http, link, patience=DELIVERY_SECONDS)
+                stored[resource.name] = {str(record[resource.id_member]) for record in (one, other)}
+                print(f"/api/{resource.route} and /api/{resource.route}/batch delivered a record each")
+            for sentence in check_stored(http, partner_url, stored):
+                print(sentence.strip())
+    except (DeliveryError, ResourceError, httpx.HTTPError) as exc:
+        raise TrialError("\n".join([str(exc), "The host's last lines:", *host.lines[-30:]])) from exc

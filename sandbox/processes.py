@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Mapping, Sequence
+    from types import FrameType, TracebackType
     from typing import TextIO
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -22,6 +22,8 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
 # Set for a process that ends when its stdin does.
 END_WITH_STDIN = "SANDBOX_END_WITH_STDIN"
+
+_FUNCTION_KEY = "key: function "
 
 
 def end_with_stdin() -> None:
@@ -37,6 +39,16 @@ def end_with_stdin() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def end_as_with_ctrl_c() -> None:
+    """Treat SIGTERM, and the end of the terminal, as Ctrl-C, so that this process ends those that it has started."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
+
+
 class StartError(Exception):
     """A process did not start; the text says why in its own last words."""
 
@@ -44,29 +56,34 @@ class StartError(Exception):
 class SandboxProcess:
     """`python -m sandbox <command>` as a process of its own; `url` is where it listens.
 
-    What it writes goes to `log`, if there is one, and is kept: `output` is all of it so far. With `stderr`, a file,
-    what it logs goes straight there instead, and takes nobody's time.
+    Its output is kept in `lines`, and each line is handed to `log` as it comes, from a thread. With `stderr`, a file,
+    what it logs goes straight there instead. `environ` is added to this process's environment; None removes a name.
+    `python` runs it.
 
-    It leads a process group of its own, so that Ctrl-C reaches it through us only, and in order; should we be killed,
-    its stdin ends, and so does it.
+    The process leads a group of its own, so that Ctrl-C reaches it only through us, and in order. If this process is
+    killed, the other's stdin ends, and so does it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, each but the first has a default
         self,
         command: str,
         options: Sequence[str] = (),
-        environ: Mapping[str, str] | None = None,
-        log: TextIO | None = None,
+        environ: Mapping[str, str | None] | None = None,
+        *,
+        log: Callable[[str], None] | None = None,
         stderr: TextIO | None = None,
+        python: Path | str = sys.executable,
     ) -> None:
         self.command = command
         self.lines: list[str] = []
         self._log = log
         self._urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+        wanted = {**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1", END_WITH_STDIN: "1"}
         self._process = subprocess.Popen(  # noqa: S603, it is ourselves
-            [sys.executable, "-m", "sandbox", command, *options],
+            [str(python), "-m", "sandbox", command, *options],
             cwd=PROJECT,
-            env={**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1", END_WITH_STDIN: "1"},
+            env={name: value for name, value in wanted.items() if value is not None},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr or subprocess.STDOUT,
@@ -88,14 +105,25 @@ class SandboxProcess:
         """All that the process has written so far."""
         return "\n".join(self.lines)
 
+    def function_key(self) -> str:
+        """Return the function key, which a host with `--keys` prints after its URL.
+
+        Raises:
+            StartError: it prints none.
+        """
+        try:
+            return self._keys.get(timeout=STOP_TIMEOUT)
+        except queue.Empty:
+            raise StartError(f"The {self.command} has printed no function key:\n{self.output}") from None
+
     def stop(self) -> int:
-        """End the process as Ctrl-C does; give its exit code."""
+        """End the process as Ctrl-C does; return its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         return self.wait(STOP_TIMEOUT)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the process to end by itself, and kill it after `timeout` seconds; give its exit code."""
+        """Wait for the process to end by itself, and kill it after `timeout` seconds; return its exit code."""
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -113,10 +141,11 @@ class SandboxProcess:
             text = line.rstrip("\n")
             self.lines.append(text)
             if self._log:
-                self._log.write(f"[{self.command}] {text}\n")
-                self._log.flush()
+                self._log(text)
             if text.startswith(f"{self.command}: http"):
                 self._urls.put(text.partition(": ")[2].strip())
+            elif text.startswith(_FUNCTION_KEY):
+                self._keys.put(text.removeprefix(_FUNCTION_KEY).strip())
         self._urls.put(None)
 
     def _wait_for_url(self) -> str:
@@ -140,17 +169,3 @@ class SandboxProcess:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def app_settings(partner_url: str) -> dict[str, str]:
-    """Give the app settings for the sandbox's partner; whatever else the machine has set for the app is put aside."""
-    aside = {name: "" for name in os.environ if name.startswith(("BUSINESS_API_", "DELIVERY_", "TOKEN_STORE_"))}
-    # local.settings.json may name another source of tokens; an empty setting counts as none.
-    aside |= dict.fromkeys(("BUSINESS_API_ISSUER", "BUSINESS_API_TENANT_ID", "BUSINESS_API_MANAGED_IDENTITY"), "")
-    return aside | {
-        "BUSINESS_API_URL": partner_url,
-        "BUSINESS_API_TOKEN_URL": f"{partner_url}/auth/token",
-        "BUSINESS_API_CLIENT_ID": "sandbox-client",
-        "BUSINESS_API_CLIENT_SECRET": "sandbox-secret",
-        "BUSINESS_API_CLIENT_AUTH": "client_secret_basic",
-    }

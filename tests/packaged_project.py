@@ -1,9 +1,7 @@
-"""A small project to package, and what the Core Tools would deploy of one."""
+"""A small project to package."""
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
@@ -52,28 +50,3 @@ def small_project(root: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     return root
-
-
-def core_tools_paths(project: Path) -> set[str]:
-    """Give what the Core Tools would deploy: their rules for .funcignore, which are not those of .gitignore.
-
-    Each pattern becomes a regular expression that is matched at the start of the path and must end at a word boundary;
-    "*" is one or more characters of a name, "**" one or more characters; order does not count, and "!" always wins.
-    (GitIgnoreParser.cs and FileSystemHelpers.GetLocalFiles.)
-    """
-    lines = [line.strip() for line in (project / ".funcignore").read_text().splitlines()]
-    patterns = [line for line in lines if line and not line.startswith("#")]
-    assert not [pattern for pattern in patterns if pattern.startswith("!")]
-
-    def expression(pattern: str) -> str:
-        escaped = re.sub(r"[\-\[\]/{}()+?.\\^$|]", r"\\\g<0>", pattern.removeprefix("/"))
-        return escaped.replace("**", "(.+)").replace("*", "([^/]+)")
-
-    denied = re.compile("^((" + ")|(".join(map(expression, patterns)) + r"))\b", re.ASCII)
-    never = {".funcignore", ".gitignore", "local.settings.json", "project.lock.json"}
-    found: set[str] = set()
-    for folder, folders, files in os.walk(project):
-        folders[:] = [name for name in folders if name not in {".git", ".vscode"}]
-        paths = ((Path(folder) / name).relative_to(project).as_posix() for name in files if name not in never)
-        found |= {path for path in paths if not denied.match(path)}
-    return found

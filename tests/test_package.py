@@ -11,7 +11,7 @@ import pytest
 
 from deployment.errors import PackageError
 from deployment.package import APP, Package, deployed_paths
-from tests.packaged_project import PROJECT, core_tools_paths, small_project
+from tests.packaged_project import PROJECT, small_project
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def test_the_package_of_this_project_is_the_app_and_nothing_else() -> None:
     paths = deployed_paths(PROJECT)
     assert {path.parts[0] for path in paths} == APP
     packaged = {path for path in paths if path.parts[0] == "shared"}
-    assert packaged == {PurePosixPath(path.relative_to(PROJECT)) for path in (PROJECT / "shared").rglob("*.py")}
+    modules = {PurePosixPath(path.relative_to(PROJECT)) for path in (PROJECT / "shared").rglob("*.py")}
+    assert packaged >= modules
+    assert {path.suffix for path in packaged} <= {".py", ".html", ".css", ".js", ".svg"}
     assert PurePosixPath("shared/errors.py") in packaged
 
 
@@ -46,25 +48,7 @@ def test_what_the_core_tools_never_deploy_is_left_out_whatever_is_ignored(projec
     (project / ".funcignore").write_text("/nothing\n")
     (project / name).parent.mkdir(exist_ok=True)
     (project / name).touch()
-    assert name not in core_tools_paths(project) | names(deployed_paths(project))
-
-
-def test_the_core_tools_deploy_the_same(project: Path) -> None:
-    assert core_tools_paths(project) == names(deployed_paths(project))
-
-
-def test_the_core_tools_deploy_the_same_of_this_project(tmp_path: Path) -> None:
-    # The names of the real tree, without what other tests write while this one runs; an environment is one file.
-    for folder, folders, files in os.walk(PROJECT):
-        here = Path(folder).relative_to(PROJECT)
-        environments = [name for name in folders if name.startswith(".")]
-        folders[:] = [name for name in folders if name not in environments]
-        for name in [*files, *(f"{name}/file" for name in environments)]:
-            copy = tmp_path / here / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.touch()
-    (tmp_path / ".funcignore").write_text((PROJECT / ".funcignore").read_text())
-    assert core_tools_paths(tmp_path) == names(deployed_paths(tmp_path))
+    assert name not in names(deployed_paths(project))
 
 
 def test_the_zip_holds_the_files_as_they_are(project: Path, tmp_path: Path) -> None:
@@ -105,7 +89,7 @@ def test_what_is_not_known_to_be_the_app_is_refused(project: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["credentials.json", "auth/credentials", "notes.md", "py.typed.bak"])
-def test_what_is_no_module_is_refused_below_shared(project: Path, name: str) -> None:
+def test_what_is_no_module_and_no_page_is_refused_below_shared(project: Path, name: str) -> None:
     path = project / "shared" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("hunter2")
@@ -113,13 +97,14 @@ def test_what_is_no_module_is_refused_below_shared(project: Path, name: str) -> 
         Package.of_project(project)
 
 
-@pytest.mark.parametrize("name", ["id_mapping.py", "model/customer.py", "model/secret.py", "py.typed", "tests.py"])
-def test_a_module_that_a_user_adds_is_packaged(project: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["id_mapping.py", "model/customer.py", "model/secret.py", "py.typed", "http/page.html"]
+)
+def test_a_module_or_a_page_that_a_user_adds_is_packaged(project: Path, name: str) -> None:
     path = project / "shared" / name
     path.parent.mkdir(exist_ok=True)
     path.touch()
     assert PurePosixPath("shared") / name in Package.of_project(project).files
-    assert core_tools_paths(project) == names(deployed_paths(project))
 
 
 @pytest.mark.parametrize("pattern", ["/shared/auth/entra.py", "**/ent*", "/shared/auth"])

@@ -12,12 +12,27 @@ import httpx
 import msgspec
 import pytest
 
-from sandbox.partner.faults import Drop, Hold, Latency, Status, faults_from_json
+from sandbox.partner.faults import (
+    Alter,
+    Cached,
+    Challenge,
+    Concurrency,
+    Drop,
+    Duplicate,
+    Hold,
+    InUse,
+    Late,
+    Latency,
+    Limit,
+    Normalise,
+    Status,
+    faults_from_json,
+)
 from tests.fakes.passing_time import let_pass
 from tests.partner_client import PATIENCE, running_partner, until
 
 if TYPE_CHECKING:
-    from sandbox.partner.faults import Stage
+    from sandbox.partner.faults import AnyFault, Stage
 
 
 async def test_latency_makes_a_request_wait() -> None:
@@ -145,9 +160,9 @@ async def test_drops_the_connection(
 
 async def test_a_dropped_connection_is_nothing_but_closed(caplog: pytest.LogCaptureFixture) -> None:
     async with running_partner(faults=(Drop(route="any", how="close"),)) as partner:
-        host, port = partner.base_url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /business/by-external/x HTTP/1.1\r\nHost: x\r\n\r\n")
+        host, port = partner.address
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /carrier-api/parcels/x HTTP/1.1\r\nHost: x\r\n\r\n")
         received = await reader.read()
         writer.close()
         await writer.wait_closed()
@@ -171,9 +186,9 @@ async def test_sends_half_an_answer() -> None:
 @pytest.mark.parametrize(
     ("kind", "content_type", "content"),
     [
-        ("cut", "application/json", b'{"id":"record-1","extern'),
+        ("cut", "application/json", b'{"id":"record-1","parce'),
         ("html", "text/html; charset=utf-8", b"<!doctype html>"),
-        ("text", "text/plain; charset=utf-8", b'{"id":"record-1","externalId":"b-1","name":"Ada"}'),
+        ("text", "text/plain; charset=utf-8", b'{"id":"record-1","parcelId":"b-1","weight":1.5}'),
         ("empty", "application/json", b""),
     ],
 )
@@ -232,18 +247,18 @@ async def test_revokes_the_token_that_a_request_carries() -> None:
 
 @pytest.mark.parametrize(("stage", "stored"), [("before", 0), ("after", 1)])
 async def test_holds_a_request_until_its_gate_is_opened(stage: Stage, stored: int) -> None:
-    async with running_partner(faults=(Hold(route="post", gate="g", stage=stage, external_id="b-1"),)) as partner:
+    async with running_partner(faults=(Hold(route="post", gate="g", stage=stage, record="b-1"),)) as partner:
         await partner.token()
         held = asyncio.create_task(partner.post("b-1"))
         await partner.waiting("g")
         passing = await partner.post("b-2")
         meanwhile, counters = await partner.records(), await partner.counters()
-        opened = await partner.http.post("/sandbox/gates/g/open")
+        opened = await partner.control.post("/sandbox/gates/g/open")
         response = await held
         through = await partner.post("b-1")
 
     assert (passing.status_code, response.status_code, through.status_code) == (201, 201, 201)
-    assert meanwhile["externalIds"].get("b-1", 0) == stored
+    assert meanwhile["ids"]["Parcel"].get("b-1", 0) == stored
     assert (counters["posts"], counters["post_outcomes"]) == (2, {"201": 1})
     assert opened.json() == {"released": 1}
 
@@ -251,13 +266,13 @@ async def test_holds_a_request_until_its_gate_is_opened(stage: Stage, stored: in
 async def test_a_gate_can_be_opened_early_and_closed_again() -> None:
     async with running_partner(faults=(Hold(route="post", gate="g"),)) as partner:
         await partner.token()
-        await partner.http.post("/sandbox/gates/g/open")
+        await partner.control.post("/sandbox/gates/g/open")
         assert (await partner.post("b-1")).status_code == 201
-        assert (await partner.http.post("/sandbox/gates/g/close")).status_code == 204
+        assert (await partner.control.post("/sandbox/gates/g/close")).status_code == 200
         held = asyncio.create_task(partner.post("b-2"))
         await partner.waiting("g")
-        gates = (await partner.http.get("/sandbox/gates")).json()
-        opened = await partner.http.post("/sandbox/gates/g/open")
+        gates = (await partner.control.get("/sandbox/gates")).json()
+        opened = await partner.control.post("/sandbox/gates/g/open")
         await held
 
     assert gates == {"g": {"open": False, "waiting": 1}}
@@ -273,7 +288,7 @@ async def test_counts_a_client_that_went_away_while_it_was_held() -> None:
         # The partner has seen the end of the connection when it answers a later one that was opened after it.
         await asyncio.gather(held, return_exceptions=True)
         await partner.counters()
-        await partner.http.post("/sandbox/gates/g/open")
+        await partner.control.post("/sandbox/gates/g/open")
 
         async def counted() -> bool:
             return bool((await partner.counters())["clients_gone"] == 1)
@@ -290,9 +305,9 @@ async def test_counts_a_client_that_went_away_while_it_was_held() -> None:
 
 async def test_counts_a_client_that_went_away_before_its_body_was_sent() -> None:
     async with running_partner() as partner:
-        host, port = partner.base_url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /business/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        host, port = partner.address
+        _, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /carrier-api/parcels HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         await writer.drain()
 
         async def arrived() -> bool:
@@ -390,7 +405,7 @@ async def test_several_faults_hit_one_request_until_it_is_answered() -> None:
         ({"fault": "drop", "route": "any", "skip": -1}, "skip"),
         ({"fault": "drop", "route": "any", "window": [5, 5]}, "window"),
         ({"fault": "drop", "route": "any", "window": [-1, 5]}, "window"),
-        ({"fault": "drop", "route": "token", "external_id": "x"}, "external_id"),
+        ({"fault": "drop", "route": "token", "record": "x"}, "record"),
         ({"fault": "latency", "route": "any"}, "seconds"),
         ({"fault": "latency", "route": "any", "seconds": -1}, "seconds"),
         ({"fault": "latency", "route": "any", "seconds": [1, 2, 3]}, "seconds"),
@@ -412,9 +427,9 @@ async def test_refuses_a_fault_that_it_does_not_know_and_names_what_is_wrong(
     fault: dict[str, object], names: str
 ) -> None:
     async with running_partner(faults=(Status(route="get", status=418),)) as partner:
-        put = await partner.http.put("/sandbox/faults", json=[fault])
-        post = await partner.http.post("/sandbox/faults", json=fault)
-        kept = (await partner.http.get("/sandbox/faults")).json()
+        put = await partner.control.put("/sandbox/faults", json=[fault])
+        post = await partner.control.post("/sandbox/faults", json=fault)
+        kept = (await partner.control.get("/sandbox/faults")).json()
 
     assert [(response.status_code, names in response.json()["detail"]) for response in (put, post)] == [(400, True)] * 2
     assert [known["status"] for known in kept] == [418]
@@ -423,7 +438,7 @@ async def test_refuses_a_fault_that_it_does_not_know_and_names_what_is_wrong(
 @pytest.mark.parametrize("body", [b"", b"{", b"[", b"7", b"\xff", b'[{"fault": "drop", "route": "any"}, 7]'])
 async def test_refuses_what_is_no_list_of_faults(body: bytes) -> None:
     async with running_partner() as partner:
-        response = await partner.http.put("/sandbox/faults", content=body)
+        response = await partner.control.put("/sandbox/faults", content=body)
 
     assert response.status_code == 400
 
@@ -432,7 +447,7 @@ def test_reads_what_it_has_written() -> None:
     faults = faults_from_json(
         json.dumps(
             [
-                {"fault": "latency", "route": "api", "seconds": [0.1, 0.2], "external_id": "b-*"},
+                {"fault": "latency", "route": "api", "seconds": [0.1, 0.2], "record": "b-*"},
                 {"fault": "status", "route": "post", "status": 429, "retry_after": 2, "probability": 0.1},
             ]
         ).encode()
@@ -440,3 +455,170 @@ def test_reads_what_it_has_written() -> None:
 
     assert faults_from_json(msgspec.json.encode(faults)) == faults
     assert faults_from_json(b' {"fault": "drop", "route": "get"}') == (Drop(route="get"),)
+
+
+async def test_a_record_shows_up_late_in_look_ups() -> None:
+    async with running_partner(faults=(Late(seconds=2),)) as partner:
+        await partner.token()
+        await partner.post()
+        statuses = []
+        for _ in range(3):
+            statuses.append((await partner.get()).status_code)
+            partner.clock.advance(1)
+
+    assert statuses == [404, 404, 200]
+
+
+@pytest.mark.parametrize("named", [None, 3])
+async def test_a_key_is_in_use_from_its_arrival_until_its_answer(named: int | None) -> None:
+    faults: tuple[AnyFault, ...] = (Hold(route="post", gate="g", times=1),)
+    faults = faults if named is None else (*faults, InUse(retry_after=named))
+    async with running_partner(faults=faults) as partner:
+        await partner.token()
+        first = asyncio.create_task(partner.post(key="k"))
+        await partner.waiting("g")
+        meanwhile = await partner.post(key="k")
+        stored_meanwhile = (await partner.records())["count"]
+        first.cancel()
+        await partner.control.post("/sandbox/gates/g/open")
+
+        async def it_is_stored() -> bool:
+            return bool((await partner.records())["count"] == 1)
+
+        await until(it_is_stored)
+        again = await partner.post(key="k")
+
+    assert (meanwhile.status_code, meanwhile.json()["code"]) == (409, "idempotency_key_in_use")
+    assert meanwhile.headers.get("retry-after") == (None if named is None else "3")
+    assert stored_meanwhile == 0
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_normalises_records_but_not_their_ids() -> None:
+    async with running_partner(faults=(Normalise(),)) as partner:
+        await partner.token()
+        await partner.post(
+            "12",
+            note=None,
+            label=" A ",
+            price="12.50",
+            count="0012",
+            nested=[{"at": "2026-11-29T10:00:00Z", "gone": None, "day": "2026-11-29"}],
+            local="2026-11-29T10:00:00.5+02:00",
+        )
+        found = await partner.get("12")
+        await partner.set_faults({"fault": "normalise", "rules": ["trim"]})
+        trimmed = (await partner.get("12")).json()
+
+    assert found.json() == {
+        "id": "record-1",
+        "parcelId": "12",
+        "weight": 1.5,
+        "label": "A",
+        "price": 12.5,
+        "count": "0012",
+        "nested": [{"at": "2026-11-29T15:30:00+05:30", "day": "2026-11-29"}],
+        "local": "2026-11-29T08:00:00.500000+00:00",
+    }
+    assert (trimmed["label"], trimmed["note"], trimmed["price"]) == ("A", None, "12.50")
+
+
+async def test_sends_an_answer_twice_on_the_wire() -> None:
+    async with running_partner(faults=(Duplicate(seconds=0, times=1),)) as partner:
+        token = await partner.token()
+        reader, writer = await asyncio.open_connection(*partner.address)
+        head = f"Host: x\r\nAuthorization: Bearer {token}\r\n"
+        body = '{"parcelId":"b-1","weight":1}'
+        writer.write(
+            f"POST /carrier-api/parcels HTTP/1.1\r\n{head}Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        answers = []
+        for _ in range(2):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            answers.append((answer.split(b"\r\n")[0], await reader.readexactly(45)))
+        writer.close()
+        await writer.wait_closed()
+        records = await partner.records()
+
+    assert answers == [(b"HTTP/1.1 201 Created", b'{"id":"record-1","parcelId":"b-1","weight":1}')] * 2
+    assert records["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "challenge"),
+    [
+        (Challenge(error="expired_token"), 401, 'error="expired_token"'),
+        (Challenge(status=403), 403, 'error="invalid_token"'),
+        (Challenge(error=None), 401, 'Bearer realm="sandbox"'),
+    ],
+)
+async def test_refuses_a_token_in_another_way(fault: Challenge, status: int, challenge: str) -> None:
+    async with running_partner(faults=(fault,)) as partner:
+        await partner.token()
+        good = await partner.get()
+        await partner.control.post("/sandbox/revoke")
+        refused = await partner.get()
+
+    assert (good.status_code, refused.status_code) == (404, status)
+    assert challenge in refused.headers["www-authenticate"]
+
+
+async def test_a_token_may_be_issued_from_a_cache() -> None:
+    async with running_partner(faults=(Cached(),), token_lifetime=60) as partner:
+        first = (await partner.request_token()).json()
+        partner.clock.advance(20)
+        await partner.control.post("/sandbox/revoke")
+        again = (await partner.request_token()).json()
+        partner.clock.advance(40)
+        new = (await partner.request_token()).json()
+
+    assert again == first | {"expires_in": 40}
+    assert new["access_token"] != first["access_token"]
+
+
+async def test_a_token_answer_may_have_another_status_and_null_members() -> None:
+    fault = Alter(route="token", status=201, put={"token_type": None})
+    async with running_partner(faults=(fault,)) as partner:
+        response = await partner.request_token()
+
+    assert (response.status_code, response.json()["token_type"]) == (201, None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "headers"),
+    [
+        (Limit(rate=2, burst=1), 429, {"retry-after": "1"}),
+        (Limit(rate=0.25, burst=1, status=503), 503, {"retry-after": "5"}),
+        (Limit(rate=2, burst=1, retry_after=False, headers="x"), 429, {"x-ratelimit-remaining": "0"}),
+        (Limit(rate=2, burst=1, headers="draft"), 429, {"ratelimit": '"sandbox";r=0;t=1'}),
+    ],
+)
+async def test_refuses_what_is_above_its_rate(fault: Limit, status: int, headers: dict[str, str]) -> None:
+    async with running_partner(faults=(fault,)) as partner:
+        await partner.token()
+        taken, refused = await partner.post("b-1"), await partner.post("b-2")
+        partner.clock.advance(4)
+        later = await partner.post("b-3")
+        counters = await partner.counters()
+
+    assert (taken.status_code, refused.status_code, later.status_code) == (201, status, 201)
+    assert headers.items() <= dict(refused.headers).items()
+    assert ("retry-after" in refused.headers) == fault.retry_after
+    assert ("ratelimit" in taken.headers) == (fault.headers == "draft")
+    assert counters["refused"] == 1
+
+
+async def test_refuses_what_is_above_its_concurrency() -> None:
+    faults = (Concurrency(most=1, retry_after=2), Hold(route="post", gate="g"))
+    async with running_partner(faults=faults) as partner:
+        await partner.token()
+        first = asyncio.create_task(partner.post("b-1"))
+        await partner.waiting("g")
+        refused = await partner.post("b-2")
+        await partner.control.post("/sandbox/gates/g/open")
+        counters = await partner.counters()
+
+    assert (await first).status_code == 201
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert counters["in_flight_most"] == 2

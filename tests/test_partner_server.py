@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.partner.config import PartnerConfig
 from sandbox.partner.server import PortInUseError, running, serve
+from sandbox.partner.state import PartnerConfig
 from sandbox.partner.wire import Wire
+from tests.models import PARCEL
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -22,7 +23,7 @@ async def test_serves_until_a_signal_and_leaves_the_signals_as_they_were(number:
         announced.append(base_url)
         signal.raise_signal(number)
 
-    await serve(PartnerConfig(), 0, announce=announce)
+    await serve(PartnerConfig(resources=[PARCEL]), 0, announce=announce)
 
     assert announced[0].startswith("http://127.0.0.1:")
     assert handlers[1] == signal.getsignal(signal.SIGTERM)
@@ -32,19 +33,19 @@ async def test_serves_until_a_signal_and_leaves_the_signals_as_they_were(number:
 
 
 async def test_takes_the_port_it_is_given_again_and_again_but_not_twice() -> None:
-    async with running(PartnerConfig()) as first, httpx.AsyncClient() as http:
+    async with running(PartnerConfig(resources=[PARCEL])) as first, httpx.AsyncClient() as http:
         await http.get(f"{first.base_url}/sandbox/counters")
         port = int(first.base_url.rpartition(":")[2])
         with pytest.raises(PortInUseError, match=f"port {port} cannot be had: Address already in use"):
-            async with running(PartnerConfig(), port):
+            async with running(PartnerConfig(resources=[PARCEL]), port):
                 pass
 
-    async with running(PartnerConfig(), port) as second:
+    async with running(PartnerConfig(resources=[PARCEL]), port) as second:
         assert second.base_url == first.base_url
 
 
 async def test_answers_say_what_time_it_is() -> None:
-    async with running(PartnerConfig()) as partner, httpx.AsyncClient() as http:
+    async with running(PartnerConfig(resources=[PARCEL])) as partner, httpx.AsyncClient() as http:
         response = await http.get(f"{partner.base_url}/sandbox/counters")
 
     assert response.headers["date"].endswith(" GMT")

@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sandbox.partner.client_assertion import ASSERTION_TYPE, public_key
-from tests.partner_client import running_partner
+from sandbox.partner.client_authentication import ASSERTION_TYPE, public_key
+from tests.partner_client import CREDENTIALS, running_partner
 
 if TYPE_CHECKING:
     from tests.partner_client import PartnerClient
 
 Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | str
+CLIENT_ID, CLIENT_SECRET = CREDENTIALS
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -50,8 +51,8 @@ def assertion(
     partner: PartnerClient, *, key: Key = RSA_KEY, algorithm: str = "RS256", without: str = "", **claims: object
 ) -> str:
     all_claims: dict[str, object] = {
-        "iss": "sandbox-client",
-        "sub": "sandbox-client",
+        "iss": CLIENT_ID,
+        "sub": CLIENT_ID,
         "aud": f"{partner.base_url}/auth/token",
         "exp": time.time() + 60,
         "jti": "1",
@@ -107,11 +108,11 @@ async def test_issues_a_token_to_a_client_with_its_secret_in_the_body() -> None:
             "/auth/token",
             data={
                 "grant_type": "client_credentials",
-                "client_id": "sandbox-client",
-                "client_secret": "sandbox-secret",
+                "client_id": CLIENT_ID,
+                "client_secret": CLIENT_SECRET,
             },
         )
-        tokens = (await partner.http.get("/sandbox/tokens")).json()
+        tokens = (await partner.control.get("/sandbox/tokens")).json()
 
     assert response.status_code == 200
     assert tokens[0]["clientAuth"] == "client_secret_post"
@@ -123,14 +124,15 @@ async def test_records_what_was_asked_for_but_no_token() -> None:
             "/auth/token",
             content="grant_type=client_credentials&scope=read+write&audience=a1&audience=a2&resource=urn%3Ar&empty=",
             headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
-            auth=httpx.BasicAuth("sandbox-client", "sandbox-secret"),
+            auth=httpx.BasicAuth(*CREDENTIALS),
         )
-        tokens = await partner.http.get("/sandbox/tokens")
+        tokens = await partner.control.get("/sandbox/tokens")
 
     assert response.json()["scope"] == "read write"
     assert response.json()["access_token"] not in tokens.text
     assert tokens.json() == [
         {
+            "partner": "CARRIER_API",
             "number": 1,
             "clientAuth": "client_secret_basic",
             "scope": "read write",
@@ -188,7 +190,7 @@ async def test_refuses_a_bad_request_with_the_error_of_the_rfc(
             "/auth/token",
             content=content,
             headers={"Content-Type": content_type},
-            auth=httpx.BasicAuth("sandbox-client", "sandbox-secret"),
+            auth=httpx.BasicAuth(*CREDENTIALS),
         )
         counters = await partner.counters()
 
@@ -203,13 +205,13 @@ async def test_refuses_a_bad_request_with_the_error_of_the_rfc(
     ("authorization", "form"),
     [
         (None, {}),
-        (None, {"client_id": "sandbox-client"}),
-        (None, {"client_id": "sandbox-client", "client_secret": "wrong"}),
-        (None, {"client_secret": "sandbox-secret"}),
-        (None, {"client_id": "else", "client_secret": "sandbox-secret"}),
-        ("Basic " + base64.b64encode(b"sandbox-client:wrong").decode(), {}),
-        ("Basic " + base64.b64encode(b"else:sandbox-secret").decode(), {}),
-        ("Basic " + base64.b64encode(b"sandbox-client").decode(), {}),
+        (None, {"client_id": CLIENT_ID}),
+        (None, {"client_id": CLIENT_ID, "client_secret": "wrong"}),
+        (None, {"client_secret": CLIENT_SECRET}),
+        (None, {"client_id": "else", "client_secret": CLIENT_SECRET}),
+        ("Basic " + base64.b64encode(f"{CLIENT_ID}:wrong".encode()).decode(), {}),
+        ("Basic " + base64.b64encode(f"else:{CLIENT_SECRET}".encode()).decode(), {}),
+        ("Basic " + base64.b64encode(CLIENT_ID.encode()).decode(), {}),
         ("Basic " + base64.b64encode(b"\xff:\xff").decode(), {}),
         ("Basic " + base64.b64encode(b"%ff:x").decode(), {}),
         ("Basic ***", {}),
@@ -242,7 +244,7 @@ async def test_refuses_an_unknown_client_with_401(authorization: str | None, for
 async def test_issues_a_token_to_a_client_with_a_signed_assertion(pem: str, key: Key, algorithm: str) -> None:
     async with running_partner(client_public_key=pem) as partner:
         response = await post_assertion(partner, assertion(partner, key=key, algorithm=algorithm))
-        tokens = (await partner.http.get("/sandbox/tokens")).json()
+        tokens = (await partner.control.get("/sandbox/tokens")).json()
 
     assert response.status_code == 200
     assert tokens[0]["clientAuth"] == "private_key_jwt"
@@ -251,7 +253,7 @@ async def test_issues_a_token_to_a_client_with_a_signed_assertion(pem: str, key:
 async def test_takes_the_issuer_as_the_audience_of_an_assertion() -> None:
     async with running_partner(client_public_key=public_pem(RSA_KEY)) as partner:
         response = await post_assertion(
-            partner, assertion(partner, aud=[partner.base_url, "urn:else"]), client_id="sandbox-client"
+            partner, assertion(partner, aud=[partner.base_url, "urn:else"]), client_id=CLIENT_ID
         )
 
     assert response.status_code == 200
@@ -312,7 +314,7 @@ def test_a_public_key_must_be_of_rsa_or_an_elliptic_curve() -> None:
 async def test_the_discovery_document_names_the_token_endpoint_under_the_host_that_was_asked() -> None:
     async with running_partner() as partner:
         response = await partner.http.get("/.well-known/openid-configuration")
-        port = partner.base_url.rpartition(":")[2]
+        port = partner.address[1]
         by_name = await partner.http.get("/.well-known/openid-configuration", headers={"Host": f"localhost:{port}"})
         counters = await partner.counters()
 
@@ -322,7 +324,7 @@ async def test_the_discovery_document_names_the_token_endpoint_under_the_host_th
     assert document["token_endpoint"] == f"{partner.base_url}/auth/token"
     assert document["token_endpoint_auth_methods_supported"] == ["client_secret_basic", "client_secret_post"]
     assert "scopes_supported" not in document
-    assert by_name.json()["issuer"] == f"http://localhost:{port}"
+    assert by_name.json()["issuer"] == f"http://localhost:{port}/carrier-api"
     assert counters["discovery_requests"] == 2
     assert counters["discovery_outcomes"] == {"200": 2}
 

@@ -1,1 +1,1 @@
-"""The partner of the sandbox: an OAuth2-protected business API with its token endpoint, and faults on demand."""
+"""The partners of the sandbox: what `RESOURCES` describe, behind OAuth2, with faults on demand."""

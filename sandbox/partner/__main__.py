@@ -1,5 +1,7 @@
-"""Runs the partner alone: `python -m sandbox.partner`."""
+"""Runs the partners alone: `python -m sandbox.partner`."""
 
-from sandbox.partner.command import main
+import sys
 
-raise SystemExit(main())
+from sandbox.__main__ import main
+
+raise SystemExit(main(["partner", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""The command that runs the partner alone: `python -m sandbox partner`."""
+"""The command that runs the partners alone: `python -m sandbox partner`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from sandbox.partner.client_assertion import public_key
-from sandbox.partner.config import PartnerConfig
+from sandbox.partner.client_authentication import public_key
 from sandbox.partner.faults import AnyFault, Drop, Latency, Status, faults_from_json
 from sandbox.partner.server import PortInUseError, serve
+from sandbox.partner.state import PartnerConfig
+from sandbox.resources import load_resources
+from shared.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from shared.resource import Resource
 
 DEFAULT_PORT = 8081
 MAX_PORT = 65535
@@ -28,34 +32,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = PartnerConfig()
     add = parser.add_argument
     add("--port", type=_port, default=DEFAULT_PORT, help="loopback port, 0 for a free one (default: %(default)s)")
-    add("--client-id", default=defaults.client_id, help="the OAuth2 client (default: %(default)s)")
-    add("--client-secret", default=defaults.client_secret, help="its secret (default: %(default)s)")
+    add("--app", metavar="DIR", help="folder with the app whose shared/partner.py is served (default: this project)")
+    add("--client-id", help="the OAuth2 client of every partner (default: sandbox-client-<partner>)")
+    add("--client-secret", help="its secret (default: sandbox-secret-<partner>)")
     add("--client-public-key", type=_public_key, metavar="FILE", help="PEM of its key or certificate: private_key_jwt")
     add("--token-lifetime", type=_lifetime, default=defaults.token_lifetime, metavar="SECONDS")
     add("--expires-in", choices=("number", "string", "omitted"), default=defaults.expires_in)
     add("--scope", action="append", metavar="SCOPE", help="a scope that may be asked for, repeatable (default: any)")
-    add("--idempotency", choices=("honour", "ignore"), default=defaults.idempotency, help="of Idempotency-Key")
-    add("--unique-external-id", action="store_true", help="answer 409 to a second record with an external id")
+    idempotency = ("described", "honour", "ignore")
+    add(
+        "--idempotency",
+        choices=idempotency,
+        default=defaults.idempotency,
+        help="of keys; default: as described",
+    )
+    add("--unique-ids", action="store_true", help="answer 409 to a second record with an id")
     add("--latency", type=_latency, metavar="SECONDS", help="of the API, a number or a range: 0.05 or 0.01-0.2")
     add("--seed", type=int, default=defaults.seed, help="of everything random (default: %(default)s)")
     add("--token-down", type=_seconds, metavar="SECONDS", help="from the start the token endpoint is down so long")
     add("--api-down", type=_seconds, metavar="SECONDS", help="from the start the API is down so long")
     add("--down-by", choices=("status", "drop"), default="status", help="answer 503, or drop connections")
+    add("--fault", type=_fault, action="append", default=[], metavar="JSON", help="a fault to start with, repeatable")
     add("--faults", type=_faults, default=(), metavar="FILE", help="JSON array of faults to start with")
     add("--verbose", action="store_true", help="log each request to stderr")
 
 
-def config_from(options: argparse.Namespace) -> PartnerConfig:
-    """Give the configuration that the options of `add_arguments` describe."""
+def config_from(options: argparse.Namespace, resources: Sequence[Resource]) -> PartnerConfig:
+    """Return the configuration that the options of `add_arguments` describe."""
     faults: list[AnyFault] = []
     if options.token_down is not None:
         faults.append(_down("token", options.token_down, options.down_by))
     if options.api_down is not None:
         faults.append(_down("api", options.api_down, options.down_by))
-    faults.extend(options.faults)
+    faults.extend([*options.faults, *options.fault])
     if options.latency is not None:
         faults.append(Latency(route="api", seconds=options.latency))
     return PartnerConfig(
+        resources=resources,
         client_id=options.client_id,
         client_secret=options.client_secret,
         client_public_key=options.client_public_key,
@@ -63,32 +76,32 @@ def config_from(options: argparse.Namespace) -> PartnerConfig:
         expires_in=options.expires_in,
         scopes=None if options.scope is None else frozenset(options.scope),
         idempotency=options.idempotency,
-        unique_external_id=options.unique_external_id,
+        unique_ids=options.unique_ids,
         faults=tuple(faults),
         seed=options.seed,
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the partner until SIGINT or SIGTERM; give the exit code.
+    """Run the partners until SIGINT or SIGTERM; return the exit code.
 
-    When it listens, `partner: <base URL>` stands on stdout.
+    When they listen, `partner: <base URL>` stands on stdout.
     """
-    # Uvicorn's own steps say nothing about the partner; its warnings do.
+    # Uvicorn's own steps say nothing about the partners; its warnings do.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     if options.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(serve(config_from(options), options.port, announce=_announce))
-    except PortInUseError as exc:
+        asyncio.run(serve(config_from(options, load_resources()), options.port, announce=_announce))
+    except (PortInUseError, ResourceError) as exc:
         sys.stderr.write(f"sandbox partner: {exc}\n")
         return 1
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the partner with the options of the command line."""
-    parser = argparse.ArgumentParser(prog="sandbox partner", description="The partner API of the sandbox.")
+    """Run the partners with the options of the command line."""
+    parser = argparse.ArgumentParser(prog="sandbox partner", description="The partners' APIs, in the sandbox.")
     add_arguments(parser)
     return run(parser.parse_args(argv))
 
@@ -156,3 +169,11 @@ def _faults(path: str) -> tuple[AnyFault, ...]:
         return faults_from_json(_read(path))
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise argparse.ArgumentTypeError(f"{path}: {exc}") from exc
+
+
+def _fault(text: str) -> AnyFault:
+    try:
+        (fault,) = faults_from_json(text.encode())
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"expected one fault as JSON: {exc}") from exc
+    return fault

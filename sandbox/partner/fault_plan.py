@@ -2,19 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import translate
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+
+from sandbox.partner.faults import Concurrency, Fault, Limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sandbox.partner.faults import AnyFault, Route, Stage
+
+FaultT = TypeVar("FaultT", bound=Fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a fault sees of a request: its route, partner, resource and record; None where it names none."""
+
+    route: Route
+    partner: str
+    resource: str | None = None
+    record: str | None = None
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Takes `rate` requests a second and `burst` at once; times are in seconds."""
+
+    rate: float
+    burst: float
+    level: float
+    filled_at: float
+
+    def take(self, now: float) -> bool:
+        """Take one request, if there is room."""
+        self.level = min(self.burst, self.level + (now - self.filled_at) * self.rate)
+        self.filled_at = now
+        if self.level < 1:
+            return False
+        self.level -= 1
+        return True
+
+    @property
+    def next_after(self) -> float:
+        """The seconds until the next request is taken."""
+        return max(0.0, (1 - self.level) / self.rate)
+
+    def headers(self, form: str) -> tuple[tuple[str, str], ...]:
+        """Return the headers that tell what is left."""
+        left, reset = int(self.level), math.ceil((self.burst - self.level) / self.rate)
+        if form == "draft":  # draft-ietf-httpapi-ratelimit-headers-10
+            policy = f'"sandbox";q={int(self.burst)};w={math.ceil(self.burst / self.rate)}'
+            return ("ratelimit-policy", policy), ("ratelimit", f'"sandbox";r={left};t={reset}')
+        if form == "x":
+            names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+            return tuple(zip(names, (str(int(self.burst)), str(left), str(reset)), strict=True))
+        return ()
 
 
 @dataclass(slots=True)
@@ -24,17 +74,21 @@ class ArmedFault:
     fault: AnyFault
     place: int
     armed_at: float
-    routes: frozenset[str]
     pattern: re.Pattern[str] | None
     matched: int = 0
     fired: int = 0
-    seen: Counter[tuple[Route, str | None]] = field(default_factory=Counter)
+    seen: Counter[Target] = field(default_factory=Counter)
+    buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
-    def matches(self, route: Route, stage: Stage, external_id: str | None) -> bool:
+    def means(self, target: Target) -> bool:
         """Tell whether the fault means such requests."""
-        if route not in self.routes or stage != self.fault.stage:
-            return False
-        return self.pattern is None or (external_id is not None and self.pattern.match(external_id) is not None)
+        fault = self.fault
+        return (
+            target.route in fault.routes
+            and fault.partner in {None, target.partner}
+            and fault.resource in {None, target.resource}
+            and (self.pattern is None or (target.record is not None and self.pattern.match(target.record) is not None))
+        )
 
     def hits(self, *, chance: float, now: float) -> bool:
         """Tell whether the fault hits this request, one that it means; `chance` is 0 to 1."""
@@ -44,18 +98,35 @@ class ArmedFault:
             return False
         if fault.window is not None and not fault.window[0] <= now - self.armed_at < fault.window[1]:
             return False
-        if chance >= fault.probability:
-            return False
-        self.fired += 1
-        return True
+        return chance < fault.probability
+
+    def bucket(self, partner: str, now: float) -> TokenBucket | None:
+        """Return the bucket of this partner; None if the fault is no `Limit`."""
+        if isinstance(self.fault, Limit) and partner not in self.buckets:
+            burst = self.fault.burst or max(1.0, self.fault.rate)
+            self.buckets[partner] = TokenBucket(self.fault.rate, burst, burst, now)
+        return self.buckets.get(partner)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A fault that hits, with a number from 0 to 1 for its use.
+
+    `headers` tell what is left of a `Limit`; its fault is None where the request is within it.
+    """
+
+    fault: AnyFault | None
+    fraction: float = 0.0
+    headers: tuple[tuple[str, str], ...] = ()
+    next_after: float = 0.0
 
 
 class FaultPlan:
     """The faults in force, in the order in which they were set.
 
-    Whether a fault hits depends on the seed, the fault's place in the plan, the route, the external id and how many
-    such requests the fault has seen: never on which of several concurrent requests came first. So a schedule repeats
-    itself, as long as it does not use `times`, `skip` or `window`.
+    Whether a fault hits depends on the seed, the fault's place in the plan, the request's route and record, and how
+    many such requests the fault has seen: never on which of several concurrent requests came first. So a schedule
+    repeats itself, unless it uses `times`, `skip`, `window`, `limit` or `concurrency`.
     """
 
     def __init__(self, faults: Sequence[AnyFault], *, seed: int, clock: Callable[[], float]) -> None:
@@ -73,41 +144,63 @@ class FaultPlan:
         self._armed = []
         self.add(faults)
 
+    def replace_kinds(self, faults: Sequence[AnyFault]) -> None:
+        """Put these faults in the place of those of the same kinds."""
+        kinds = {type(fault) for fault in faults}
+        kept = [armed.fault for armed in self._armed if type(armed.fault) not in kinds]
+        self.replace([*kept, *faults])
+
     def add(self, faults: Sequence[AnyFault]) -> None:
         """Put these faults after the others."""
         now = self._clock()
-        added = [
-            ArmedFault(
-                fault=fault,
-                place=place,
-                armed_at=now,
-                routes=fault.routes,
-                pattern=None if fault.external_id is None else re.compile(translate(fault.external_id)),
-            )
-            for place, fault in enumerate(faults, start=len(self._armed))
+        self._armed = [
+            *self._armed,
+            *(
+                ArmedFault(fault, place, now, None if fault.record is None else re.compile(translate(fault.record)))
+                for place, fault in enumerate(faults, start=len(self._armed))
+            ),
         ]
-        self._armed = [*self._armed, *added]
 
-    def hitting(self, route: Route, stage: Stage, external_id: str | None) -> Iterator[tuple[AnyFault, float]]:
-        """Give each fault that hits this request, with a number from 0 to 1 for its use.
+    def hitting(self, stage: Stage, target: Target, in_flight: int = 0) -> Iterator[Hit]:
+        """Yield each fault that hits this request; `in_flight` requests are at its partner, this one included.
 
-        A fault counts as fired when it is given, so a caller that stops early leaves the later ones untouched.
+        A fault counts as fired when it is yielded, so a caller that stops early leaves the later ones untouched.
         """
         for armed in self._armed:
-            if not armed.matches(route, stage, external_id):
-                continue
-            armed.seen[route, external_id] += 1
-            chance, fraction = _draw(self._seed, armed.place, route, external_id, armed.seen[route, external_id])
-            if armed.hits(chance=chance, now=self._clock()):
-                yield armed.fault, fraction
+            if armed.fault.stage == stage and (hit := self._hit(armed, target, in_flight)):
+                yield hit
+
+    def quirk(self, kind: type[FaultT], target: Target) -> FaultT | None:
+        """Return the first fault of this kind, of the stage "inside", that hits; it counts as fired."""
+        for armed in self._armed:
+            if isinstance(armed.fault, kind) and self._hit(armed, target, 0):
+                return armed.fault
+        return None
 
     def to_json(self) -> list[dict[str, object]]:
-        """Give each fault as it was set, with `fired`: how often it hit."""
+        """Return each fault as it was set, with `fired`: how often it hit."""
         return [{**msgspec.to_builtins(armed.fault), "fired": armed.fired} for armed in self._armed]
+
+    def _hit(self, armed: ArmedFault, target: Target, in_flight: int) -> Hit | None:
+        if not armed.means(target):
+            return None
+        armed.seen[target] += 1
+        chance, fraction = _draw(self._seed, armed.place, target.route, target.record, armed.seen[target])
+        now, fault = self._clock(), armed.fault
+        if not armed.hits(chance=chance, now=now):
+            return None
+        hit: Hit = Hit(fault, fraction)
+        if isinstance(fault, Concurrency) and in_flight <= fault.most:
+            return None
+        if isinstance(fault, Limit) and (bucket := armed.bucket(target.partner, now)):
+            is_taken = bucket.take(now)
+            hit = Hit(None if is_taken else fault, fraction, bucket.headers(fault.headers), bucket.next_after)
+        armed.fired += hit.fault is not None
+        return hit
 
 
 def _draw(*key: object) -> tuple[float, float]:
-    """Give two numbers, each from 0 to below 1, that depend on the key alone."""
+    """Return two numbers, each from 0 to below 1, that depend on the key alone."""
     digest = blake2b(repr(key).encode(), digest_size=16).digest()
     # 53 bits are what a float holds exactly.
     return (int.from_bytes(digest[:8]) >> 11) / 2**53, (int.from_bytes(digest[8:]) >> 11) / 2**53

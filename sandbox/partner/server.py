@@ -1,4 +1,4 @@
-"""Serves the partner on a loopback port."""
+"""Serves the partners on a loopback port."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from sandbox.partner.app import create_app
+from sandbox.partner.serving import PartnerApp
+from sandbox.partner.state import PartnerSandbox
 from sandbox.partner.wire import PartnerProtocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
-    from sandbox.partner.config import PartnerConfig
-    from sandbox.partner.state import Partner
+    from sandbox.partner.state import PartnerConfig
 
 HOST = "127.0.0.1"
 # Seconds for which an idle connection is kept. Longer than clients keep theirs, so that no request meets a closing one.
@@ -32,19 +32,19 @@ class PortInUseError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class RunningPartner:
-    """A partner that listens at `base_url` (no final slash)."""
+class RunningPartners:
+    """Partners that listen at `base_url` (no final slash), each below its `base_path`."""
 
-    partner: Partner
+    sandbox: PartnerSandbox
     base_url: str
 
 
 class _Server(uvicorn.Server):
     """Uvicorn's server, which leaves the signals to its caller, and stops at once: what is under way is dropped."""
 
-    def __init__(self, config: uvicorn.Config, partner: Partner) -> None:
+    def __init__(self, config: uvicorn.Config, sandbox: PartnerSandbox) -> None:
         super().__init__(config)
-        self._partner = partner
+        self._sandbox = sandbox
         self._stopping = asyncio.Event()
         self.listening = asyncio.Event()
 
@@ -66,10 +66,10 @@ class _Server(uvicorn.Server):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), timeout=1)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - closed by their servers
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002, closed by their servers
         for server in self.servers:
             server.close()
-        self._partner.end_waits()
+        self._sandbox.end_waits()
         for connection in self.server_state.connections:
             connection.transport.abort()
         if self.server_state.tasks:
@@ -95,18 +95,17 @@ def _listener(port: int) -> socket.socket:
 @asynccontextmanager
 async def running(
     config: PartnerConfig, port: int = 0, *, clock: Callable[[], float] | None = None
-) -> AsyncIterator[RunningPartner]:
-    """Run the partner in this event loop as long as the context lasts; port 0 takes a free one.
+) -> AsyncIterator[RunningPartners]:
+    """Run the partners in this event loop as long as the context lasts; port 0 takes a free one.
 
     Raises:
         PortInUseError: the port cannot be had.
     """
-    app = create_app(config) if clock is None else create_app(config, clock)
-    partner: Partner = app.state.partner
+    sandbox = PartnerSandbox(config) if clock is None else PartnerSandbox(config, clock)
     listener = _listener(port)
     server = _Server(
         uvicorn.Config(
-            app,
+            PartnerApp(sandbox),
             http=PartnerProtocol,
             ws="none",
             lifespan="off",
@@ -117,19 +116,19 @@ async def running(
             timeout_keep_alive=_KEEP_ALIVE,
             backlog=_BACKLOG,
         ),
-        partner,
+        sandbox,
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await server.listening.wait()
     try:
-        yield RunningPartner(partner, f"http://{HOST}:{listener.getsockname()[1]}")
+        yield RunningPartners(sandbox, f"http://{HOST}:{listener.getsockname()[1]}")
     finally:
         server.stop()
         await serving
 
 
 async def serve(config: PartnerConfig, port: int, *, announce: Callable[[str], None]) -> None:
-    """Run the partner until SIGINT or SIGTERM; `announce` gets its base URL when it listens.
+    """Run the partners until SIGINT or SIGTERM; `announce` gets its base URL when it listens.
 
     Raises:
         PortInUseError: the port cannot be had.
@@ -139,8 +138,8 @@ async def serve(config: PartnerConfig, port: int, *, announce: Callable[[str], N
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with running(config, port) as partner:
-            announce(partner.base_url)
+        async with running(config, port) as partners:
+            announce(partners.base_url)
             await stop.wait()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""The partner's token endpoint and its discovery document, with no regard to faults."""
+"""The partner's token endpoint and its discovery document, apart from faults."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from sandbox.partner.answers import Answer
-from sandbox.partner.client_assertion import algorithms, public_key
-from sandbox.partner.client_authentication import TokenRequestError, authenticate
+from sandbox.partner.client_authentication import TokenRequestError, algorithms, authenticate, public_key
+from sandbox.partner.faults import Cached
 
 if TYPE_CHECKING:
     from sandbox.partner.call import Call
-    from sandbox.partner.config import PartnerConfig
-    from sandbox.partner.state import State
+    from sandbox.partner.state import PartnerConfig
 
-TOKEN_PATH = "/auth/token"  # noqa: S105 - a path
+TOKEN_PATH = "/auth/token"  # noqa: S105, a path
+DISCOVERY_PATH = "/.well-known/openid-configuration"
 # RFC 6749 section 3.3: tokens of visible ASCII without " and \, one space between them.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 # RFC 8707 section 2 lets a request name several resources, RFC 8693 section 2.1 several audiences.
@@ -26,28 +26,30 @@ _MAY_REPEAT = frozenset({"resource", "audience"})
 _NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))
 
 
-def post_token(call: Call, state: State, config: PartnerConfig) -> Answer:
+def post_token(call: Call, config: PartnerConfig) -> Answer:
     """Answer a client credentials request with a token (RFC 6749 section 4.4), or with the error of section 5.2."""
     try:
         form, repeated = _form(call)
-        client_auth = authenticate(call, form, config, state.seen_assertions)
+        client_auth = authenticate(call, form, config)
         _check_grant_type(form)
         _check_scope(form, config)
     except TokenRequestError as exc:
         return _refusal(exc)
-    token = state.tokens.issue(
-        config.token_lifetime, {"clientAuth": client_auth, "scope": form.get("scope"), **repeated}
-    )
-    state.counters.tokens_issued += 1
+    tokens = call.site.tokens
+    token = tokens.newest() if call.state.plan.quirk(Cached, call.target) else None
+    if token is None:
+        token = tokens.issue(config.token_lifetime, {"clientAuth": client_auth, "scope": form.get("scope"), **repeated})
+        call.site.counters.tokens_issued += 1
+    lifetime = int(tokens.seconds_left(token))
     body: dict[str, object] = {"access_token": token.value, "token_type": "Bearer"}
     if config.expires_in != "omitted":
-        body["expires_in"] = config.token_lifetime if config.expires_in == "number" else str(config.token_lifetime)
+        body["expires_in"] = lifetime if config.expires_in == "number" else str(lifetime)
     if "scope" in form:
         body["scope"] = form["scope"]
     return Answer(status=200, body=msgspec.json.encode(body), headers=_NO_STORE, outcome="issued")
 
 
-def get_discovery(call: Call, _state: State, config: PartnerConfig) -> Answer:
+def get_discovery(call: Call, config: PartnerConfig) -> Answer:
     """Answer the discovery document (OpenID Connect Discovery 1.0 section 4, RFC 8414 section 2)."""
     methods = ["client_secret_basic", "client_secret_post"]
     document: dict[str, object] = {
@@ -67,7 +69,7 @@ def get_discovery(call: Call, _state: State, config: PartnerConfig) -> Answer:
 
 
 def _form(call: Call) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Give the parameters that stand once, and those that may be repeated; ones without a value count as left out."""
+    """Return the parameters that stand once, and those that may be repeated; ones without a value count as left out."""
     if call.media_type != "application/x-www-form-urlencoded":
         raise TokenRequestError("invalid_request", "The body must be application/x-www-form-urlencoded")
     try:

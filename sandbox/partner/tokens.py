@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Lets a test look for tokens in logs and histories without knowing one.
-TOKEN_PREFIX = "sandbox-access-token-"  # noqa: S105 - what all of them start with, not one of them
+TOKEN_PREFIX = "sandbox-access-token-"  # noqa: S105, what all of them start with, not one of them
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +43,17 @@ class Tokens:
         self._issued[token.value] = token
         return token
 
+    def newest(self) -> IssuedToken | None:
+        """Return the newest token, if it has not expired."""
+        newest = next(reversed(self._issued.values()), None)
+        return newest if newest is not None and self.seconds_left(newest) > 0 else None
+
+    def seconds_left(self, token: IssuedToken) -> float:
+        """Return the seconds for which a token is still good."""
+        return token.expires_at - self._clock()
+
     def check(self, value: str) -> IssuedToken | Literal["unknown", "revoked", "expired"]:
-        """Give the token of this value, or what is wrong with it."""
+        """Return the token of this value, or what is wrong with it."""
         token = self._issued.get(value)
         if token is None:
             return "unknown"
@@ -72,7 +81,7 @@ class Tokens:
         return revoked
 
     def to_json(self) -> list[dict[str, object]]:
-        """Give every token but for its value: its number, what was asked for, its fate and how often it was used."""
+        """Return every token but for its value: its number, what was asked for, its fate and how often it was used."""
         now = self._clock()
         return [
             {

@@ -59,7 +59,7 @@ class Waits:
                     future.set_result(False)
 
     def to_json(self) -> dict[str, dict[str, object]]:
-        """Give each gate's state: whether it is open, and how many requests wait at it."""
+        """Return each gate's state: whether it is open, and how many requests wait at it."""
         return {
             name: {"open": gate.is_open, "waiting": sum(not future.done() for future in gate.waiting)}
             for name, gate in self._gates.items()

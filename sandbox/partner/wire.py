@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -46,7 +48,7 @@ class Wire:
         return self._transport.is_closing()
 
     async def read_body(self, limit: int) -> bytes | None:
-        """Give the request's body, of more than `limit` bytes only the start; None when the client has gone."""
+        """Return the request's body, of more than `limit` bytes only the start; None when the client has gone."""
         body: bytes = b""
         while True:
             message = await self._receive()
@@ -57,9 +59,18 @@ class Wire:
                 return body
 
     async def send(self, answer: Answer) -> None:
-        """Send the answer."""
+        """Send the answer, and the same bytes once more where it says so."""
         await self._send(_start(answer))
         await self._send({"type": "http.response.body", "body": answer.body})
+        if answer.again_after is not None:
+            asyncio.get_running_loop().call_later(answer.again_after, self._send_again, answer)
+
+    def _send_again(self, answer: Answer) -> None:
+        if self.client_gone:
+            return
+        lines = [b"HTTP/1.1 %d %s" % (answer.status, HTTPStatus(answer.status).phrase.encode())]
+        lines += [b"%s: %s" % header for header in _start(answer)["headers"]]
+        self._transport.write(b"\r\n".join([*lines, b"", answer.body]))
 
     async def send_half(self, answer: Answer) -> None:
         """Send all headers and half of the body, then close the connection."""
