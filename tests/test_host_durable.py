@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,17 +29,6 @@ def test_runs_activities_one_after_the_other(host: HostProcess) -> None:
     assert status["runtimeStatus"] == "Completed"
     assert status["output"] == ["Hello Ada", "Hi Hello Ada"]
     assert status["name"] == "chain"
-
-
-@pytest.mark.parametrize(
-    "value", [None, 0, 1.5, "", "text", '{"a": 1}', [], [1, [2]], {"a": {"b": None}}, "ä€😀", False]
-)
-def test_carries_every_json_value_through_input_activity_and_output(host: HostProcess, value: object) -> None:
-    assert host.run("echo", value)["output"] == value
-
-
-def test_shows_the_input_of_the_client_library_as_escaped_text(host: HostProcess) -> None:
-    assert host.run("echo", {"a": 1})["input"] == '{"a": 1}'
 
 
 def test_gives_an_orchestrator_without_activities_its_input_id_and_version(host: HostProcess) -> None:
@@ -73,14 +62,6 @@ def test_bounds_the_activities_that_run_at_once(host: HostProcess) -> None:
     assert host.finished(instance_id)["output"] == running
 
 
-def test_fires_a_durable_timer_not_before_its_time(host: HostProcess) -> None:
-    assert 0.3 <= host.run("timer", 0.3)["output"] < 5
-
-
-def test_a_timer_in_the_past_fires_at_once(host: HostProcess) -> None:
-    assert host.run("timer", -5)["output"] < 5
-
-
 def test_an_event_beats_the_timer_and_cancelling_the_timer_ends_the_instance(host: HostProcess) -> None:
     instance_id = host.start("approval", 3600)
     until(lambda: host.status(instance_id)["customStatus"] == {"waiting": True}, "the custom status")
@@ -88,10 +69,6 @@ def test_an_event_beats_the_timer_and_cancelling_the_timer_ends_the_instance(hos
     status = host.finished(instance_id)
     assert status["output"] == {"approved": {"by": "Ada"}}
     assert status["customStatus"] == {"waiting": True}
-
-
-def test_the_timer_beats_an_event_that_never_comes(host: HostProcess) -> None:
-    assert host.run("approval", 0.1)["output"] == "too late"
 
 
 def test_an_instance_runs_until_its_uncancelled_timer_fires(host: HostProcess) -> None:
@@ -109,30 +86,6 @@ def test_takes_events_in_the_order_in_which_they_came(host: HostProcess) -> None
     assert host.finished(instance_id)["output"] == list(range(20))
 
 
-def test_keeps_events_that_come_before_they_are_waited_for(host: HostProcess) -> None:
-    instance_id = host.start("events", 2)
-    assert [host.raise_event(instance_id, number) for number in (1, 2)] == [202, 202]
-    assert host.finished(instance_id)["output"] == [1, 2]
-
-
-def test_runs_a_sub_orchestration(host: HostProcess) -> None:
-    output = host.run("parent", {"name": "chain", "input": "Bob"})["output"]
-    assert output == ["Hello Bob", "Hi Hello Bob"]
-
-
-def test_a_sub_orchestration_knows_its_parent_and_has_the_id_it_is_given(host: HostProcess) -> None:
-    parent_id = host.start("parent", {"name": "who_is_my_parent", "input": 1, "id": "the-child"})
-    assert host.finished(parent_id)["output"] == [parent_id, "1.5"]
-    assert host.status("the-child")["runtimeStatus"] == "Completed"
-
-
-def test_the_failure_of_a_sub_orchestration_reaches_its_parent(host: HostProcess) -> None:
-    status = host.run("parent", {"name": "failing", "input": "luck"})
-    assert status["runtimeStatus"] == "Failed"
-    expected = "Orchestrator function 'parent' failed: Orchestrator function 'failing' failed: no luck"
-    assert status["output"].startswith(expected)
-
-
 def test_a_terminated_sub_orchestration_fails_its_parent(host: HostProcess) -> None:
     parent_id = host.start("parent", {"name": "events", "input": 1, "id": "doomed"})
     until(lambda: host.status("doomed").get("runtimeStatus") == "Running", "the child")
@@ -143,11 +96,6 @@ def test_a_terminated_sub_orchestration_fails_its_parent(host: HostProcess) -> N
 def test_a_sub_orchestration_with_an_id_that_cannot_be_kept_fails_the_instance(host: HostProcess) -> None:
     output = host.run("parent", {"name": "chain", "input": 1, "id": "\ud800"})["output"]
     assert output.startswith("Orchestrator function 'parent' failed: the host cannot take its answer: ")
-
-
-def test_an_unknown_sub_orchestrator_fails_the_instance(host: HostProcess) -> None:
-    output = host.run("parent", {"name": "nobody", "input": 1})["output"]
-    assert "The function 'nobody' doesn't exist, is disabled, or is not an orchestrator function." in output
 
 
 def test_continues_as_new_until_it_is_done(host: HostProcess) -> None:
@@ -162,64 +110,9 @@ def test_continues_as_new_until_it_is_done(host: HostProcess) -> None:
     ]
 
 
-def test_a_failing_orchestrator_fails_its_instance_with_its_message(host: HostProcess) -> None:
-    status = host.run("failing", "luck")
-    assert (status["runtimeStatus"], status["output"]) == ("Failed", "Orchestrator function 'failing' failed: no luck")
-    assert "ValueError: no luck" in host.log
-
-
 def test_an_orchestrator_that_fails_before_its_first_yield_fails_its_instance(host: HostProcess) -> None:
     output = host.run("failing_at_once", "you")["output"]
     assert output == "Orchestrator function 'failing_at_once' failed: LookupError: nothing for you"
-
-
-def test_an_orchestrator_sees_why_its_activity_failed(host: HostProcess) -> None:
-    output = host.run("calls_failing_activity", "fly")["output"]
-    assert output.startswith("Activity function 'fail' failed:  RuntimeError: cannot fly \n ")
-    assert "function_app.py" in output
-
-
-@pytest.mark.parametrize(
-    ("what", "text"),
-    [
-        ("exit", "SystemExit: 3"),
-        ("cancelled", "CancelledError"),
-        ("not JSON", "must be json serializable"),
-    ],
-)
-def test_an_activity_that_ends_in_an_odd_way_fails_and_its_worker_goes_on(
-    host: HostProcess, what: str, text: str
-) -> None:
-    before = host.worker()
-    output = host.run("calls_failing_activity", what)["output"]
-    assert text in output
-    assert host.worker() == before
-
-
-def test_a_failed_activity_fails_the_instance_that_does_not_catch_it(host: HostProcess) -> None:
-    status = host.run("fails_with_the_activity")
-    assert status["runtimeStatus"] == "Failed"
-    expected = "Orchestrator function 'fails_with_the_activity' failed: Activity function 'fail' failed:  RuntimeError"
-    assert status["output"].startswith(expected)
-
-
-def test_an_unknown_activity_fails_the_instance_and_names_those_there_are(host: HostProcess) -> None:
-    output = host.run("calls_unknown_activity")["output"]
-    assert "The function 'no_such_activity' doesn't exist, is disabled, or is not an activity function." in output
-    assert "'greet_sync'" in output
-
-
-def test_an_action_that_is_not_supported_fails_the_instance_by_its_name(host: HostProcess) -> None:
-    output = host.run("retries")["output"]
-    assert output.startswith(
-        "Orchestrator function 'retries' failed: The action CallActivityWithRetry is not supported"
-    )
-
-
-def test_refuses_a_custom_status_of_more_than_16_kb(host: HostProcess) -> None:
-    assert host.run("big_status", 8000)["customStatus"] == "x" * 8000
-    status = host.run("big_status", 8200)
-    assert "The custom status is larger than 16 KB" in status["output"]
 
 
 def test_keeps_a_custom_status_that_a_later_run_does_not_set(host: HostProcess) -> None:
@@ -231,14 +124,7 @@ def test_fails_an_orchestrator_that_does_something_else_in_its_replay(host: Host
     until((host.folder / "second_run.started").exists, "the activity")
     (host.folder / "second_run").touch()
     output = host.finished(instance_id)["output"]
-    assert "its action 0 was CallActivity wait_for_file, in this replay it is CallActivity note_run" in output
-
-
-def test_terminates_an_instance_with_the_reason_as_its_output(host: HostProcess) -> None:
-    instance_id = host.start("events", 1)
-    assert host.change(instance_id, "terminate", reason="no longer needed") == 202
-    status = host.finished(instance_id)
-    assert (status["runtimeStatus"], status["output"]) == ("Terminated", "no longer needed")
+    assert output.startswith("Non-Deterministic workflow detected: ")
 
 
 def test_a_suspended_instance_acts_on_nothing_until_it_is_resumed(host: HostProcess) -> None:
@@ -298,45 +184,6 @@ def test_the_timer_of_a_terminated_instance_does_not_reach_the_next_one_of_the_s
     assert host.finished("timed")["output"] >= 1.0
 
 
-def test_serves_every_operation_of_the_client_library(host: HostProcess) -> None:
-    def client(operation: str, instance_id: str, body: object = None) -> Any:  # noqa: ANN401 - any JSON value
-        answer = host.http.post(f"/api/client/{operation}/{instance_id}", json=body)
-        assert answer.status_code == 200, f"{operation}: {answer.text} {host.log}"
-        return answer.json()
-
-    started = host.http.post("/api/start/events", params={"id": "by-client"}, json=1)
-    assert started.status_code == 202
-    assert started.headers["location"] == started.json()["statusQueryGetUri"]
-    assert started.json()["id"] == "by-client"
-    until(lambda: client("status", "by-client").get("runtimeStatus") == "Running", "the start")
-    assert [each["instanceId"] for each in client("list", "by-cli")] == ["by-client"]
-    assert client("all", "x") >= 1
-    client("suspend", "by-client")
-    until(lambda: client("status", "by-client").get("runtimeStatus") == "Suspended", "the suspension")
-    client("resume", "by-client")
-    client("raise", "by-client", {"a": 1})
-    # The library encodes the event's data twice: the orchestrator gets text, as on the platform.
-    assert client("wait", "by-client") == ['{"a": 1}']
-    assert client("purge", "by-client") == 1
-    assert client("purge", "by-client") == 0
-    assert client("status", "by-client") == {"found": False}
-    host.start("events", 1, instance_id="by-client")
-    client("terminate", "by-client")
-    assert host.finished("by-client")["output"] == "no longer needed & done"
-
-
-def test_starting_a_live_instance_again_is_an_error_in_the_client_library(host: HostProcess) -> None:
-    url = "/api/start/events"
-    assert host.http.post(url, params={"id": "twice"}, json=1).status_code == 202
-    assert host.http.post(url, params={"id": "twice"}, json=1).status_code == 500
-    assert "already exists" in host.log
-
-
-def test_starting_an_unknown_orchestrator_is_an_error_in_the_client_library(host: HostProcess) -> None:
-    assert host.http.post("/api/start/nobody", json=1).status_code == 500
-    assert "The function 'nobody' doesn't exist" in host.log
-
-
 def test_one_trace_leads_from_the_start_to_activities_and_sub_orchestrations(host: HostProcess) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     url = f"{WEBHOOKS}/orchestrators/traced"
@@ -361,24 +208,6 @@ def test_a_start_without_a_trace_begins_one(host: HostProcess) -> None:
     own, child = host.run("traced")["output"]
     assert own == child
     assert len(own) == 55
-
-
-def test_shows_a_history_that_people_can_read(host: HostProcess) -> None:
-    instance_id = host.start("chain", "Ada")
-    status = host.finished(instance_id, showHistory="true", showHistoryOutput="true", showInput="false")
-    history = status["historyEvents"]
-    assert [event["EventType"] for event in history] == [
-        "ExecutionStarted",
-        "TaskCompleted",
-        "TaskCompleted",
-        "ExecutionCompleted",
-    ]
-    assert history[0]["FunctionName"] == "chain"
-    assert [event["FunctionName"] for event in history[1:3]] == ["greet", "greet_sync"]
-    assert [event["Result"] for event in history[1:3]] == ["Hello Ada", "Hi Hello Ada"]
-    assert all(event["ScheduledTime"] <= event["Timestamp"] for event in history[1:3])
-    assert history[3]["OrchestrationStatus"] == "Completed"
-    assert "Ada" not in json.dumps(host.status(instance_id, showHistory="true", showInput="false")["historyEvents"])
 
 
 def test_shows_a_history_as_the_orchestrator_is_given_it(host: HostProcess) -> None:

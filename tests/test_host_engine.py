@@ -7,23 +7,25 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 
 from sandbox.host.durable.decisions import Decision, termination
-from sandbox.host.durable.history import kind_of
-from sandbox.host.durable.instances import InstanceFilter
-from sandbox.host.durable.task_hub import TaskHub
+from sandbox.host.durable.engine import PARENT_ID
+from sandbox.host.durable.task_hub import STATUS_NAMES, InstanceFilter, TaskHub
 from sandbox.host.errors import EngineError
 from sandbox.host.messages import TraceContext
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
 TRACE = TraceContext(trace_parent="parent", trace_state="state")
 COMPLETED = helpers.new_complete_orchestration_action(-1, pb.ORCHESTRATION_STATUS_COMPLETED, '"done"')
+
+
+def kinds(events: Iterable[pb.HistoryEvent]) -> list[str]:
+    return [str(event.WhichOneof("eventType")) for event in events]
 
 
 class Hub:
@@ -34,7 +36,7 @@ class Hub:
         self.hub = TaskHub(self.items.put_nowait, longest_wait=0.02)
 
     def start(self, instance_id: str = "one") -> str:
-        return self.hub.start("Orchestrator", instance_id, '"in"', version="1", trace=TRACE)
+        return self.hub.start_new("Orchestrator", instance_id, '"in"', version="1", trace=TRACE)
 
     async def item(self) -> pb.WorkItem:
         return await asyncio.wait_for(self.items.get(), 5)
@@ -50,10 +52,18 @@ class Hub:
 
     def status(self, instance_id: str = "one") -> str:
         instance = self.hub.get(instance_id)
-        return "" if instance is None else instance.status
+        return "" if instance is None else STATUS_NAMES[instance.status]
 
     def history(self, instance_id: str = "one") -> list[str]:
-        return [kind_of(event) for event in self.hub.history(instance_id)]
+        return kinds(self.events(instance_id))
+
+    def events(self, instance_id: str = "one") -> list[pb.HistoryEvent]:
+        instance = self.hub.get(instance_id)
+        return [] if instance is None else instance.history
+
+    def parent_id(self, instance_id: str) -> str | None:
+        instance = self.hub.get(instance_id)
+        return None if instance is None else (instance.tags or {}).get(PARENT_ID)
 
 
 @pytest.fixture
@@ -72,7 +82,7 @@ def timer(number: int, seconds: float) -> pb.OrchestratorAction:
 
 
 def new_kinds(item: pb.WorkItem) -> list[str]:
-    return [kind_of(event) for event in item.orchestratorRequest.newEvents]
+    return kinds(item.orchestratorRequest.newEvents)
 
 
 async def test_an_instance_goes_from_pending_to_completed(hub: Hub) -> None:
@@ -83,12 +93,7 @@ async def test_an_instance_goes_from_pending_to_completed(hub: Hub) -> None:
     hub.decide(item, COMPLETED)
     instance = hub.hub.get("one")
     assert instance is not None
-    assert (instance.status, instance.is_finished, instance.input, instance.output) == (
-        "Completed",
-        True,
-        '"in"',
-        '"done"',
-    )
+    assert (hub.status(), instance.input, instance.output) == ("Completed", '"in"', '"done"')
     assert hub.history() == ["orchestratorStarted", "executionStarted", "orchestratorCompleted", "executionCompleted"]
 
 
@@ -102,7 +107,7 @@ async def test_every_event_has_the_time_at_which_it_came(hub: Hub) -> None:
         hub.decide(item)
         item = await hub.item()
     hub.decide(item, COMPLETED)
-    seconds = [event.timestamp.ToMicroseconds() for event in hub.hub.history("one")]
+    seconds = [event.timestamp.ToMicroseconds() for event in hub.events("one")]
     assert len(seconds) >= 9
     assert all(abs(second / 1e6 - datetime.now(UTC).timestamp()) < 60 for second in seconds)
 
@@ -196,11 +201,7 @@ async def test_a_purged_instance_takes_nothing_any_more(hub: Hub) -> None:
     hub.decide(item, COMPLETED)
     assert hub.hub.get("one") is None
     assert hub.history() == []
-    assert hub.hub.name_of("one") == ""
     assert hub.hub.trace_context("one") == TraceContext()
-    with pytest.raises(EngineError) as raised:
-        hub.hub.raise_event("one", "a", "1")
-    assert raised.value.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_an_instance_that_is_not_finished_is_not_purged(hub: Hub) -> None:
@@ -282,19 +283,18 @@ async def start_child(hub: Hub) -> pb.WorkItem:
 async def test_a_sub_orchestration_has_its_parents_trace_and_reports_its_result(hub: Hub) -> None:
     item = await start_child(hub)
     assert item.orchestratorRequest.instanceId == "child"
-    assert hub.hub.parent_id("child") == "one"
+    assert hub.parent_id("child") == "one"
     assert hub.hub.trace_context("child") == TRACE
     hub.decide(item, COMPLETED)
     reported = (await hub.item()).orchestratorRequest.newEvents[-1]
     assert reported.subOrchestrationInstanceCompleted.result.value == '"done"'
     assert reported.subOrchestrationInstanceCompleted.taskScheduledId == 0
-    assert hub.hub.parent_id("child") is None
 
 
 async def test_a_sub_orchestration_that_continues_as_new_still_reports(hub: Hub) -> None:
     item = await start_child(hub)
     hub.decide(item, helpers.new_complete_orchestration_action(-1, pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW, "1"))
-    assert hub.hub.parent_id("child") == "one"
+    assert hub.parent_id("child") == "one"
     hub.decide(await hub.item(), COMPLETED)
     assert new_kinds(await hub.item())[-1] == "subOrchestrationInstanceCompleted"
 
@@ -329,54 +329,100 @@ async def test_a_sub_orchestration_with_the_id_of_a_live_instance_fails(hub: Hub
 
 async def test_a_live_id_cannot_be_started_again_and_a_finished_one_can(hub: Hub) -> None:
     hub.start()
-    with pytest.raises(EngineError) as raised:
+    with pytest.raises(EngineError):
         hub.start()
-    assert raised.value.code is grpc.StatusCode.ALREADY_EXISTS
     hub.decide(await hub.item(), COMPLETED)
     hub.start()
     assert hub.status() == "Pending"
 
 
 async def test_an_instance_without_an_id_gets_one(hub: Hub) -> None:
-    made = {hub.hub.start("Orchestrator", None, None, version=None, trace=TRACE) for _ in range(2)}
+    made = {hub.hub.start_new("Orchestrator", None, None, version=None, trace=TRACE) for _ in range(2)}
     assert len(made) == 2
 
 
-async def test_lists_and_purges_by_status_time_and_prefix(hub: Hub) -> None:
-    hub.start("a-1")
+def ids(hub: Hub, wanted: InstanceFilter, top: int = 10, token: str = "") -> tuple[list[str], str]:
+    found, next_token = hub.hub.page(wanted, top=top, token=token)
+    return [each.instance_id for each in found], next_token
+
+
+async def test_lists_page_by_page_in_the_order_of_the_ids(hub: Hub) -> None:
+    for instance_id in ("b-1", "a-2", "a-1"):
+        hub.start(instance_id)
+    first, token = ids(hub, InstanceFilter(), top=2)
+    second, end = ids(hub, InstanceFilter(), top=2, token=token)
+    assert (first, second, end) == (["a-1", "a-2"], ["b-1"], "")
+    assert ids(hub, InstanceFilter(prefix="a-"), top=2) == (["a-1", "a-2"], "")
+
+
+async def test_a_filtered_page_may_be_empty_and_still_have_a_next_one(hub: Hub) -> None:
+    for instance_id in ("a", "b"):
+        hub.start(instance_id)
+    hub.decide(await hub.item())
     hub.decide(await hub.item(), COMPLETED)
-    hub.start("a-2")
-    hub.start("b-1")
+    wanted = InstanceFilter(statuses=["Completed"])
+    found, token = ids(hub, wanted, top=1)
+    assert found == []
+    assert ids(hub, wanted, top=1, token=token) == (["b"], "")
+
+
+async def test_lists_and_purges_by_time(hub: Hub) -> None:
+    hub.start()
+    hub.decide(await hub.item(), COMPLETED)
     past, future = datetime(2000, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
-
-    def ids(wanted: InstanceFilter) -> list[str]:
-        return [each.instance_id for each in hub.hub.page(wanted, top=10, token="")[0]]
-
-    assert ids(InstanceFilter()) == ["a-1", "a-2", "b-1"]
-    assert ids(InstanceFilter(prefix="a-")) == ["a-1", "a-2"]
-    assert ids(InstanceFilter(statuses=[pb.ORCHESTRATION_STATUS_PENDING])) == ["a-2", "b-1"]
-    assert ids(InstanceFilter(created_from=past, created_to=future)) == ["a-1", "a-2", "b-1"]
-    assert ids(InstanceFilter(created_from=future)) == ids(InstanceFilter(created_to=past)) == []
-    first, token = hub.hub.page(InstanceFilter(), top=2, token="")
-    second, end = hub.hub.page(InstanceFilter(), top=2, token=token)
-    assert ([each.instance_id for each in first + second], end) == (["a-1", "a-2", "b-1"], "")
+    assert ids(hub, InstanceFilter(created_from=past, created_to=future))[0] == ["one"]
+    assert ids(hub, InstanceFilter(created_from=future))[0] == ids(hub, InstanceFilter(created_to=past))[0] == []
     assert hub.hub.purge_all(InstanceFilter(created_from=future)) == 0
     assert hub.hub.purge_all(InstanceFilter(created_from=past, created_to=future)) == 1
 
 
-async def test_waits_for_the_end_of_an_instance(hub: Hub) -> None:
+def failing(item: pb.WorkItem) -> pb.OrchestratorAction:
+    details = pb.TaskFailureDetails(errorMessage=f"{item.orchestratorRequest.instanceId} failed")
+    return helpers.new_complete_orchestration_action(-1, pb.ORCHESTRATION_STATUS_FAILED, '"x"', details)
+
+
+async def test_rewinding_takes_failed_activities_out_of_the_history_and_keeps_the_others(hub: Hub) -> None:
     hub.start()
-    waiting = [asyncio.create_task(hub.hub.ended("one", seconds)) for seconds in (5.0, 5.0, 0.0)]
+    hub.decide(await hub.item(), activity(0), activity(1))
+    good, bad = await hub.item(), await hub.item()
+    hub.hub.complete_activity(good, "1", None)
+    hub.hub.complete_activity(bad, None, pb.TaskFailureDetails(errorMessage="broken"))
     item = await hub.item()
-    assert await waiting[2] is None
+    hub.decide(item, failing(item))
+    hub.hub.rewind("one", "again")
+    item = await hub.item()
+    past = item.orchestratorRequest.pastEvents
+    assert [(each.eventId, each.taskScheduled.name) for each in past if each.HasField("taskScheduled")] == [
+        (0, "Activity")
+    ]
+    assert not {"taskFailed", "executionCompleted"} & set(kinds(past))
+    assert [each.genericEvent.data.value for each in item.orchestratorRequest.newEvents][-1] == "again"
+    assert hub.status() == "Running"
     hub.decide(item, COMPLETED)
-    for task in waiting[:2]:
-        instance = await task
-        assert instance is not None
-        assert instance.output == '"done"'
-    again = await hub.hub.ended("one", 5.0)
-    assert again is not None
-    assert await hub.hub.ended("unknown", 5.0) is None
+    assert hub.status() == "Completed"
+
+
+async def test_rewinding_rewinds_the_failed_sub_orchestration_which_reports_again(hub: Hub) -> None:
+    child = await start_child(hub)
+    hub.decide(child, failing(child))
+    parent = await hub.item()
+    hub.decide(parent, failing(parent))
+    hub.hub.rewind("one", "again")
+    child = await hub.item()
+    assert child.orchestratorRequest.instanceId == "child"
+    assert await hub.is_idle()
+    hub.decide(child, COMPLETED)
+    assert new_kinds(await hub.item())[-1] == "subOrchestrationInstanceCompleted"
+
+
+async def test_rewinding_starts_a_sub_orchestration_again_that_is_gone(hub: Hub) -> None:
+    child = await start_child(hub)
+    hub.decide(child, failing(child))
+    parent = await hub.item()
+    hub.decide(parent, failing(parent))
+    hub.hub.purge("child")
+    hub.hub.rewind("one", "again")
+    assert "subOrchestrationInstanceCreated" not in kinds((await hub.item()).orchestratorRequest.pastEvents)
 
 
 async def test_nothing_fires_after_the_hub_is_closed(hub: Hub) -> None:

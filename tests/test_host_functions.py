@@ -59,7 +59,7 @@ def test_names_an_app_setting_that_is_not_set() -> None:
     [
         ([{"type": "queueTrigger", "name": "q"}], "function 'f' uses the binding queueTrigger"),
         ([HTTP, {"type": "table", "name": "t"}], "function 'f' uses the binding table"),
-        ([HTTP, {"type": "http", "name": "out"}], "an http output named 'out'"),
+        ([HTTP, {"type": "http", "name": "out"}], r"uses the binding http \(out\)"),
         ([CLIENT], "function 'f' has 0 triggers"),
         ([HTTP, {"type": "timerTrigger", "name": "t"}], "function 'f' has 2 triggers"),
     ],

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.host.errors import BadRequestError
-from sandbox.host.paths import decoded_path, encoded_path
+from sandbox.host.paths import decoded_path
 
 
 @pytest.mark.parametrize(
@@ -22,6 +21,7 @@ from sandbox.host.paths import decoded_path, encoded_path
         (b"/%41%2F%42", "/A%2FB"),
         (b"/%252F", "/%2F"),
         (b"/%FF%41", "/%FFA"),
+        (b"/%ff", "/%ff"),
         (b"/%E2%82", "/%E2%82"),
         (b"/100%", "/100%"),
         (b"/%zz", "/%zz"),
@@ -39,11 +39,6 @@ def test_decodes_a_path(raw: bytes, decoded: str) -> None:
     assert decoded_path(raw) == decoded
 
 
-def test_refuses_a_nul() -> None:
-    with pytest.raises(BadRequestError):
-        decoded_path(b"/a%00b")
-
-
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
 def test_gives_back_every_segment_that_was_encoded(segment: str) -> None:
     # "%2F" typed by a user is the one text that cannot be told from an encoded slash, and dots are resolved.
@@ -54,13 +49,6 @@ def test_gives_back_every_segment_that_was_encoded(segment: str) -> None:
 
 @given(st.binary(max_size=60))
 def test_never_leaves_a_dot_segment_and_always_begins_with_a_slash(raw: bytes) -> None:
-    try:
-        path = decoded_path(b"/" + raw)
-    except BadRequestError:
-        return
+    path = decoded_path(b"/" + raw)
     assert path.startswith("/")
     assert not {".", ".."} & set(path.split("/"))
-
-
-def test_encodes_what_a_url_cannot_have() -> None:
-    assert encoded_path("/a b/ä/%2F/c;d=1") == "/a%20b/%C3%A4/%2F/c;d=1"

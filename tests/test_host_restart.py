@@ -1,4 +1,4 @@
-"""The worker process ends in the midst of work: the host starts another, and loses nothing."""
+"""The worker process ends in the midst of work: what ran in it has failed, and the host starts another."""
 
 from __future__ import annotations
 
@@ -40,23 +40,32 @@ def runs(host: HostProcess, name: str) -> int:
     return len(started.read_text().splitlines()) if started.exists() else 0
 
 
-def test_an_interrupted_activity_is_run_again_and_the_instance_goes_on(host: HostProcess) -> None:
-    instance_id = host.start("interrupted")
-    until(lambda: runs(host, "first") == 1, "the first activity")
-    host.kill_worker()
-    until(lambda: runs(host, "first") == 2, "the first activity's second run")
-    assert host.status(instance_id)["runtimeStatus"] == "Running"
-    (host.folder / "first").touch()
-    until(lambda: runs(host, "second") == 1, "the second activity")
-    host.kill_worker()
-    (host.folder / "second").touch()
-    assert host.finished(instance_id)["output"] == ["first", "second"]
-    assert host.worker()["restarts"] == 2
-
-
-def test_an_interrupted_orchestrator_is_run_again(host: HostProcess) -> None:
-    assert host.run("ends_its_worker_once")["output"] == "Hello again"
+def test_a_failed_orchestration_goes_on_when_it_is_rewound(host: HostProcess) -> None:
+    instance_id = host.start("ends_its_worker_once")
+    assert host.finished(instance_id)["runtimeStatus"] == "Failed"
+    assert host.change(instance_id, "rewind", reason="again") == 202
+    until(lambda: host.status(instance_id)["runtimeStatus"] == "Completed", "the end")
+    assert host.status(instance_id)["output"] == "Hello again"
     assert host.worker()["restarts"] == 1
+
+
+def test_a_request_that_runs_too_long_is_500_and_takes_its_worker_process_along(tmp_path: Path) -> None:
+    settings = {"AzureFunctionsJobHost__functionTimeout": "00:00:01"}
+    with running_host(APPS / "web", tmp_path, settings) as host, ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(host.http.post, "/v1/wait/beside")
+        answer = host.http.post("/v1/block")
+        assert (answer.status_code, answer.content, beside.result().status_code) == (500, b"", 500)
+        assert host.http.get("/v1/no_route").text == "by its name"
+        assert "Timeout value of 00:00:01 was exceeded by function: Functions." in host.log
+        assert host.worker()["restarts"] == 1
+
+
+def test_a_function_that_lets_a_base_exception_out_is_answered_at_its_timeout(tmp_path: Path) -> None:
+    settings = {"AzureFunctionsJobHost__functionTimeout": "00:00:01"}
+    with running_host(APPS / "durable", tmp_path, settings) as host:
+        output = host.run("calls_failing_activity", "cancelled")["output"]
+        assert "Timeout value of 00:00:01 was exceeded by function: Functions.fail" in output
+        assert "is never answered" in host.log
 
 
 def test_a_durable_timer_outlives_the_worker_process(host: HostProcess) -> None:
@@ -69,46 +78,12 @@ def test_a_durable_timer_outlives_the_worker_process(host: HostProcess) -> None:
 def test_waiting_instances_and_the_status_of_finished_ones_outlive_the_worker_process(host: HostProcess) -> None:
     done, waiting = host.start("chain", "Ada"), host.start("events", 1)
     host.finished(done)
+    until(lambda: host.status(waiting)["runtimeStatus"] == "Running", "the start")
     host.kill_worker()
+    until(lambda: host.worker()["restarts"] == 1, "the next worker process")
     assert host.status(done)["output"] == ["Hello Ada", "Hi Hello Ada"]
     assert host.raise_event(waiting, "after") == 202
     assert host.finished(waiting)["output"] == ["after"]
-
-
-def test_a_get_is_run_again_in_the_next_worker_process(web: HostProcess) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(web.http.get, "/v1/wait/got")
-        until(lambda: runs(web, "got") == 1, "the function")
-        web.kill_worker()
-        until(lambda: runs(web, "got") == 2, "the function's second run")
-        (web.folder / "got").touch()
-        assert answer.result().text == "done"
-
-
-def test_a_post_is_answered_502_and_not_run_again(web: HostProcess) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(web.http.post, "/v1/wait/posted")
-        until(lambda: runs(web, "posted") == 1, "the function")
-        web.kill_worker()
-        response = answer.result()
-    assert response.status_code == 502
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["status"] == 502
-    assert "worker process ended while it handled" in response.json()["detail"]
-    assert web.http.get("/v1/no_route").text == "by its name"
-    assert runs(web, "posted") == 1
-
-
-def test_a_get_that_ends_its_worker_process_each_time_is_given_up(web: HostProcess) -> None:
-    assert web.http.get("/v1/die").status_code == 502
-    assert web.worker()["restarts"] == 3
-
-
-def test_a_request_waits_for_the_next_worker_process(web: HostProcess) -> None:
-    ended = web.worker()["pid"]
-    web.kill_worker()
-    until(lambda: web.worker()["pid"] != ended, "the end of the worker process")
-    assert web.http.post("/v1/echo/x", content=b"x").json()["body"] == "x"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -155,8 +130,7 @@ def test_a_signal_answers_requests_that_still_run(web: HostProcess) -> None:
         until(lambda: runs(web, "never") == 1, "the function")
         web.process.terminate()
         response = answer.result()
-    assert response.status_code == 503
-    assert response.json()["detail"] == "The host is stopping."
+    assert response.status_code == 500
     assert web.exit_code() == 0
     assert "Traceback" not in web.log
 

@@ -11,7 +11,7 @@ import pytest
 from sandbox.host.errors import StartError, WorkerEndedError
 from sandbox.host.functions import Function
 from sandbox.host.messages import Answer, RpcException, TraceContext, TypedData
-from sandbox.host.timers import TimerFunction, timer_functions
+from sandbox.host.timers import TimerFunction
 
 if TYPE_CHECKING:
     from sandbox.host.worker_process import WorkerProcess
@@ -46,7 +46,7 @@ class ScriptedWorker:
     async def invoke(self, _function: Function, value: TypedData, trace_context: TraceContext) -> Answer:
         assert trace_context.trace_parent
         self.invocations.append((self._clock.now(), json.loads(value.json or "")))
-        answer = self._answers.pop(0) if self._answers else WorkerEndedError(is_final=True)
+        answer = self._answers.pop(0) if self._answers else WorkerEndedError("The host is stopping.", is_final=True)
         if isinstance(answer, WorkerEndedError):
             raise answer
         return answer
@@ -59,8 +59,7 @@ FAILED = Answer(invocation_id="1", exception=RpcException(message="ValueError: o
 def timer(worker: ScriptedWorker, clock: HandClock, schedule: str = "*/5 * * * *", **trigger: object) -> TimerFunction:
     binding = {"type": "timerTrigger", "name": "tick", "schedule": schedule, **trigger}
     function = Function(name="f", function_id="f", script_file="f.py", trigger=binding, bindings=(binding,))
-    (made,) = timer_functions([function], cast("WorkerProcess", worker), clock)
-    return made
+    return TimerFunction(function, cast("WorkerProcess", worker), clock.now, clock.sleep)
 
 
 async def test_runs_at_its_times_until_the_host_stops() -> None:
@@ -103,20 +102,16 @@ async def test_an_interval_does_not_follow_the_clock() -> None:
     assert value["Schedule"] == {"AdjustForDST": False}
 
 
-async def test_runs_again_as_past_due_where_its_worker_process_ended() -> None:
-    clock = HandClock()
-    worker = ScriptedWorker(clock, WorkerEndedError(), DONE)
-    assert await timer(worker, clock).run_once() == DONE
-    assert [value["IsPastDue"] for _, value in worker.invocations] == [False, True]
-
-
 async def test_logs_a_failure_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     clock = HandClock()
-    worker = ScriptedWorker(clock, FAILED, DONE)
+    worker = ScriptedWorker(clock, FAILED, WorkerEndedError("python exited with code 137"))
     with caplog.at_level(logging.ERROR):
         await timer(worker, clock).run()
     assert len(worker.invocations) == 3
-    assert caplog.messages == ["Timer function f failed: ValueError: odd\nwhere"]
+    assert caplog.messages == [
+        "Timer function f failed: ValueError: odd\nwhere",
+        "Timer function f failed: python exited with code 137\n",
+    ]
 
 
 def test_refuses_a_schedule_that_makes_no_sense() -> None:

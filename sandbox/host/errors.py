@@ -2,18 +2,12 @@
 
 HostError
 ├── StartError            the host cannot start, or cannot go on: one line for the person who started it
-├── BadRequestError       an HTTP request that no server should route (a NUL in its path)
 ├── BodyTooLargeError     an HTTP request's body exceeds the limit
 ├── WorkerEndedError      the worker process ended before it answered an invocation
-└── EngineError           the durable engine refused an operation, with its gRPC status code
+└── EngineError           the durable engine refused an operation: an unfinished instance has the id of a new one
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import grpc
 
 
 class HostError(Exception):
@@ -31,28 +25,20 @@ class StartError(HostError):
         self.details = details
 
 
-class BadRequestError(HostError):
-    """An HTTP request is malformed: it is answered with 400."""
-
-
 class BodyTooLargeError(HostError):
     """The body of an HTTP request exceeds the limit: it is answered with 413."""
 
 
 class WorkerEndedError(HostError):
-    """The worker process ended before it answered an invocation; whether the function has acted is unknown.
+    """The worker process ended before it answered an invocation; the text says how, in the platform's words.
 
-    `is_final` says that the host is stopping, so no other worker process follows.
+    Whether the function has acted is unknown. `is_final` says that the host is stopping, so no other worker follows.
     """
 
-    def __init__(self, *, is_final: bool = False) -> None:
-        super().__init__("The worker process ended while it handled the invocation.")
+    def __init__(self, how: str, *, is_final: bool = False) -> None:
+        super().__init__(how)
         self.is_final = is_final
 
 
 class EngineError(HostError):
-    """The durable engine refused an operation; `code` is the gRPC status code that it would have sent."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
+    """The durable engine refused an operation."""

@@ -45,6 +45,11 @@ class Function:
         return str(self.trigger["type"])
 
     @property
+    def level(self) -> str:
+        """The `authLevel` of an HTTP function."""
+        return str(self.trigger.get("authLevel") or "function")
+
+    @property
     def trigger_parameter(self) -> str:
         """The parameter that takes what triggered the function."""
         return str(self.trigger["name"])
@@ -64,28 +69,11 @@ def _resolve(value: object, settings: Mapping[str, str], function: str) -> objec
     """Put app settings in the place of `%NAME%` in a binding's texts."""
     if not isinstance(value, str):
         return value
-
-    def setting(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in settings:
-            raise StartError(
-                f"function {function!r}: the app setting {name} is not set, but a binding names it ({value})"
-            )
-        return settings[name]
-
-    return _APP_SETTING.sub(setting, value)
-
-
-def _binding_problem(binding: Mapping[str, Any]) -> str | None:
-    """Say why the host cannot serve a binding, None where it can."""
-    kind = binding["type"]
-    if kind in TRIGGERS or kind == DURABLE_CLIENT:
-        return None
-    if kind == HTTP_RESPONSE:
-        return (
-            None if binding["name"] == "$return" else f"an http output named {binding['name']!r} (only $return works)"
-        )
-    return f"the binding {kind}"
+    try:
+        return _APP_SETTING.sub(lambda found: settings[found[1]], value)
+    except KeyError as error:
+        problem = f"the app setting {error.args[0]} is not set, but a binding names it ({value})"
+        raise StartError(f"function {function!r}: {problem}") from error
 
 
 def function_from_metadata(metadata: FunctionMetadata, settings: Mapping[str, str]) -> Function:
@@ -98,20 +86,15 @@ def function_from_metadata(metadata: FunctionMetadata, settings: Mapping[str, st
         {key: _resolve(value, settings, metadata.name) for key, value in json.loads(raw).items()}
         for raw in metadata.raw_bindings
     )
-    for binding in bindings:
-        problem = _binding_problem(binding)
-        if problem is not None:
-            raise StartError(f"function {metadata.name!r} uses {problem}, which the sandbox's host does not support")
+    for each in bindings:
+        kind, name = each["type"], each["name"]
+        if kind not in {*TRIGGERS, DURABLE_CLIENT} and (kind, name) != (HTTP_RESPONSE, "$return"):
+            problem = f"function {metadata.name!r} uses the binding {kind} ({name})"
+            raise StartError(f"{problem}, which the sandbox's host does not support")
     triggers = [each for each in bindings if each["type"] in TRIGGERS]
     if len(triggers) != 1:
         raise StartError(f"function {metadata.name!r} has {len(triggers)} triggers, not one")
-    return Function(
-        name=metadata.name,
-        function_id=metadata.function_id,
-        script_file=metadata.script_file,
-        trigger=triggers[0],
-        bindings=bindings,
-    )
+    return Function(metadata.name, metadata.function_id, metadata.script_file, triggers[0], bindings)
 
 
 def functions_from_metadata(listing: Iterable[FunctionMetadata], settings: Mapping[str, str]) -> list[Function]:

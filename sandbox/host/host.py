@@ -6,14 +6,14 @@ import asyncio
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from sandbox.host.admin import Admin
 from sandbox.host.durable.client_binding import client_payload
 from sandbox.host.durable.functions import DurableFunctions
 from sandbox.host.durable.webhooks import Webhooks
 from sandbox.host.errors import StartError
-from sandbox.host.functions import functions_from_metadata
+from sandbox.host.functions import TIMER, functions_from_metadata
 from sandbox.host.http_functions import HttpFunctions
 from sandbox.host.logs import configure_logging
 from sandbox.host.messages import TypedData
@@ -21,7 +21,7 @@ from sandbox.host.routes import RouteTable
 from sandbox.host.server import ADDRESS, Application, listen, make_server
 from sandbox.host.settings import app_settings, host_configuration
 from sandbox.host.spans import spans_from_settings, worker_settings
-from sandbox.host.timers import WallClock, timer_functions
+from sandbox.host.timers import TimerFunction
 from sandbox.host.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox.host.functions import Function
+    from sandbox.host.keys import Keys
     from sandbox.host.messages import FunctionMetadata
 
 # What the Core Tools set as well; an app setting of the same name wins.
@@ -38,7 +39,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def functions_text(functions: Iterable[Function], routes: RouteTable) -> str:
-    """Give the list of functions: method and route of those that HTTP triggers, the trigger of the others."""
+    """Return the list of functions: method and route of those that HTTP triggers, the trigger of the others."""
     http = {route.function.name: route for route in routes.routes}
     lines = []
     for function in functions:
@@ -64,11 +65,11 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     listener: socket.socket,
     environ: Mapping[str, str],
     stop: asyncio.Event,
-    output: TextIO,
     *,
     verbose: bool,
+    keys: Keys | None,
 ) -> None:
-    """Serve the app in `directory` until `stop` is set; prints the address on `output` when it is ready.
+    """Serve the app in `directory` until `stop` is set; prints the address when it is ready.
 
     Raises:
         StartError: the app cannot run, or its worker process cannot be started any more.
@@ -76,26 +77,29 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     settings = app_settings(directory, environ)
     configuration = host_configuration(directory, settings)
     origin = f"http://{ADDRESS}:{listener.getsockname()[1]}"
-    client = TypedData(string=client_payload(origin, configuration.hub_name))
+    system_key = keys.system if keys is not None else None
+    client = TypedData(string=client_payload(origin, configuration.extensions.durable_task.hub_name, system_key))
     own = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **worker_settings(settings)}
     environment = {**own, **settings}
     spans = spans_from_settings(settings)
-    worker = WorkerProcess(directory, environment, client, verbose=verbose)
+    worker = WorkerProcess(directory, environment, client, timeout=configuration.function_timeout, verbose=verbose)
     try:
         listing = await _started(worker, stop)
         if listing is None:
             return
         functions = functions_from_metadata(listing, settings)
-        routes = RouteTable(functions, configuration.route_prefix)
-        timers = timer_functions(functions, worker, WallClock())
+        routes = RouteTable(functions, configuration.extensions.http.route_prefix.strip("/"))
+        timers = [TimerFunction(each, worker) for each in functions if each.kind == TIMER]
         durable = DurableFunctions(functions, worker, configuration, spans)
-        admin = Admin(functions, routes, durable, timers, worker, configuration)
-        host_routes = [*admin.routes(), *Webhooks(durable, configuration).routes()]
-        server = make_server(Application(host_routes, HttpFunctions(routes, worker, configuration, spans)))
+        admin = Admin(functions, routes, durable, timers, worker, configuration, keys)
+        host_routes = [*admin.routes(), *Webhooks(durable, configuration, system_key).routes()]
+        http = HttpFunctions(routes, worker, spans, keys)
+        server = make_server(Application(host_routes, http, configuration, keys))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         running = [asyncio.create_task(each.run()) for each in timers]
-        output.write(f"host: {origin}\n{functions_text(functions, routes)}\n")
-        output.flush()
+        key_lines = keys.lines() if keys is not None else ""
+        sys.stdout.write(f"host: {origin}\n{key_lines}{functions_text(functions, routes)}\n")
+        sys.stdout.flush()
         stopped = asyncio.create_task(stop.wait())
         try:
             ends: list[asyncio.Future[Any]] = [stopped, worker.failed, serving]
@@ -115,18 +119,11 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         await asyncio.to_thread(spans.close)
 
 
-async def run_host(
-    directory: Path,
-    port: int,
-    *,
-    environ: Mapping[str, str] | None = None,
-    output: TextIO | None = None,
-    verbose: bool = False,
-) -> int:
-    """Run the function app in `directory` on a port of the loopback address, 0 for any free one; gives the exit code.
+async def run_host(directory: Path, port: int, *, verbose: bool = False, keys: Keys | None = None) -> int:
+    """Run the function app in `directory` on a port of the loopback address, 0 for any free one; return the exit code.
 
-    It ends with 0 on SIGINT or SIGTERM. Where it cannot run it says why in one line on stderr, and ends with 1.
-    `environ` has the app settings that win over those of local.settings.json: this process's environment by default.
+    With `keys` the host asks for them, and prints them. It ends with 0 on SIGINT or SIGTERM. Where it cannot run it
+    says why in one line on stderr, and ends with 1. This process's environment wins over local.settings.json.
     """
     configure_logging(verbose=verbose)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -134,14 +131,8 @@ async def run_host(
         loop.add_signal_handler(number, stop.set)
     try:
         with listen(port) as listener:
-            await serve(
-                directory.resolve(),  # noqa: ASYNC240 - nothing else runs yet
-                listener,
-                os.environ if environ is None else environ,
-                stop,
-                sys.stdout if output is None else output,
-                verbose=verbose,
-            )
+            # Nothing else runs yet.
+            await serve(directory.resolve(), listener, os.environ, stop, verbose=verbose, keys=keys)  # noqa: ASYNC240
     except StartError as error:
         sys.stderr.write(f"sandbox host: {error}\n")
         if verbose:

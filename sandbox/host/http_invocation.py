@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from sandbox.host.errors import BodyTooLargeError
 from sandbox.host.messages import RpcHttp, RpcHttpCookie, TypedData
-from sandbox.host.paths import encoded_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 # The platform's limit: https://learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-trigger#limits
 BODY_LIMIT = 100 * 1024 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# A character outside ASCII makes the platform answer 500.
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*")
 FINAL_STATUSES = range(200, 600)
 # RFC 9110 section 6.4.1.
 BODILESS_STATUSES = frozenset({204, 205, 304})
@@ -39,6 +39,11 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: value for name, value in joined.items() if value}
 
 
+def _as_utf8(value: str) -> str:
+    """Decode a header as Kestrel does; Starlette takes it for Latin-1."""
+    return value if value.isascii() else value.encode("latin-1").decode()
+
+
 async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     """Read a request's body.
 
@@ -48,31 +53,33 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLargeError(f"the body has more than {limit} bytes")
-    chunks, size = [], 0
+    body = bytearray()
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+        body += chunk
+        if len(body) > limit:
             raise BodyTooLargeError(f"the body has more than {limit} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return bytes(body)
 
 
-async def request_data(request: Request, path: str, params: Mapping[str, str]) -> TypedData:
-    """Give the trigger value of an HTTP function: header names in lower case, the body as bytes.
+async def request_data(request: Request, params: Mapping[str, str]) -> TypedData:
+    """Return the trigger value of an HTTP function: header names in lower case, the body as bytes.
 
-    `path` is the decoded path, `params` has the values of the route's parameters.
+    `params` has the values of the route's parameters.
 
     Raises:
         BodyTooLargeError: the body exceeds the platform's limit.
     """
     body = await read_body(request)
-    query = request.url.query
-    url = f"{request.url.scheme}://{request.url.netloc}{encoded_path(path)}{f'?{query}' if query else ''}"
+    if "transfer-encoding" in request.headers:
+        # The platform hands a chunked request over without its body (Azure/azure-functions-host#7930).
+        body = b""
+    query, raw_path = request.url.query, request.scope["raw_path"].decode("latin-1")
+    url = f"{request.url.scheme}://{request.url.netloc}{raw_path}{f'?{query}' if query else ''}"
     return TypedData(
         http=RpcHttp(
             method=request.method,
             url=url,
-            headers=_joined((name.lower(), value) for name, value in request.headers.items()),
+            headers=_joined((name.lower(), _as_utf8(value)) for name, value in request.headers.items()),
             params={name: value for name, value in params.items() if value},
             query=_joined(parse_qsl(query, keep_blank_values=True)),
             body=TypedData(bytes=body) if body else TypedData(),
@@ -81,72 +88,69 @@ async def request_data(request: Request, path: str, params: Mapping[str, str]) -
 
 
 def _cookie_header(cookie: RpcHttpCookie) -> str:
-    """Write a `Set-Cookie` value (RFC 6265 section 4.1.1)."""
+    """Write a `Set-Cookie` value (RFC 6265 section 4.1.1) as ASP.NET does."""
     attributes = {
-        "Expires": None if cookie.expires is None else formatdate(cookie.expires, usegmt=True),
-        "Max-Age": None if cookie.max_age is None else str(int(cookie.max_age)),
-        "Domain": cookie.domain,
-        "Path": cookie.path,
-        "SameSite": cookie.same_site and cookie.same_site.capitalize(),
+        "expires": None if cookie.expires is None else formatdate(cookie.expires, usegmt=True),
+        "max-age": None if cookie.max_age is None else str(int(cookie.max_age)),
+        "domain": cookie.domain,
+        "path": cookie.path,
     }
-    parts = [f"{cookie.name}={cookie.value}", *(f"{name}={value}" for name, value in attributes.items() if value)]
+    parts = [
+        f"{cookie.name}={cookie.value}",
+        *(f"{name}={value}" for name, value in attributes.items() if value is not None),
+    ]
     if cookie.secure:
-        parts.append("Secure")
+        parts.append("secure")
+    if cookie.same_site:
+        parts.append(f"samesite={cookie.same_site}")
     if cookie.http_only:
-        parts.append("HttpOnly")
+        parts.append("httponly")
     return "; ".join(parts)
 
 
 def _content(data: TypedData | None) -> tuple[bytes, str | None]:
-    """Give the bytes of a value, and the content type that the platform would name for it."""
+    """Return the bytes of a value, and the content type that the platform names for it.
+
+    Raises:
+        ValueError: the platform makes no response of it (a number).
+    """
     if data is None or data.WhichOneof("data") is None:
         return b"", None
     if data.bytes is not None:
         return data.bytes, None
     if data.json is not None:
         return data.json.encode(), "application/json; charset=utf-8"
-    text = data.string if data.string is not None else str(data.int if data.int is not None else data.double)
-    return text.encode(), "text/plain; charset=utf-8"
+    if data.string is None:
+        raise ValueError("a number is not an HTTP response")
+    return data.string.encode(), "text/plain; charset=utf-8"
 
 
-def _check_header(name: str, value: str) -> None:
-    """Raise ValueError for a header that would break the message (RFC 9110 sections 5.1 and 5.5)."""
+def _set_header(response: Response, name: str, value: str) -> None:
+    """Add a header; raises ValueError for one that would break the message (RFC 9110 sections 5.1 and 5.5)."""
     if _TOKEN.fullmatch(name) is None or _FIELD_VALUE.fullmatch(value) is None:
         raise ValueError(f"the header {name!r} has a name or value that HTTP cannot carry")
+    response.headers.append(name, value)
 
 
-def _status(code: str) -> int:
-    """Read the status code of a final response."""
-    status = int(code)
-    if status not in FINAL_STATUSES:
-        raise ValueError(f"{status} is not the status of an HTTP response")
-    return status
-
-
-def response_from_data(data: TypedData | None, custom_headers: Mapping[str, str]) -> Response:
-    """Turn what an HTTP function returned into its response: 204 where that is nothing.
-
-    `custom_headers` are those of host.json; a header that the function sets itself wins.
+def response_from_data(data: TypedData | None) -> Response:
+    """Turn what an HTTP function returned into its response.
 
     Raises:
-        ValueError: it has a status or a header that HTTP cannot carry.
+        ValueError: it returned nothing, or something that HTTP cannot carry.
     """
-    http = data.http if data is not None else None
-    if http is None:
-        content, content_type = _content(data)
-        response = Response(content, status_code=200 if data is not None else 204)
-        headers, cookies = {"content-type": content_type} if content_type else {}, None
-    else:
-        status = _status(http.status_code)
-        content, content_type = _content(http.body)
-        response = Response(b"" if status in BODILESS_STATUSES else content, status_code=status)
-        headers, cookies = http.headers, http.cookies
-    for name, value in {**custom_headers, **headers}.items():
+    if data is None or data.WhichOneof("data") is None:
+        raise ValueError("the function returned no response")
+    http = data.http or RpcHttp(status_code="200", body=data)
+    status = int(http.status_code)
+    if status not in FINAL_STATUSES:
+        raise ValueError(f"{status} is not the status of an HTTP response")
+    content, content_type = _content(http.body)
+    response = Response(b"" if status in BODILESS_STATUSES else content, status_code=status)
+    if content_type is not None and data.http is None:
+        response.headers["Content-Type"] = content_type
+    for name, value in http.headers.items():
         if name.lower() not in _FRAMING_HEADERS:
-            _check_header(name, value)
-            response.headers[name] = value
-    for cookie in cookies or ():
-        written = _cookie_header(cookie)
-        _check_header("set-cookie", written)
-        response.headers.append("set-cookie", written)
+            _set_header(response, name, value)
+    for cookie in http.cookies or ():
+        _set_header(response, "Set-Cookie", _cookie_header(cookie))
     return response

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
-
-from sandbox.host.errors import BadRequestError
 
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ENCODED_SLASH = re.compile("(%2[Ff])")
 # A byte that is not UTF-8, as "surrogateescape" decodes it.
 _UNDECODED = re.compile("[\udc80-\udcff]")
-# What may stand in a path unencoded (RFC 3986 section 3.3). "%" is added for the escapes that decoding leaves.
-_PATH_CHARACTERS = "/!$&'()*+,;=:@-._~%"
 
 
 def _decode(found: re.Match[str]) -> str:
@@ -23,8 +18,14 @@ def _decode(found: re.Match[str]) -> str:
             text += part
             continue
         decoded = bytes.fromhex(part.replace("%", "")).decode("utf-8", "surrogateescape")
-        text += _UNDECODED.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", decoded)
+        text += "".join(_escape(char, part) if _UNDECODED.match(char) else char for char in decoded)
     return text
+
+
+def _escape(undecoded: str, written: str) -> str:
+    """Return the escape of a byte that is not UTF-8, in the case in which it was written."""
+    escape = f"%{ord(undecoded) - 0xDC00:02x}"
+    return escape if escape in written else escape.upper()
 
 
 def _without_dot_segments(path: str) -> str:
@@ -46,16 +47,6 @@ def decoded_path(raw_path: bytes) -> str:
 
     Escapes are decoded as UTF-8, but `%2F` stays as it is and so splits no segment: a route parameter has it still
     encoded. Dot segments are resolved after that, so `/a/%2E%2E/b` is `/b`.
-
-    Raises:
-        BadRequestError: the path has a NUL.
     """
     path = _ENCODED.sub(_decode, raw_path.partition(b"?")[0].decode("latin-1"))
-    if "\0" in path:
-        raise BadRequestError("the path has a NUL character")
     return _without_dot_segments(path)
-
-
-def encoded_path(path: str) -> str:
-    """Encode a path that `decoded_path` gave, for use in a URL."""
-    return quote(path, safe=_PATH_CHARACTERS)

@@ -1,7 +1,8 @@
 """Route templates of HTTP functions, and which function a request's path leads to.
 
-The templates are those of ASP.NET Core routing, which the Functions host uses: `{name}`, `{name?}`, `{name=default}`,
-`{*name}` and constraints such as `{name:int}`. Matching ignores case, and literal segments win over parameters.
+The templates are those of ASP.NET Core routing, which the Functions host uses: `{name}`, `{name?}`, `{*name}` and
+constraints such as `{name:int}`. Matching ignores case. The host tries routes in the order of the functions' names,
+without precedence: a literal segment does not win over a parameter.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from sandbox.host.functions import HTTP, Function
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Each constraint as a regular expression of the whole value; "{0}" stands for its arguments, as in "length(1,5)".
+_ANYTHING = "[^/]+?"
 _CONSTRAINTS = {
-    "alpha": "[A-Za-z]*",
+    None: _ANYTHING,
+    "alpha": "[A-Za-z]+",
     "bool": "true|false",
     "decimal": r"[+-]?\d+(?:\.\d+)?",
     "double": r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?",
@@ -26,93 +28,46 @@ _CONSTRAINTS = {
     "guid": r"\{?[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\}?",
     "int": r"[+-]?\d+",
     "long": r"[+-]?\d+",
-    "length": ".{{{0}}}",
-    "minlength": ".{{{0},}}",
-    "maxlength": ".{{0,{0}}}",
-    "required": ".+",
+    "required": _ANYTHING,
 }
-_PARAMETER = re.compile(
-    r"\{(?P<catch_all>\*{0,2})(?P<name>[^{}:?=*]+)(?P<constraints>(?::(?:[^{}?=]|\{\d+\})+)*)(?P<rest>\?|=[^{}]*)?\}"
-)
-_CONSTRAINT = re.compile(r"(?P<name>[a-z]+)(?:\((?P<arguments>[^()]*)\))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of a route template; `default` is its value where the path has none."""
-
-    name: str
-    pattern: re.Pattern[str] | None
-    default: str | None
+_PARAMETER = re.compile(r"\{(?P<star>\*{0,2})(?P<name>\w+)(?::(?P<constraint>[^{}?]+))?(?P<optional>\?)?\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A template, ready to match paths; the smaller of two `precedence` values wins."""
+    """A template, ready to match paths; an empty `methods` allows all."""
 
     function: Function
     template: str
     methods: frozenset[str]
-    precedence: tuple[int, ...]
     pattern: re.Pattern[str]
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[str, ...]
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Give the values of the parameters where `path` (with a leading slash) matches, None where it does not."""
+        """Return the values of the parameters where `path` (with a leading slash) matches, None where it does not."""
         found = self.pattern.fullmatch(path)
         if found is None:
             return None
-        values: dict[str, str] = {}
-        for index, parameter in enumerate(self.parameters):
-            value = found[f"p{index}"] or parameter.default
-            if value is None:
-                continue
-            if parameter.pattern is not None and parameter.pattern.fullmatch(value) is None:
-                return None
-            values[parameter.name] = value
-        return values
+        return {name: value for name, value in zip(self.parameters, found.groups(), strict=True) if value}
 
 
-def _constraint_pattern(text: str, where: str) -> re.Pattern[str]:
-    """Compile the constraints of one parameter, ":int:minlength(3)" for one, to a pattern of its value."""
-    lookaheads = []
-    for constraint in text.split(":")[1:]:
-        found = _CONSTRAINT.fullmatch(constraint)
-        if found is None or found["name"] not in _CONSTRAINTS:
+def _segment(text: str, where: str, parameters: list[str]) -> str:
+    """Return the expression of a segment with the slash before it; its parameters are added to `parameters`."""
+    expression, position, is_optional = "/", 0, False
+    for found in _PARAMETER.finditer(text):
+        expression += re.escape(text[position : found.start()])
+        position = found.end()
+        constraint = found["constraint"]
+        if constraint not in _CONSTRAINTS:
             raise StartError(f"{where} has the constraint {constraint!r}, which the sandbox's host does not support")
-        expression = _CONSTRAINTS[found["name"]]
-        if found["arguments"]:
-            expression = expression.format(found["arguments"])
-        lookaheads.append(rf"(?=(?:{expression})\Z)")
-    return re.compile("".join(lookaheads) + ".*", re.IGNORECASE)
-
-
-class _Compiler:
-    """Turns one template into a regular expression, segment by segment."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self.parameters: list[Parameter] = []
-        self.precedence: list[int] = []
-
-    def segment(self, text: str) -> str:
-        """Give the expression of a segment, with the slash before it."""
-        expression, position, optional, kind = "", 0, False, 1
-        for found in _PARAMETER.finditer(text):
-            expression += re.escape(text[position : found.start()])
-            position = found.end()
-            index, rest, catch_all = len(self.parameters), found["rest"], bool(found["catch_all"])
-            pattern = _constraint_pattern(found["constraints"], self._where) if found["constraints"] else None
-            self.parameters.append(Parameter(found["name"], pattern, rest[1:] if rest and rest != "?" else None))
-            expression += f"(?P<p{index}>{'.*' if catch_all else '[^/]+?'})"
-            optional = rest is not None or catch_all
-            kind = max(kind, (5 if catch_all else 3) - (pattern is not None))
-        literal = text[position:]
-        if "{" in literal or "}" in literal:
-            raise StartError(f"{self._where} is not a route template that the sandbox's host understands")
-        self.precedence.append(kind)
-        expression = f"/{expression}{re.escape(literal)}"
-        return f"(?:{expression})?" if optional else expression
+        parameters.append(found["name"])
+        expression += f"({'.*' if found['star'] else _CONSTRAINTS[constraint]})"
+        is_optional = bool(found["optional"] or found["star"])
+    rest = text[position:]
+    if "{" in rest or "}" in rest:
+        raise StartError(f"{where} is not a route template that the sandbox's host understands")
+    expression += re.escape(rest)
+    return f"(?:{expression})?" if is_optional else expression
 
 
 def compile_route(function: Function, prefix: str) -> Route:
@@ -123,34 +78,32 @@ def compile_route(function: Function, prefix: str) -> Route:
     """
     own = str(function.trigger.get("route") or function.name).strip("/")
     template = "/".join(part for part in (prefix, own) if part)
-    compiler = _Compiler(f"function {function.name!r}: the route {own!r}")
-    expression = "".join(compiler.segment(segment) for segment in template.split("/"))
+    parameters: list[str] = []
+    where = f"function {function.name!r}: the route {own!r}"
+    expression = "".join(_segment(segment, where, parameters) for segment in template.split("/"))
     return Route(
         function=function,
         template=template,
         methods=frozenset(str(method).upper() for method in function.trigger.get("methods") or ()),
-        precedence=tuple(compiler.precedence),
         pattern=re.compile(f"{expression}/?", re.IGNORECASE | re.DOTALL),
-        parameters=tuple(compiler.parameters),
+        parameters=tuple(parameters),
     )
 
 
 class RouteTable:
-    """The routes of an app, the most specific first."""
+    """The routes of an app, in the order of `functions`."""
 
     def __init__(self, functions: Iterable[Function], prefix: str) -> None:
-        routes = [compile_route(each, prefix) for each in functions if each.kind == HTTP]
-        self.routes = sorted(routes, key=lambda route: (route.precedence, route.template))
+        self.routes = [compile_route(each, prefix) for each in functions if each.kind == HTTP]
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """Give the route of a request and the values of its parameters.
+        """Return the first route that a request matches, and the values of its parameters.
 
         None where no route has this path and method: the platform answers 404 for either.
         """
         for route in self.routes:
-            if route.methods and method not in route.methods:
-                continue
-            values = route.match(path)
-            if values is not None:
-                return route, values
+            if not route.methods or method in route.methods:
+                values = route.match(path)
+                if values is not None:
+                    return route, values
         return None

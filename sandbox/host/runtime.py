@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import pathlib
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import azure_functions_runtime as runtime  # type: ignore[import-untyped]  # it ships no types
 
@@ -91,12 +91,9 @@ PROTOS = SimpleNamespace(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A request as the runtime reads it: the message under its name, and the properties of the worker."""
-
-    request: SimpleNamespace
-    properties: dict[str, Any] = field(default_factory=lambda: {"host": "127.0.0.1", "protos": PROTOS})
+def _request(**message: object) -> SimpleNamespace:
+    """Return a request as the runtime reads it: the message under its name, and the properties of the worker."""
+    return SimpleNamespace(request=SimpleNamespace(**message), properties={"host": "127.0.0.1", "protos": PROTOS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +141,7 @@ async def initialize(request: Initialize, environment: Mapping[str, str]) -> Ini
         return failure
     runtime.start_threadpool_executor()
     init = SimpleNamespace(capabilities={}, function_app_directory=request.directory)
-    response = await runtime.worker_init_request(_Request(SimpleNamespace(worker_init_request=init)))
+    response = await runtime.worker_init_request(_request(worker_init_request=init))
     if response.result.status == _StatusResult.Failure:
         exception = response.result.exception
         return NotInitialized(problem=f"the app cannot be indexed: {exception.message}", details=exception.stack_trace)
@@ -152,7 +149,7 @@ async def initialize(request: Initialize, environment: Mapping[str, str]) -> Ini
         return NotInitialized(
             problem="the app uses HTTP streaming (azurefunctions.extensions.http), which is not supported"
         )
-    listing = await runtime.functions_metadata_request(_Request(SimpleNamespace()))
+    listing = await runtime.functions_metadata_request(_request())
     functions = [
         FunctionMetadata(
             name=each.name,
@@ -168,7 +165,7 @@ async def initialize(request: Initialize, environment: Mapping[str, str]) -> Ini
 
 
 async def invoke(request: Invoke) -> Answer:
-    """Run a function; whatever it raises becomes the answer's `exception`."""
+    """Run a function; an Exception becomes the answer's `exception`, any other BaseException leaves here."""
     invocation = SimpleNamespace(
         invocation_id=request.invocation_id,
         function_id=request.function_id,
@@ -181,11 +178,7 @@ async def invoke(request: Invoke) -> Answer:
         ),
         retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
     )
-    try:
-        response = await runtime.invocation_request(_Request(SimpleNamespace(invocation_request=invocation)))
-    except BaseException as error:  # noqa: BLE001 - sys.exit() or a cancelled task of the app ends one invocation, not all
-        exception = RpcException(message=f"{type(error).__name__}: {error}", stack_trace=traceback.format_exc())
-        return Answer(invocation_id=request.invocation_id, exception=exception)
+    response = await runtime.invocation_request(_request(invocation_request=invocation))
     if response.result.status == _StatusResult.Failure:
         return Answer(invocation_id=request.invocation_id, exception=response.result.exception)
     return Answer(invocation_id=request.invocation_id, return_value=response.return_value)

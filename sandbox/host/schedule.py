@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from cronsim import CronSim, CronSimError
 
@@ -16,13 +15,6 @@ _FOREIGN = re.compile(r"[LW#]")
 _NAMES = re.compile(r"JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC|SUN|MON|TUE|WED|THU|FRI|SAT")
 
 
-class Schedule(Protocol):
-    """Tells when a timer function is due."""
-
-    def next_after(self, moment: datetime) -> datetime:
-        """Give the first time after `moment` at which the function is due."""
-
-
 @dataclass(frozen=True, slots=True)
 class Interval:
     """Due again and again after a length of time."""
@@ -30,7 +22,7 @@ class Interval:
     length: timedelta
 
     def next_after(self, moment: datetime) -> datetime:
-        """Give the time one length after `moment`."""
+        """Return the time one length after `moment`."""
         return moment + self.length
 
 
@@ -41,7 +33,7 @@ class Cron:
     fields: tuple[str, ...]
 
     def next_after(self, moment: datetime) -> datetime:
-        """Give the next second after `moment` that fits every field.
+        """Return the next second after `moment` that fits every field.
 
         Raises:
             ValueError: none does, ever (30 February).
@@ -55,16 +47,27 @@ class Cron:
             raise ValueError(f"the schedule {' '.join(self.fields)!r} never comes to pass") from None
 
 
+# Tells when a timer function is due.
+Schedule = Interval | Cron
+
+
+def parse_time_span(text: str) -> timedelta | None:
+    """Read a length of time as .NET writes it, `hh:mm:ss` or `d.hh:mm:ss`; None where it is something else."""
+    found = _INTERVAL.fullmatch(text.strip())
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
 def parse_schedule(text: str, now: datetime) -> Schedule:
     """Read a schedule: NCRONTAB with or without seconds, or an interval as `hh:mm:ss`.
 
     Raises:
         ValueError: it is neither, or never comes to pass after `now`.
     """
-    interval = _INTERVAL.fullmatch(text.strip())
-    if interval is not None:
-        days, hours, minutes, seconds = (int(part or 0) for part in interval.groups())
-        length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    length = parse_time_span(text)
+    if length is not None:
         if not length:
             raise ValueError(f"the interval {text!r} is empty")
         return Interval(length)

@@ -2,55 +2,118 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Router
 
 from sandbox.host.durable.client_binding import RPC, WEBHOOKS
-from sandbox.host.errors import BadRequestError, StartError
+from sandbox.host.errors import StartError
+from sandbox.host.kestrel import KestrelProtocol
+from sandbox.host.keys import MASTER, SYSTEM
 from sandbox.host.paths import decoded_path
+from sandbox.host.settings import UNLIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from starlette.routing import BaseRoute
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from sandbox.host.http_functions import HttpFunctions
+    from sandbox.host.keys import Keys
+    from sandbox.host.settings import HostConfiguration
 
 ADDRESS = "127.0.0.1"
-HOST_PREFIXES = ("/admin/", f"{WEBHOOKS}/", f"{RPC}/", "/sandbox/worker", "/sandbox/histories/")
 BANNER = "<!DOCTYPE html><title>Function app</title><h1>The function app is up and running</h1>"
+# Routes that the platform serves elsewhere, or without counting them as requests to the app.
+UNCOUNTED = ("/admin/", "/sandbox/worker", "/sandbox/histories/", f"{RPC}/")
 BACKLOG = 2048
 SHUTDOWN_GRACE_SECONDS = 3
 
 
-class Application:
-    """The ASGI application of the host."""
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response(status_code=404)(scope, receive, send)
 
-    def __init__(self, host_routes: Iterable[BaseRoute], functions: HttpFunctions) -> None:
-        self._host_router = Router(list(host_routes), redirect_slashes=False)
+
+class Application:
+    """The ASGI application of the host.
+
+    `host_routes` are the routes below `/admin/`, `/sandbox/`, and the two prefixes of Durable Functions.
+    """
+
+    def __init__(
+        self,
+        host_routes: Iterable[BaseRoute],
+        functions: HttpFunctions,
+        configuration: HostConfiguration,
+        keys: Keys | None = None,
+    ) -> None:
+        self._host_router = Router(list(host_routes), redirect_slashes=False, default=_not_found)
         self._functions = functions
+        self._keys = keys
+        section = configuration.extensions.http
+        self._headers = [(name.encode(), value.encode()) for name, value in section.custom_headers.items()]
+        self._outstanding, self._max_outstanding = 0, section.max_outstanding_requests
+        limit = section.max_concurrent_requests
+        self._slots = contextlib.nullcontext() if limit == UNLIMITED else asyncio.Semaphore(limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        try:
-            path = decoded_path(scope["raw_path"])
-        except BadRequestError:
+        """Answer one request; the custom headers of host.json are added where the answer lacks them."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message["headers"]}
+                message["headers"] += [header for header in self._headers if header[0].lower() not in names]
+            await send(message)
+
+        path = decoded_path(scope["raw_path"])
+        if "\0" in path:
             await Response(status_code=400)(scope, receive, send)
+        else:
+            await self._route(path, scope, receive, send_with_headers)
+
+    async def _route(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to its part of the host; requests for functions and webhooks are limited."""
+        if "//" in path:
+            await _not_found(scope, receive, send)
+        elif path.startswith(UNCOUNTED):
+            await self._host_router({**scope, "path": _own_path(path)}, receive, send)
+        elif self._max_outstanding != UNLIMITED and self._outstanding >= self._max_outstanding:
+            await Response(status_code=429)(scope, receive, send)
+        else:
+            self._outstanding += 1
+            try:
+                async with self._slots:
+                    await self._answer(path, scope, receive, send)
+            finally:
+                self._outstanding -= 1
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if path == WEBHOOKS or path.startswith(f"{WEBHOOKS}/"):
+            if scope["method"] == "HEAD":
+                await _not_found(scope, receive, send)
+                return
+            refusal = self._keys.refusal(request, MASTER, SYSTEM) if self._keys is not None else None
+            await (refusal or self._host_router)({**scope, "path": _own_path(path)}, receive, send)
             return
-        if path.startswith(HOST_PREFIXES):
-            await self._host_router({**scope, "path": path}, receive, send)
-            return
-        response = await self._functions.respond(Request(scope, receive), path)
+        response = await self._functions.respond(request, path)
         if response is None:
-            response = HTMLResponse(BANNER) if path == "/" else Response(status_code=404)
+            is_root = path == "/"
+            response = Response(BANNER, headers={"Content-Type": "text/html"}) if is_root else Response(status_code=404)
         await response(scope, receive, send)
+
+
+def _own_path(path: str) -> str:
+    """Return the path that the host's own routes see: an encoded slash ends a segment there."""
+    return re.sub("%2f", "/", path, flags=re.IGNORECASE)
 
 
 def listen(port: int) -> socket.socket:
@@ -59,7 +122,7 @@ def listen(port: int) -> socket.socket:
     Raises:
         StartError: the port is in use, or not allowed.
     """
-    # asyncio turns Nagle's algorithm off only where the protocol is named: each answer would wait 40 ms.
+    # asyncio turns Nagle's algorithm off only if the protocol is named. Without that each answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -82,11 +145,11 @@ class Server(uvicorn.Server):
 
 
 def make_server(application: Application) -> Server:
-    """Make the server; its `serve` takes the socket of `listen`."""
+    """Return the server; its `serve` takes the socket of `listen`."""
     return Server(
         uvicorn.Config(
             application,
-            http="httptools",
+            http=KestrelProtocol,
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -95,7 +158,7 @@ def make_server(application: Application) -> Server:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_SECONDS,
-            # A client that keeps its connection, like the client library, shall not meet a closing one.
+            # A client that reuses its connection, as the client library does, must not meet one that is closing.
             timeout_keep_alive=120,
         )
     )

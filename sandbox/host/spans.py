@@ -39,7 +39,7 @@ class Span:
         self._span = span
 
     def set(self, name: str, value: str | int) -> None:
-        """Give it an attribute."""
+        """Return it an attribute."""
         self._span.set_attribute(name, value)
 
     def end(self, *, failed: bool = False) -> None:
@@ -80,7 +80,7 @@ class Spans:
 
 
 def worker_settings(settings: Mapping[str, str]) -> dict[str, str]:
-    """Give what the worker process gets beside the app settings: where telemetry goes somewhere, it takes part."""
+    """Return what the worker process gets beside the app settings: where telemetry goes somewhere, it takes part."""
     return {WORKER_SWITCH: "true"} if settings.get(ENDPOINT) else {}
 
 

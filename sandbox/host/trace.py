@@ -21,7 +21,7 @@ def new_trace_context() -> TraceContext:
 
 
 def trace_context_of(headers: Mapping[str, str]) -> TraceContext | None:
-    """Give the trace context that a request carries, None where it has none or a malformed one."""
+    """Return the trace context that a request carries, None where it has none or a malformed one."""
     parent = headers.get("traceparent", "")
     if _TRACEPARENT.fullmatch(parent) is None:
         return None

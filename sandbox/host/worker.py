@@ -7,6 +7,7 @@ event loop, its plain functions in the runtime's threads. The process ends with 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import socket
@@ -16,6 +17,8 @@ import threading
 from sandbox.host import runtime
 from sandbox.host.logs import configure_logging
 from sandbox.host.messages import Answer, Channel, Initialize, Invoke, Message, RpcException
+
+logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -45,7 +48,16 @@ class Worker:
             configure_logging(verbose=message.verbose)
             self._channel.send(await runtime.initialize(message, os.environ))
         elif isinstance(message, Invoke):
-            answer = await runtime.invoke(message)
+            try:
+                answer = await runtime.invoke(message)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
+                # As on the platform, whose worker catches no more than an Exception.
+                logger.exception(
+                    "A function let a BaseException out: invocation %s is never answered", message.invocation_id
+                )
+                return
             try:
                 self._channel.send(answer)
             except (TypeError, ValueError) as error:

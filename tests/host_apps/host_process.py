@@ -103,9 +103,9 @@ class HostProcess:
         return str(answer.json()["id"])
 
     def status(self, instance_id: str, **query: str) -> dict[str, Any]:
-        """Ask for the status of an instance."""
+        """Ask for the status of an instance; empty where there is none."""
         answer = self.http.get(f"{WEBHOOKS}/instances/{instance_id}", params=query)
-        document: dict[str, Any] = answer.json()
+        document: dict[str, Any] = answer.json() if answer.content else {}
         return document
 
     def finished(self, instance_id: str, **query: str) -> dict[str, Any]:

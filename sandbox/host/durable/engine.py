@@ -9,6 +9,7 @@ falls short of the semantics of Durable Functions; the package is pinned exactly
 - a sub-orchestration reports to its parent when it ends, however long that takes;
 - the result of an activity only reaches the execution that scheduled it, never a later one with the same id;
 - what reaches an instance that is finished is dropped; while one is suspended it waits;
+- a failed instance can be rewound as with Azure Storage, without the help of its orchestrator;
 - every event has a timestamp.
 
 All methods must be called from the event loop's thread.
@@ -17,16 +18,18 @@ All methods must be called from the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.testing.in_memory_backend import InMemoryOrchestrationBackend, OrchestrationInstance
 from google.protobuf import wrappers_pb2
 
-from sandbox.host.durable.engine_calls import CallContext, WorkSignal
+from sandbox.host.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,9 +37,37 @@ if TYPE_CHECKING:
     import grpc
 
 LONGEST_WAIT_SECONDS = 60.0
+# The tag of a sub-orchestration with its parent's id.
+PARENT_ID = "parentInstanceId"
 TERMINAL = frozenset(
     {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
 )
+_FAILURES = {"taskFailed", "subOrchestrationInstanceFailed", "executionCompleted"}
+
+
+class _Signal(threading.Event):
+    """What stands in for gRPC and threads: the event on which the engine waits for work, and the context of a call.
+
+    It never waits, but notes that there is no work left.
+    """
+
+    def __init__(self, on_work: Callable[[], None]) -> None:
+        super().__init__()
+        self.set = on_work  # type: ignore[method-assign]  # the engine calls it when there is work
+        self.drained = False
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature is threading.Event's
+        """Note that the engine has nothing more to give."""
+        self.drained = True
+        return False
+
+    def is_active(self) -> bool:
+        """Tell whether to go on giving work items."""
+        return not self.drained
+
+    def abort(self, _code: grpc.StatusCode, details: str) -> NoReturn:
+        """End the call, as gRPC does by an exception."""
+        raise EngineError(details)
 
 
 def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
@@ -61,27 +92,19 @@ class Engine(InMemoryOrchestrationBackend):
         self._dispatch = dispatch
         self._longest_wait = longest_wait
         self._pull_is_due = False
-        self._signal = self._work_available = WorkSignal(self._schedule_pull)
-        self.context = cast("grpc.ServicerContext", CallContext(self._signal))
+        self._signal = self._work_available = _Signal(self._schedule_pull)
+        self.context = cast("grpc.ServicerContext", self._signal)
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
         self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
-        self._endings: dict[str, list[asyncio.Future[None]]] = {}
 
-    def instance(self, instance_id: str) -> OrchestrationInstance | None:
-        """Give an instance's record, None where there is none."""
+    def get(self, instance_id: str) -> OrchestrationInstance | None:
+        """Return an instance's record, None where there is none."""
         return self._instances.get(instance_id)
 
-    def parent_id(self, instance_id: str) -> str | None:
-        """Name the orchestration that waits for this one."""
-        parent = self._parents.get(instance_id)
-        return parent[0].instance_id if parent is not None else None
-
-    def ending(self, instance_id: str) -> asyncio.Future[None]:
-        """Give a future that is done when an unfinished instance ends."""
-        ending = self._loop.create_future()
-        self._endings.setdefault(instance_id, []).append(ending)
-        return ending
+    def instances(self) -> list[OrchestrationInstance]:
+        """Return the records of all instances."""
+        return list(self._instances.values())
 
     def postpone(self, instance_id: str, count: int) -> None:
         """Put the last `count` events of the work item back, to be handed out again with the next one."""
@@ -89,8 +112,42 @@ class Engine(InMemoryOrchestrationBackend):
         instance.pending_events[:0] = instance.dispatched_events[-count:]
         del instance.dispatched_events[-count:]
 
+    def rewind(self, instance_id: str, reason: str) -> None:
+        """Let a failed instance go on from before its failure: what had failed is scheduled again.
+
+        In the history a generic event stands in the place of each failure, and of what was scheduled and failed. A
+        failed sub-orchestration is rewound instead, and reports to its parent again.
+        """
+        instance = self._instances[instance_id]
+        failed = {
+            getattr(event, kind).taskScheduledId
+            for event in instance.history
+            if (kind := event.WhichOneof("eventType")) in ("taskFailed", "subOrchestrationInstanceFailed")
+        }
+        children = []
+        for position, event in enumerate(instance.history):
+            kind, is_gone = event.WhichOneof("eventType"), event.WhichOneof("eventType") in _FAILURES
+            if event.eventId in failed and kind in ("taskScheduled", "subOrchestrationInstanceCreated"):
+                child = self._instances.get(event.subOrchestrationInstanceCreated.instanceId)
+                is_gone = child is None or child.status != pb.ORCHESTRATION_STATUS_FAILED
+                if child is not None and not is_gone:
+                    self._parents[child.instance_id] = instance, event.eventId
+                    children.append(child)
+            if is_gone:
+                instance.history[position] = pb.HistoryEvent(
+                    eventId=event.eventId, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
+                )
+        instance.status = pb.ORCHESTRATION_STATUS_RUNNING
+        instance.output = instance.failure_details = instance.completed_at = None
+        for child in children:
+            self.rewind(child.instance_id, reason)
+        if not children:
+            data = helpers.get_string_value(reason or None)
+            instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
+            self._enqueue_orchestration(instance_id)
+
     def close(self) -> None:
-        """Drop all timers."""
+        """Drop all timers; the instances are gone with the process."""
         for instance_id in list(self._timers):
             self._cancel_timers(instance_id)
 
@@ -124,18 +181,23 @@ class Engine(InMemoryOrchestrationBackend):
         self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
     ) -> pb.CompleteTaskResponse:
         """Apply what an orchestrator decided, then queue the instance again if events came in meanwhile."""
-        response = super().CompleteOrchestratorTask(request, context)
         instance = self._instances.get(request.instanceId)
-        if instance is not None:
-            _stamp(reversed(instance.history))
-            if instance.status in TERMINAL:
-                self._cancel_timers(instance.instance_id)
-                self._report_to_parent(instance)
-                for ending in self._endings.pop(instance.instance_id, ()):
-                    if not ending.done():
-                        ending.set_result(None)
-            if instance.pending_events:
-                self._enqueue_orchestration(instance.instance_id)
+        dispatched = [] if instance is None else list(instance.dispatched_events)
+        response = super().CompleteOrchestratorTask(request, context)
+        if instance is None:
+            return response
+        _stamp(reversed(instance.history))
+        if instance.status in TERMINAL:
+            self._cancel_timers(instance.instance_id)
+            self._report_to_parent(instance)
+        else:
+            for event in dispatched:
+                kind = event.WhichOneof("eventType")
+                if kind in ("executionSuspended", "executionResumed"):
+                    # The platform shows the reason as the output.
+                    instance.output = json.dumps(getattr(event, kind).input.value)
+        if instance.pending_events:
+            self._enqueue_orchestration(instance.instance_id)
         return response
 
     def CompleteActivityTask(  # noqa: N802 - the engine's name
@@ -164,12 +226,15 @@ class Engine(InMemoryOrchestrationBackend):
                 self._set_timer(instance, timer_id, fire_at)
                 return
             del self._timers[instance.instance_id][timer_id]
-            instance.pending_events.append(helpers.new_timer_fired_event(timer_id, fire_at))
-            instance.last_updated_at = datetime.now(UTC)
-            self._enqueue_orchestration(instance.instance_id)
+            self._tell(instance, helpers.new_timer_fired_event(timer_id, fire_at))
 
         delay = min(max(0.0, (fire_at - datetime.now(UTC)).total_seconds()), self._longest_wait)
         self._timers.setdefault(instance.instance_id, {})[timer_id] = self._loop.call_later(delay, fire)
+
+    def _tell(self, instance: OrchestrationInstance, event: pb.HistoryEvent) -> None:
+        instance.pending_events.append(event)
+        instance.last_updated_at = datetime.now(UTC)
+        self._enqueue_orchestration(instance.instance_id)
 
     def _cancel_timers(self, instance_id: str) -> None:
         for timer in self._timers.pop(instance_id, {}).values():
@@ -186,8 +251,13 @@ class Engine(InMemoryOrchestrationBackend):
 
     def _watch_sub_orchestration(self, parent_instance_id: str, sub_instance_id: str, task_id: int) -> None:
         parent, child = self._instances[parent_instance_id], self._instances[sub_instance_id]
-        child.tags = parent.tags
+        child.tags = {**(parent.tags or {}), PARENT_ID: parent_instance_id}
         self._parents[sub_instance_id] = parent, task_id
+        for event in child.pending_events:
+            if event.HasField("executionStarted"):
+                info = event.executionStarted.parentInstance
+                info.taskScheduledId, info.orchestrationInstance.instanceId = task_id, parent_instance_id
+                info.name.value, info.version.value = parent.name, parent.version or ""
 
     def _report_to_parent(self, instance: OrchestrationInstance) -> None:
         parent, task_id = self._parents.pop(instance.instance_id, (None, 0))
@@ -203,6 +273,4 @@ class Engine(InMemoryOrchestrationBackend):
             )
             event = helpers.new_sub_orchestration_failed_event(task_id, Exception())
             event.subOrchestrationInstanceFailed.failureDetails.CopyFrom(details)
-        parent.pending_events.append(event)
-        parent.last_updated_at = datetime.now(UTC)
-        self._enqueue_orchestration(parent.instance_id)
+        self._tell(parent, event)

@@ -1,8 +1,7 @@
 """Runs the orchestrators and activities of the app: from the task hub's work items to the worker process and back.
 
-An invocation whose worker process ends is run again in the next one. What it was asked is durable in the task hub, so
-an orchestration only notices that an activity ran more than once, which Durable Functions allows. With
-SANDBOX_LOST_ACTIVITIES=fail the activity has failed instead.
+When the worker process ends, the activities in it fail, and so do the instances whose orchestrators ran in it, as on
+the platform.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 
-from sandbox.host.durable.decisions import Decision, KnownFunctions, decide, failure, termination
+from sandbox.host.durable.decisions import Decision, activity_failure, decide, failure, termination
+from sandbox.host.durable.engine import PARENT_ID, TERMINAL
 from sandbox.host.durable.history import orchestrator_context, text_or_none
+from sandbox.host.durable.numbering import WITH_RETRY, KnownFunctions, is_retry_event
 from sandbox.host.durable.orchestrator_state import OrchestratorFailedError, state_from_answer
 from sandbox.host.durable.spans import DurableSpans
-from sandbox.host.durable.task_hub import TaskHub
+from sandbox.host.durable.task_hub import STATUS_NAMES, TaskHub
 from sandbox.host.errors import WorkerEndedError
 from sandbox.host.functions import ACTIVITY, ORCHESTRATOR
 from sandbox.host.messages import Answer, RpcException, TypedData
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def split_at_suspension(events: Sequence[pb.HistoryEvent]) -> tuple[list[pb.HistoryEvent], list[pb.HistoryEvent]]:
-    """Give the events of a work item that are due, and those that came while the instance was suspended."""
+    """Return the events of a work item that are due, and those that came while the instance was suspended."""
     suspended_at = None
     for position, event in enumerate(events):
         if event.HasField("executionSuspended"):
@@ -50,8 +50,16 @@ def split_at_suspension(events: Sequence[pb.HistoryEvent]) -> tuple[list[pb.Hist
     return list(events[: suspended_at + 1]), list(events[suspended_at + 1 :])
 
 
+def split_at_retry(events: Sequence[pb.HistoryEvent]) -> tuple[list[pb.HistoryEvent], list[pb.HistoryEvent]]:
+    """Return the events of a work item up to the first that may end an attempt or a pause, alone, and the rest."""
+    first = next((position for position, event in enumerate(events) if is_retry_event(event)), len(events))
+    before = [event for event in events[:first] if not event.HasField("orchestratorStarted")]
+    end = first if before else first + 1
+    return list(events[:end]), list(events[end:])
+
+
 def activity_input(text: str | None) -> TypedData:
-    """Give the trigger value of an activity: the JSON that the SDK encoded, which the hub keeps as a JSON string."""
+    """Return the trigger value of an activity: the JSON that the SDK encoded, which the hub keeps as a JSON string."""
     value = json.loads(text) if text else None
     return TypedData(json=value if isinstance(value, str) else json.dumps(value))
 
@@ -66,32 +74,31 @@ class DurableFunctions:
         configuration: HostConfiguration,
         spans: Spans | None = None,
     ) -> None:
-        self._worker = worker
+        self.worker = worker
         self.spans = DurableSpans(spans or Spans())
         durable = {kind: {f.durable_name: f for f in functions if f.kind == kind} for kind in (ACTIVITY, ORCHESTRATOR)}
         self._activities, self._orchestrators = durable[ACTIVITY], durable[ORCHESTRATOR]
+        section = configuration.extensions.durable_task
         self.known = KnownFunctions(
             activities=self._activities.keys(),
             orchestrators=self._orchestrators.keys(),
-            default_version=configuration.default_version,
+            default_version=section.default_version,
         )
-        self._lost_activities_fail = configuration.lost_activities_fail
-        self._activity_slots = asyncio.Semaphore(configuration.max_concurrent_activities)
-        self._orchestrator_slots = asyncio.Semaphore(configuration.max_concurrent_orchestrators)
+        self._retrying: set[str] = set()
+        self._activity_slots = asyncio.Semaphore(section.max_concurrent_activity_functions)
+        self._orchestrator_slots = asyncio.Semaphore(section.max_concurrent_orchestrator_functions)
         self._tasks: set[asyncio.Task[None]] = set()
         self.hub = TaskHub(self._dispatch)
 
-    def trace_of_invocation(self, invocation_id: str) -> TraceContext | None:
-        """Give the trace context of a running invocation, None where there is no such."""
-        return self._worker.trace_of(invocation_id)
-
-    async def run_activity(self, function: Function, text: str) -> Answer:
+    async def run_activity(self, function: Function, text: str) -> None:
         """Run an activity on an input of JSON, outside of any orchestration.
 
         Raises:
             WorkerEndedError: the host is stopping.
         """
-        return await self._invoke(function, TypedData(json=text), new_trace_context())
+        answer = await self._invoke(function, TypedData(json=text), new_trace_context())
+        if answer.exception is not None:
+            logger.error("Activity function %s failed: %s", function.name, answer.exception.message)
 
     async def close(self) -> None:
         """Stop running functions and drop the durable timers."""
@@ -113,35 +120,29 @@ class DurableFunctions:
             if not is_final:
                 logger.error("A work item could not be handled", exc_info=error)
 
-    async def _invoke(
-        self, function: Function, value: TypedData, trace: TraceContext, *, may_fail: bool = False
-    ) -> Answer:
-        """Run a function; where its worker process ended, in another one, or let it fail where it `may_fail`.
+    async def _invoke(self, function: Function, value: TypedData, trace: TraceContext) -> Answer:
+        """Run a function; the end of its worker process counts as its exception.
 
         Raises:
             WorkerEndedError: the host is stopping.
         """
-        while True:
-            try:
-                return await self._worker.invoke(function, value, trace)
-            except WorkerEndedError as error:
-                if error.is_final:
-                    raise
-                if may_fail:
-                    lost = RpcException(message="WorkerEndedError: the worker process ended")
-                    return Answer(invocation_id="", exception=lost)
-                logger.warning("Running %s again in another worker process", function.name)
+        try:
+            return await self.worker.invoke(function, value, trace)
+        except WorkerEndedError as error:
+            if error.is_final:
+                raise
+            return Answer(invocation_id="", exception=RpcException(message=str(error)))
 
     async def _run_activity(self, item: pb.WorkItem) -> None:
         request = item.activityRequest
         function = self._activities[request.name]
         instance_id = request.orchestrationInstance.instanceId
         parent = self.spans.context_of(instance_id) or self.hub.trace_context(instance_id)
-        scheduled = self.spans.scheduled_activity(request.name, instance_id, parent)
+        scheduled = self.spans.activity(request.name, instance_id, parent, is_scheduled=True)
         async with self._activity_slots:
             span = self.spans.activity(request.name, instance_id, scheduled.context)
             given = activity_input(text_or_none(request.input))
-            answer = await self._invoke(function, given, span.context, may_fail=self._lost_activities_fail)
+            answer = await self._invoke(function, given, span.context)
         for each in (span, scheduled):
             each.end(failed=answer.exception is not None)
         exception = answer.exception
@@ -150,22 +151,16 @@ class DurableFunctions:
             self.hub.complete_activity(item, result, None)
             return
         logger.error("Activity function %s failed: %s\n%s", function.name, exception.message, exception.stack_trace)
-        # The two spaces are those of the extension's text, which orchestrators get to see.
-        message = f"Activity function '{function.name}' failed:  {exception.message}"
-        self.hub.complete_activity(
-            item,
-            None,
-            pb.TaskFailureDetails(
-                errorType=exception.message.partition(":")[0],
-                errorMessage=message,
-                stackTrace=helpers.get_string_value(exception.stack_trace),
-            ),
-        )
+        details = activity_failure(function.name, exception.message, exception.stack_trace)
+        self.hub.complete_activity(item, None, details)
 
     async def _run_orchestrator(self, item: pb.WorkItem) -> None:
         request = item.orchestratorRequest
-        name = self.hub.name_of(request.instanceId)
+        record = self.hub.get(request.instanceId)
+        name = record.name if record is not None else ""
         due, postponed = split_at_suspension(request.newEvents)
+        if not postponed and request.instanceId in self._retrying:
+            due, postponed = split_at_retry(due)
         terminated = next((each for each in request.newEvents if each.HasField("executionTerminated")), None)
         if terminated is not None:
             decision = termination(text_or_none(terminated.executionTerminated.input))
@@ -176,22 +171,26 @@ class DurableFunctions:
         if postponed and terminated is None:
             self.hub.postpone(request.instanceId, len(postponed))
         self.hub.complete_orchestrator(request.instanceId, item.completionToken, decision)
-        instance = self.hub.get(request.instanceId)
-        if instance is not None and instance.is_finished:
-            self.spans.end_orchestration(request.instanceId, instance.status)
+        if record is not None and record.status in TERMINAL:
+            self._retrying.discard(request.instanceId)
+            self.spans.end_orchestration(request.instanceId, STATUS_NAMES[record.status])
 
     async def _decide(self, name: str, request: pb.OrchestratorRequest, due: Sequence[pb.HistoryEvent]) -> Decision:
         """Run the orchestrator function on its history, and say what follows from its answer."""
-        parent_id = self.hub.parent_id(request.instanceId)
+        record = self.hub.get(request.instanceId)
+        parent_id = (record.tags or {}).get(PARENT_ID) if record is not None else None
         context = orchestrator_context(
             request.pastEvents, due, instance_id=request.instanceId, parent_instance_id=parent_id
         )
         parent = self.spans.context_of(parent_id) or self.hub.trace_context(request.instanceId)
         trace = self.spans.orchestration(name, request.instanceId, parent)
-        async with self._orchestrator_slots:
-            answer = await self._invoke(self._orchestrators[name], TypedData(string=context), trace)
         try:
+            self.known.check("orchestrator", name)
+            async with self._orchestrator_slots:
+                answer = await self._invoke(self._orchestrators[name], TypedData(string=context), trace)
             state = state_from_answer(answer)
+            if any(action["actionType"] in WITH_RETRY for action in state.actions):
+                self._retrying.add(request.instanceId)
             decision = decide(state, (*request.pastEvents, *due), name=name, known=self.known)
         except OrchestratorFailedError as error:
             decision = failure(name, error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,57 +18,55 @@ if TYPE_CHECKING:
     from google.protobuf.wrappers_pb2 import StringValue
 
 
-class EventType(IntEnum):
-    """The types of history events, numbered as in the protocol."""
-
-    ExecutionStarted = 0
-    ExecutionCompleted = 1
-    ExecutionTerminated = 3
-    TaskScheduled = 4
-    TaskCompleted = 5
-    TaskFailed = 6
-    SubOrchestrationInstanceCreated = 7
-    SubOrchestrationInstanceCompleted = 8
-    SubOrchestrationInstanceFailed = 9
-    TimerCreated = 10
-    TimerFired = 11
-    OrchestratorStarted = 12
-    OrchestratorCompleted = 13
-    EventRaised = 15
-    ExecutionSuspended = 19
-    ExecutionResumed = 20
-
-
-# As the extension sends them: timers are never split below the first, and then into steps of the second.
-MAXIMUM_SHORT_TIMER = "6.00:00:00"
-LONG_TIMER_INTERVAL = "3.00:00:00"
-HTTP_POLL_MILLISECONDS = 30_000
-
-
 def timestamp_text(timestamp: Timestamp) -> str:
     """Write a point in time as the protocol does: ISO 8601 in UTC, with microseconds and a `Z`."""
     return timestamp.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def text_or_none(value: StringValue) -> str | None:
-    """Give the text of an optional payload; the engine keeps an absent one as empty text."""
+    """Return the text of an optional payload; the engine keeps an absent one as empty text."""
     return value.value or None
 
 
-def payload(value: StringValue) -> Any:  # noqa: ANN401 - any JSON value
-    """Give the JSON value of an optional payload, None where it is absent."""
-    return json.loads(value.value) if value.value else None
+def _parent(parent: pb.ParentInstanceInfo) -> dict[str, Any]:
+    return {
+        "Name": parent.name.value,
+        "OrchestrationInstance": {"InstanceId": parent.orchestrationInstance.instanceId, "ExecutionId": None},
+        "TaskScheduleId": parent.taskScheduledId,
+        "Version": text_or_none(parent.version),
+    }
 
 
 def _started(event: pb.ExecutionStartedEvent) -> dict[str, Any]:
     instance = event.orchestrationInstance
     return {
+        "OrchestrationInstance": {"InstanceId": instance.instanceId, "ExecutionId": text_or_none(instance.executionId)},
+        "ParentInstance": _parent(event.parentInstance) if event.HasField("parentInstance") else None,
         "Name": event.name,
         "Version": text_or_none(event.version),
         "Input": text_or_none(event.input),
-        "OrchestrationInstance": {"InstanceId": instance.instanceId, "ExecutionId": text_or_none(instance.executionId)},
-        "ParentInstance": None,
+        "Tags": None,
+        "Correlation": None,
+        "ParentTraceContext": None,
+        "ScheduledStartTime": None,
+        # Only what a client starts has tags here, and a generation there.
+        "Generation": 0 if event.tags else None,
+        "GenerateNewTrace": False,
     }
+
+
+def _completed(event: pb.ExecutionCompletedEvent) -> dict[str, Any]:
+    result = text_or_none(event.result)
+    return {"OrchestrationStatus": event.orchestrationStatus, "Result": result, "FailureDetails": None}
+
+
+def _scheduled(event: pb.TaskScheduledEvent) -> dict[str, Any]:
+    # The platform shows no inputs of activities and sub-orchestrations.
+    return {"Name": event.name, "Version": "", "Input": None, "ParentTraceContext": None, "Tags": None}
+
+
+def _result(event: pb.TaskCompletedEvent | pb.SubOrchestrationInstanceCompletedEvent) -> dict[str, Any]:
+    return {"TaskScheduledId": event.taskScheduledId, "Result": text_or_none(event.result)}
 
 
 def _failure(event: pb.TaskFailedEvent | pb.SubOrchestrationInstanceFailedEvent) -> dict[str, Any]:
@@ -78,69 +75,50 @@ def _failure(event: pb.TaskFailedEvent | pb.SubOrchestrationInstanceFailedEvent)
         "TaskScheduledId": event.taskScheduledId,
         "Reason": details.errorMessage,
         "Details": details.stackTrace.value,
+        "FailureDetails": None,
     }
 
 
-def _result(event: pb.TaskCompletedEvent | pb.SubOrchestrationInstanceCompletedEvent) -> dict[str, Any]:
-    return {"TaskScheduledId": event.taskScheduledId, "Result": text_or_none(event.result)}
+def _sub(event: pb.SubOrchestrationInstanceCreatedEvent) -> dict[str, Any]:
+    return {"Name": event.name, "InstanceId": event.instanceId, "Input": None}
 
 
-def _input(
-    event: pb.ExecutionTerminatedEvent | pb.ExecutionSuspendedEvent | pb.ExecutionResumedEvent,
-) -> dict[str, Any]:
-    return {"Input": text_or_none(event.input)}
+def _raised(event: pb.EventRaisedEvent) -> dict[str, Any]:
+    return {"Name": event.name, "Input": text_or_none(event.input), "ParentTraceContext": None}
 
 
-def _nothing(_event: object) -> dict[str, Any]:
-    return {}
+def _fired(event: pb.TimerFiredEvent) -> dict[str, Any]:
+    return {"TimerId": event.timerId, "FireAt": timestamp_text(event.fireAt)}
 
 
-_FIELDS: dict[str, tuple[EventType, Callable[[Any], dict[str, Any]]]] = {
-    "executionStarted": (EventType.ExecutionStarted, _started),
-    "executionCompleted": (
-        EventType.ExecutionCompleted,
-        lambda event: {"OrchestrationStatus": event.orchestrationStatus, "Result": text_or_none(event.result)},
-    ),
-    "executionTerminated": (EventType.ExecutionTerminated, _input),
-    "taskScheduled": (
-        EventType.TaskScheduled,
-        lambda event: {"Name": event.name, "Version": "", "Input": text_or_none(event.input)},
-    ),
-    "taskCompleted": (EventType.TaskCompleted, _result),
-    "taskFailed": (EventType.TaskFailed, _failure),
-    "subOrchestrationInstanceCreated": (
-        EventType.SubOrchestrationInstanceCreated,
-        lambda event: {"Name": event.name, "InstanceId": event.instanceId, "Input": text_or_none(event.input)},
-    ),
-    "subOrchestrationInstanceCompleted": (EventType.SubOrchestrationInstanceCompleted, _result),
-    "subOrchestrationInstanceFailed": (EventType.SubOrchestrationInstanceFailed, _failure),
-    "timerCreated": (EventType.TimerCreated, lambda event: {"FireAt": timestamp_text(event.fireAt)}),
-    "timerFired": (
-        EventType.TimerFired,
-        lambda event: {"TimerId": event.timerId, "FireAt": timestamp_text(event.fireAt)},
-    ),
-    "orchestratorStarted": (EventType.OrchestratorStarted, _nothing),
-    "orchestratorCompleted": (EventType.OrchestratorCompleted, _nothing),
-    "eventRaised": (
-        EventType.EventRaised,
-        lambda event: {"Name": event.name, "Input": text_or_none(event.input)},
-    ),
-    "executionSuspended": (EventType.ExecutionSuspended, _input),
-    "executionResumed": (EventType.ExecutionResumed, _input),
+# The number of each type of event in the protocol, and its fields. The protocol's name begins with a capital letter.
+_TYPES: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
+    "executionStarted": (0, _started),
+    "executionCompleted": (1, _completed),
+    "executionTerminated": (3, lambda event: {"Input": text_or_none(event.input)}),
+    "taskScheduled": (4, _scheduled),
+    "taskCompleted": (5, _result),
+    "taskFailed": (6, _failure),
+    "subOrchestrationInstanceCreated": (7, _sub),
+    "subOrchestrationInstanceCompleted": (8, _result),
+    "subOrchestrationInstanceFailed": (9, _failure),
+    "timerCreated": (10, lambda event: {"FireAt": timestamp_text(event.fireAt)}),
+    "timerFired": (11, _fired),
+    "orchestratorStarted": (12, lambda _event: {}),
+    "orchestratorCompleted": (13, lambda _event: {}),
+    "eventRaised": (15, _raised),
+    "genericEvent": (17, lambda event: {"Data": text_or_none(event.data)}),
+    "executionSuspended": (19, lambda event: {"Reason": event.input.value}),
+    "executionResumed": (20, lambda event: {"Reason": event.input.value}),
 }
 
 
-def kind_of(event: pb.HistoryEvent) -> str:
-    """Name the field that says what kind of event this is, "taskCompleted" for one."""
-    return next(field.name for field, _ in event.ListFields() if field.name in _FIELDS)
-
-
 def protocol_event(event: pb.HistoryEvent, *, is_played: bool) -> dict[str, Any]:
-    """Give an event in the protocol's form."""
-    kind = kind_of(event)
-    event_type, fields = _FIELDS[kind]
+    """Return an event in the protocol's form."""
+    kind = event.WhichOneof("eventType")
+    number, fields = _TYPES[kind]
     return {
-        "EventType": int(event_type),
+        "EventType": number,
         "EventId": event.eventId,
         "IsPlayed": is_played,
         "Timestamp": timestamp_text(event.timestamp),
@@ -149,16 +127,16 @@ def protocol_event(event: pb.HistoryEvent, *, is_played: bool) -> dict[str, Any]
 
 
 def orchestrator_input(history: Iterable[pb.HistoryEvent]) -> str | None:
-    """Give the text that the orchestrator decodes as its input.
+    """Return the text that the orchestrator decodes as its input.
 
     A payload that is a JSON string is handed over as its text, for the client library starts instances with a JSON
     string that holds JSON.
     """
     for event in history:
         if event.HasField("executionStarted"):
-            text = text_or_none(event.executionStarted.input)
-            value = payload(event.executionStarted.input)
-            return value if isinstance(value, str) else text
+            text = event.executionStarted.input.value
+            value = json.loads(text) if text else None
+            return value if isinstance(value, str) else text or None
     return None
 
 
@@ -169,7 +147,7 @@ def orchestrator_context(
     instance_id: str,
     parent_instance_id: str | None,
 ) -> str:
-    """Give what an orchestrator function receives: its whole history and its input, as JSON."""
+    """Return what an orchestrator function receives: its whole history and its input, as JSON."""
     history = [protocol_event(event, is_played=True) for event in past]
     history += [protocol_event(event, is_played=False) for event in new]
     context = {
@@ -178,10 +156,12 @@ def orchestrator_context(
         "instanceId": instance_id,
         "isReplaying": bool(past),
         "parentInstanceId": parent_instance_id,
+        "sourceInstanceId": None,
         "upperSchemaVersion": 1,
-        "upperSchemaVersionNew": 2,
-        "longRunningTimerIntervalDuration": LONG_TIMER_INTERVAL,
-        "maximumShortTimerDuration": MAXIMUM_SHORT_TIMER,
-        "defaultHttpAsyncRequestSleepTimeMillseconds": HTTP_POLL_MILLISECONDS,
+        "upperSchemaVersionNew": 3,
+        # Timers are never split below the second, and then into steps of the first.
+        "longRunningTimerIntervalDuration": "3.00:00:00",
+        "maximumShortTimerDuration": "6.00:00:00",
+        "defaultHttpAsyncRequestSleepTimeMillseconds": 30_000,
     }
     return json.dumps(context)

@@ -41,6 +41,16 @@ class OrchestratorFailedError(Exception):
         self.details = details
 
 
+class NonDeterministicError(OrchestratorFailedError):
+    """The function has not scheduled again what the history says it scheduled."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"Non-Deterministic workflow detected: {problem} Was a change made to the orchestrator code after this "
+            "instance had already started running?"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class OrchestratorState:
     """What an orchestrator function answered; `error` is set where it raised."""
@@ -54,7 +64,7 @@ class OrchestratorState:
 
 
 def _flat(actions: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Give the actions in their order, those inside `WhenAll` and `WhenAny` in the place of these."""
+    """Yield the actions in their order, those inside `WhenAll` and `WhenAny` in the place of these."""
     for action in actions:
         if action["actionType"] in (ActionType.WhenAll, ActionType.WhenAny):
             yield from _flat(action["compoundActions"])
@@ -63,26 +73,32 @@ def _flat(actions: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def state_from_answer(answer: Answer) -> OrchestratorState:
-    """Read the answer of an orchestrator function.
+    """Read the answer of an orchestrator function; one that failed before the SDK took its state down has no actions.
 
     Raises:
-        OrchestratorFailedError: the function failed before the SDK could take down its state.
+        OrchestratorFailedError: the function answered something else than a state.
     """
     if answer.exception is not None:
         message, separator, text = answer.exception.message.partition(OUT_OF_PROCESS_DATA)
-        if not separator:
-            raise OrchestratorFailedError(message, answer.exception.stack_trace)
         details = answer.exception.stack_trace.partition(OUT_OF_PROCESS_DATA)[0]
+        if not separator:
+            return OrchestratorState(is_done=False, actions=(), error=message, details=details)
     else:
         text, details = (answer.return_value.json if answer.return_value is not None else None) or "null", ""
     document = json.loads(text)
     if not isinstance(document, dict):
         raise OrchestratorFailedError("the function answered without the state of an orchestration")
+    error, is_done = document.get("error"), bool(document.get("isDone"))
+    if answer.exception is not None and is_done:
+        # The result was no JSON. The platform shows the whole message of the worker.
+        error = (
+            f"One or more errors occurred. (Result: Failure\nException: {answer.exception.message}\nStack: {details})"
+        )
     return OrchestratorState(
-        is_done=bool(document.get("isDone")),
+        is_done=is_done,
         actions=[action for batch in document.get("actions", ()) for action in _flat(batch)],
         output=document.get("output"),
         custom_status=document.get("customStatus"),
-        error=document.get("error"),
+        error=error,
         details=details,
     )

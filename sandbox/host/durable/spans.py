@@ -37,7 +37,7 @@ class DurableSpans:
         return self._spans.begin(f"create_orchestration:{name}", SpanKind.PRODUCER, parent, attributes)
 
     def orchestration(self, name: str, instance_id: str, parent: TraceContext) -> TraceContext:
-        """Give the trace context of an instance's steps; the first step begins its span."""
+        """Return the trace context of an instance's steps; the first step begins its span."""
         span = self._orchestrations.get(instance_id)
         if span is None:
             attributes = _attributes("orchestration", name, instance_id)
@@ -46,7 +46,7 @@ class DurableSpans:
         return span.context
 
     def context_of(self, instance_id: str | None) -> TraceContext | None:
-        """Give the trace context of an orchestration under way, None where there is no such."""
+        """Return the trace context of an orchestration under way, None where there is no such."""
         span = self._orchestrations.get(instance_id or "")
         return None if span is None else span.context
 
@@ -57,13 +57,7 @@ class DurableSpans:
             span.set("durabletask.task.status", status)
             span.end(failed=status == "Failed")
 
-    def scheduled_activity(self, name: str, instance_id: str, parent: TraceContext) -> Span:
-        """Begin the time from an activity's scheduling to its result."""
-        return self._activity(SpanKind.CLIENT, name, instance_id, parent)
-
-    def activity(self, name: str, instance_id: str, parent: TraceContext) -> Span:
-        """Begin an activity itself."""
-        return self._activity(SpanKind.SERVER, name, instance_id, parent)
-
-    def _activity(self, kind: SpanKind, name: str, instance_id: str, parent: TraceContext) -> Span:
+    def activity(self, name: str, instance_id: str, parent: TraceContext, *, is_scheduled: bool = False) -> Span:
+        """Begin an activity, or the time from its scheduling to its result."""
+        kind = SpanKind.CLIENT if is_scheduled else SpanKind.SERVER
         return self._spans.begin(f"activity:{name}", kind, parent, _attributes("activity", name, instance_id))

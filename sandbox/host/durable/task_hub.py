@@ -2,44 +2,65 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import base64
 import json
 import uuid
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from durabletask.internal import helpers
 from durabletask.internal import orchestrator_service_pb2 as pb
 
-from sandbox.host.durable.engine import LONGEST_WAIT_SECONDS, TERMINAL, Engine
-from sandbox.host.durable.instances import Instance, InstanceFilter, instance_from_record
+from sandbox.host.durable.engine import TERMINAL, Engine
 from sandbox.host.messages import TraceContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from durabletask.testing.in_memory_backend import OrchestrationInstance
 
     from sandbox.host.durable.decisions import Decision
 
+# "ContinuedAsNew" for ORCHESTRATION_STATUS_CONTINUED_AS_NEW.
+STATUS_NAMES = {
+    number: "".join(word.title() for word in name.split("_")[2:]) for name, number in pb.OrchestrationStatus.items()
+}
 
-class TaskHub:
-    """Orchestration instances: start, look at, signal, end and purge them.
 
-    Nothing happens to a finished instance, except that it is purged; EngineError tells of one that does not exist.
-    A durable timer looks at the wall clock at least every `longest_wait` seconds.
+@dataclass(frozen=True, slots=True)
+class InstanceFilter:
+    """Which instances to list or purge: empty fields allow all. `statuses` has names."""
+
+    statuses: Collection[str] = field(default_factory=tuple)
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    prefix: str = ""
+
+    def allows(self, record: OrchestrationInstance) -> bool:
+        """Tell whether a record is wanted, whatever the prefix of its id."""
+        return (
+            (not self.statuses or STATUS_NAMES[record.status] in self.statuses)
+            and (self.created_from is None or record.created_at >= self.created_from)
+            and (self.created_to is None or record.created_at <= self.created_to)
+        )
+
+
+class TaskHub(Engine):
+    """Orchestration instances: start, look at, signal, end and purge them; all of them must exist.
+
+    Nothing happens to a finished instance, except that it is rewound or purged.
     """
 
-    def __init__(self, dispatch: Callable[[pb.WorkItem], None], *, longest_wait: float = LONGEST_WAIT_SECONDS) -> None:
-        self._engine = Engine(dispatch, longest_wait=longest_wait)
-
-    def start(
+    def start_new(
         self, name: str, instance_id: str | None, payload: str | None, *, version: str | None, trace: TraceContext
     ) -> str:
-        """Start an instance of the orchestrator `name` with a payload of JSON; gives its id.
+        """Start an instance of the orchestrator `name` with a payload of JSON; return its id.
 
         A finished instance with the same id is replaced.
 
         Raises:
-            EngineError: an instance with this id is not finished (ALREADY_EXISTS).
+            EngineError: an instance with this id is not finished.
         """
         request = pb.CreateInstanceRequest(
             instanceId=instance_id or uuid.uuid4().hex,
@@ -49,100 +70,58 @@ class TaskHub:
             orchestrationIdReusePolicy=pb.OrchestrationIdReusePolicy(replaceableStatus=sorted(TERMINAL)),
             tags={"traceparent": trace.trace_parent, "tracestate": trace.trace_state},
         )
-        return self._engine.StartInstance(request, self._engine.context).instanceId
+        return self.StartInstance(request, self.context).instanceId
 
-    def get(self, instance_id: str) -> Instance | None:
-        """Give an instance, None where there is none."""
-        record = self._engine.instance(instance_id)
-        return None if record is None else instance_from_record(record)
+    def page(self, wanted: InstanceFilter, *, top: int, token: str) -> tuple[list[OrchestrationInstance], str]:
+        """Return one page of instances in the order of their ids, and the token of the next page ("" at the end).
 
-    async def ended(self, instance_id: str, seconds: float) -> Instance | None:
-        """Wait for the end of an instance, at most some seconds; None where it is not finished by then."""
-        instance = self.get(instance_id)
-        if instance is not None and not instance.is_finished:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._engine.ending(instance_id), seconds)
-            instance = self.get(instance_id)
-        return instance if instance is not None and instance.is_finished else None
-
-    def page(self, wanted: InstanceFilter, *, top: int, token: str) -> tuple[list[Instance], str]:
-        """Give at most `top` instances, the oldest first, and the token of the next page ("" at the end)."""
-        query = pb.InstanceQuery(
-            runtimeStatus=wanted.statuses,
-            maxInstanceCount=top,
-            continuationToken=helpers.get_string_value(token),
-            instanceIdPrefix=helpers.get_string_value(wanted.prefix),
-        )
-        if wanted.created_from is not None:
-            query.createdTimeFrom.FromDatetime(wanted.created_from)
-        if wanted.created_to is not None:
-            query.createdTimeTo.FromDatetime(wanted.created_to)
-        page = self._engine.QueryInstances(pb.QueryInstancesRequest(query=query), self._engine.context)
-        found = [self.get(state.instanceId) for state in page.orchestrationState]
-        return [each for each in found if each is not None], page.continuationToken.value
-
-    def history(self, instance_id: str) -> list[pb.HistoryEvent]:
-        """Give the history of an instance."""
-        record = self._engine.instance(instance_id)
-        return [] if record is None else list(record.history)
+        A page looks at `top` instances whose ids have the prefix, so a filtered one may be short or empty and still
+        have a next page, as with Azure Storage.
+        """
+        first = base64.urlsafe_b64decode(token).decode("utf-8", "surrogatepass") if token else ""
+        found = [each for each in self.instances() if each.instance_id.startswith(wanted.prefix)]
+        records = sorted((each for each in found if each.instance_id >= first), key=lambda each: each.instance_id)
+        page, rest = records[:top], records[top : top + 1]
+        tokens = [base64.urlsafe_b64encode(each.instance_id.encode("utf-8", "surrogatepass")).decode() for each in rest]
+        return [each for each in page if wanted.allows(each)], "".join(tokens)
 
     def trace_context(self, instance_id: str) -> TraceContext:
-        """Give the trace context in which an instance was started."""
-        record = self._engine.instance(instance_id)
+        """Return the trace context in which an instance was started."""
+        record = self.get(instance_id)
         tags = (record.tags if record is not None else None) or {}
         return TraceContext(trace_parent=tags.get("traceparent", ""), trace_state=tags.get("tracestate", ""))
 
-    def name_of(self, instance_id: str) -> str:
-        """Name the orchestrator of an instance, "" where there is no such instance."""
-        record = self._engine.instance(instance_id)
-        return "" if record is None else record.name
-
-    def parent_id(self, instance_id: str) -> str | None:
-        """Name the orchestration that waits for this one."""
-        return self._engine.parent_id(instance_id)
-
     def raise_event(self, instance_id: str, name: str, payload: str) -> None:
-        """Send an external event, with a payload of JSON, to an instance that is not finished."""
-        request = pb.RaiseEventRequest(instanceId=instance_id, name=name, input=helpers.get_string_value(payload))
-        self._engine.RaiseEvent(request, self._engine.context)
+        """Send an external event, with a payload of JSON."""
+        text = helpers.get_string_value(payload)
+        self.RaiseEvent(pb.RaiseEventRequest(instanceId=instance_id, name=name, input=text), self.context)
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an instance as soon as its present work item is done."""
         output = helpers.get_string_value(json.dumps(reason))
-        self._engine.TerminateInstance(pb.TerminateRequest(instanceId=instance_id, output=output), self._engine.context)
+        self.TerminateInstance(pb.TerminateRequest(instanceId=instance_id, output=output), self.context)
 
     def suspend(self, instance_id: str, reason: str) -> None:
         """Hold an instance: what reaches it from now on waits until `resume`."""
-        request = pb.SuspendRequest(instanceId=instance_id, reason=helpers.get_string_value(json.dumps(reason)))
-        self._engine.SuspendInstance(request, self._engine.context)
+        text = helpers.get_string_value(reason)
+        self.SuspendInstance(pb.SuspendRequest(instanceId=instance_id, reason=text), self.context)
 
     def resume(self, instance_id: str, reason: str) -> None:
         """Let a suspended instance go on."""
-        request = pb.ResumeRequest(instanceId=instance_id, reason=helpers.get_string_value(json.dumps(reason)))
-        self._engine.ResumeInstance(request, self._engine.context)
+        text = helpers.get_string_value(reason)
+        self.ResumeInstance(pb.ResumeRequest(instanceId=instance_id, reason=text), self.context)
 
     def purge(self, instance_id: str) -> int:
-        """Delete a finished instance; gives the number of deleted instances."""
-        request = pb.PurgeInstancesRequest(instanceId=instance_id)
-        return self._engine.PurgeInstances(request, self._engine.context).deletedInstanceCount
+        """Delete a finished instance; return the number of deleted instances."""
+        return self.PurgeInstances(pb.PurgeInstancesRequest(instanceId=instance_id), self.context).deletedInstanceCount
 
     def purge_all(self, wanted: InstanceFilter) -> int:
-        """Delete the finished instances that a filter allows; gives their number."""
-        chosen = pb.PurgeInstanceFilter(runtimeStatus=wanted.statuses)
-        if wanted.created_from is not None:
-            chosen.createdTimeFrom.FromDatetime(wanted.created_from)
-        if wanted.created_to is not None:
-            chosen.createdTimeTo.FromDatetime(wanted.created_to)
-        request = pb.PurgeInstancesRequest(purgeInstanceFilter=chosen)
-        return self._engine.PurgeInstances(request, self._engine.context).deletedInstanceCount
-
-    def postpone(self, instance_id: str, count: int) -> None:
-        """Put the last `count` events of an instance's work item back, for the next one."""
-        self._engine.postpone(instance_id, count)
+        """Delete the finished instances that a filter allows; return their number."""
+        return sum(self.purge(each.instance_id) for each in self.instances() if wanted.allows(each))
 
     def complete_orchestrator(self, instance_id: str, completion_token: str, decision: Decision) -> None:
         """Apply what an orchestrator decided; a custom status of None leaves it as it was."""
-        record = self._engine.instance(instance_id)
+        record = self.get(instance_id)
         status = decision.custom_status or (record.custom_status if record is not None else None)
         response = pb.OrchestratorResponse(
             instanceId=instance_id,
@@ -151,7 +130,7 @@ class TaskHub:
             # The engine takes the absence of a status for an empty one.
             customStatus=helpers.get_string_value(status),
         )
-        self._engine.CompleteOrchestratorTask(response, self._engine.context)
+        self.CompleteOrchestratorTask(response, self.context)
 
     def complete_activity(self, item: pb.WorkItem, result: str | None, failure: pb.TaskFailureDetails | None) -> None:
         """Record how the activity of a work item ended: with a result of JSON, or with a failure."""
@@ -162,8 +141,4 @@ class TaskHub:
             result=helpers.get_string_value(result),
             failureDetails=failure,
         )
-        self._engine.CompleteActivityTask(request, self._engine.context)
-
-    def close(self) -> None:
-        """Drop all durable timers; the instances are gone with the process."""
-        self._engine.close()
+        self.CompleteActivityTask(request, self.context)
