@@ -2,21 +2,20 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-UV_VERSION := 0.13.9
 PYTHON_VERSION := 3.13
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 # Twice the processors: many tests wait for processes and sockets.
 WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
-# uv of the machine where there is one, else a private copy in .tools/.
+# The machine's uv, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 PEERS := .venvs/bench
 
-# What a package may have beside requirements.txt, each in a requirements file of its own.
+# Optional requirements of the package. Each has a file of its own beside requirements.txt.
 EXTRAS := azure-monitor otlp token-store
 
-# How old a release must be before `make pin` takes it: most bad ones are found sooner. Dependabot waits as long.
+# The age from which `make pin` accepts a release: most bad ones are withdrawn sooner. Dependabot waits as long.
 COOLDOWN := 7 days
 
 .PHONY: help setup demo up test test-long test-all test-chaos bench check audit format start package test-package pin clean
@@ -26,16 +25,17 @@ help: ## List the targets
 
 setup: $(VENV)/.installed ## Make .venv with everything in it
 
-.tools/bin/uv:
-	@echo "Installing uv $(UV_VERSION) into .tools/"
+.tools/bin/uv: requirements-uv.txt
+	@echo "Installing uv into .tools/"
 	@python3 -m venv .tools
-	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt | $(filter .tools/bin/uv,$(UV))
 	@echo "Making $(VENV) with Python $(PYTHON_VERSION)"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON_VERSION) $(VENV) || { \
 		echo "Python $(PYTHON_VERSION) is neither on this machine nor to be had from uv's releases: install it first." >&2; exit 1; }
-	@$(UV) pip sync --quiet --python $(PYTHON) requirements-dev.txt
+	@$(UV) pip sync --quiet --require-hashes --python $(PYTHON) requirements-dev.txt
 	@touch $@
 
 demo: setup ## Deliver a business end to end on this machine, then exit
@@ -69,26 +69,29 @@ test-all: $(filter .tools/bin/uv,$(UV)) ## Run the tests on every Python of VERS
 $(PEERS)/.installed: benchmarks/requirements.txt | $(VENV)/.installed
 	@echo "Making $(PEERS) with the peers"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PEERS)
-	@$(UV) pip sync --quiet --compile-bytecode --python $(PEERS)/bin/python benchmarks/requirements.txt
+	@$(UV) pip sync --quiet --require-hashes --compile-bytecode --python $(PEERS)/bin/python benchmarks/requirements.txt
 	@touch $@
 
 bench: $(PEERS)/.installed ## Measure the app beside its peers, and write docs/performance.md; QUICK=1 for a look
 	@$(PEERS)/bin/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-check: setup ## Lint, format, types and the direction of imports
+check: setup ## Lint, format, types, requirements and the direction of imports
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
+	@$(VENV)/bin/deptry . --config .deptry.toml --no-ansi
 	@$(PYTHON) -m pytest --quiet tests/test_import_direction.py
 
-# Fails as well where it cannot look a package up, for want of a network for example. It reads what is locked for the
-# Python that runs it.
-PIP_AUDIT = $(UV) tool run --python $(PYTHON_VERSION) pip-audit==2.10.1 --strict --disable-pip
+# pip-audit also fails if it cannot look a package up, for example without a network. It audits the versions that apply to
+# the Python it runs on.
+PIP_AUDIT = $(UV) tool run --python $(PYTHON_VERSION) pip-audit==2.10.1 --strict --disable-pip --require-hashes
 
-audit: setup ## Look for unsafe code, and in a database on the network for known vulnerabilities of the requirements
-	@$(PYTHON) -m bandit --quiet --recursive function_app.py shared
-	@$(PIP_AUDIT) --require-hashes $(foreach name,app $(EXTRAS),--requirement deployment/locks/$(name).txt)
-	@$(PIP_AUDIT) --no-deps --requirement requirements-dev.txt --requirement benchmarks/requirements.txt
+audit: setup ## Check the GitHub workflows, and look the requirements up in a database of known vulnerabilities
+	@$(VENV)/bin/zizmor --offline --no-progress .github
+	@$(PIP_AUDIT) $(foreach name,app $(EXTRAS),--requirement deployment/locks/$(name).txt)
+	@$(PIP_AUDIT) --requirement requirements-dev.txt
+	@$(PIP_AUDIT) --requirement benchmarks/requirements.txt
+	@$(PIP_AUDIT) --requirement requirements-uv.txt
 
 format: setup ## Format the code and mend what ruff can mend
 	@$(PYTHON) -m ruff check --fix
@@ -100,17 +103,16 @@ package: setup ## Build dist/app.zip, which is deployed to Azure, and dist/app w
 test-package: package ## Deliver a business from the package, in an environment with its requirements.txt alone
 	@$(PYTHON) -m deployment try --uv $(UV)
 
-COMPILE = $(UV) pip compile --quiet --no-emit-index-url --no-annotate --exclude-newer "$(COOLDOWN)" \
-	--custom-compile-command "make pin" $(ARGS)
+# One file serves every Python from the oldest supported one on: --universal adds a marker where they differ.
+COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version $(firstword $(VERSIONS)) \
+	--no-emit-index-url --no-annotate --exclude-newer "$(COOLDOWN)" --custom-compile-command "make pin" $(ARGS)
 
-pin: setup ## Pin the development requirements, and what those of the package need; ARGS=--upgrade for newer ones
-	@$(COMPILE) --python-version $(PYTHON_VERSION) requirements-dev.in --output-file requirements-dev.txt
-	@$(COMPILE) --python-version $(PYTHON_VERSION) --constraints requirements-dev.txt benchmarks/requirements.in \
-		--output-file benchmarks/requirements.txt
-	@grep --invert-match '^azure-functions==' requirements-dev.txt >$(VENV)/constraints.txt
+pin: setup ## Pin all requirements with their hashes; ARGS=--upgrade for newer versions
+	@echo uv | $(COMPILE) - --output-file requirements-uv.txt
+	@$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	@$(COMPILE) --constraints requirements-dev.txt benchmarks/requirements.in --output-file benchmarks/requirements.txt
 	@for name in app $(EXTRAS); do \
-		$(COMPILE) --generate-hashes --universal --python-version $(firstword $(VERSIONS)) \
-			--constraints $(VENV)/constraints.txt requirements.txt \
+		$(COMPILE) --constraints requirements-dev.txt requirements.txt \
 			$$(ls requirements-$$name.txt 2>/dev/null) --output-file deployment/locks/$$name.txt || exit 1; \
 	done
 

@@ -1,4 +1,4 @@
-// Business Relay in Azure: one function app on Flex Consumption and what it stands on. `azd up` deploys it.
+// Business Relay in Azure: one function app on Flex Consumption, and the resources it needs. `azd up` deploys it.
 targetScope = 'subscription'
 
 @minLength(1)
@@ -15,23 +15,23 @@ param location string
 @description('Base URL of the partner API: the app setting BUSINESS_API_URL.')
 param businessApiUrl string
 
-@description('All other app settings by name; empty ones are left out and have the defaults of docs/configuration.md.')
+@description('All other app settings by name; empty ones are left out and keep their defaults.')
 param appSettings object = {}
 
 @secure()
-@description('The app setting BUSINESS_API_CLIENT_SECRET, to be stored in Key Vault. "key-vault": it is there already. Empty: no secret is used.')
+@description('The app setting BUSINESS_API_CLIENT_SECRET, to be stored in Key Vault. "key-vault": it is stored already. Empty: no secret is used.')
 param businessApiClientSecret string = ''
 
 @secure()
-@description('The app setting TOKEN_STORE_URL, which may hold a password, to be stored in Key Vault. "key-vault": it is there already. Empty: no token store.')
+@description('The app setting TOKEN_STORE_URL, which may hold a password, to be stored in Key Vault. "key-vault": it is stored already. Empty: no token store.')
 param tokenStoreUrl string = ''
 
 @secure()
-@description('The app setting TOKEN_STORE_KEY, to be stored in Key Vault. "key-vault": it is there already. Empty: no token store.')
+@description('The app setting TOKEN_STORE_KEY, to be stored in Key Vault. "key-vault": it is stored already. Empty: no token store.')
 param tokenStoreKey string = ''
 
 @allowed(['storage', 'dts'])
-@description('Where orchestrations live: "storage" (queues and tables of the storage account) or "dts" (Durable Task Scheduler). The package must be built for the same one; azure.yaml sees to it.')
+@description('Where orchestrations live: "storage" (queues and tables of the storage account) or "dts" (Durable Task Scheduler). The package must be built for the same one, which azure.yaml ensures.')
 param durableBackend string = 'storage'
 
 @allowed(['Consumption', 'Dedicated'])
@@ -42,7 +42,7 @@ param schedulerSku string = 'Consumption'
 @description('SKU of the storage account, which holds the deliveries under way: three copies in one data centre, or one in each of three zones.')
 param storageSku string = 'Standard_LRS'
 
-@description('Let nobody purge the key vault before 7 days after its deletion. Cannot be taken back; until then its name is taken.')
+@description('Keep a deleted key vault from being purged within its 7 days. Cannot be switched off; until then the name stays taken.')
 param purgeProtection bool = false
 
 @description('Put the storage account and the key vault behind private endpoints and connect the app to them through a virtual network.')
@@ -50,34 +50,34 @@ param vnetEnabled bool = false
 
 @minValue(0)
 @maxValue(20)
-@description('Instances of the group "durable" (orchestrators and activities) that are always ready. 0 saves their price and costs a cold start after idle times.')
+@description('Instances of the group "durable" (orchestrators and activities) that are always ready. 0 saves their cost, at the price of a cold start after idle times.')
 param alwaysReadyInstances int = 1
 
 @minValue(1)
 @maxValue(1000)
-@description('Most instances that each group of functions scales out to: that of the routes, and "durable". Those that are always ready come on top.')
+@description('Most instances that each group of functions scales out to: the routes, and "durable". The always-ready ones are added to them.')
 param maximumInstanceCount int = 40
 
 @allowed([512, 2048, 4096])
 @description('Memory of one instance in MB.')
 param instanceMemoryMB int = 2048
 
-@description('Let the Python worker send its own spans, metrics and log fields to Application Insights. The package needs azure-monitor-opentelemetry; azure.yaml sees to it. Without, the worker starts 0.9 s sooner.')
+@description('Let the Python worker send its own spans, metrics and log fields to Application Insights. The package then needs azure-monitor-opentelemetry, which azure.yaml ensures. Without it the worker starts 0.9 s sooner.')
 param workerTelemetry bool = true
 
 @description('Address that alerts are sent to. Empty: alerts show in the portal only.')
 param alertEmail string = ''
 
-@description('Object id of the person who deploys; may then set the secrets in Key Vault. azd fills it in. Empty: nobody but the app gets a role.')
+@description('Object id of the person who deploys, and may then set the secrets in Key Vault. azd fills it in. Empty: only the app gets a role.')
 param principalId string = ''
 
 var resourceToken = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
 var functionAppName = 'func-relay-${resourceToken}'
 var usesScheduler = durableBackend == 'dts'
-// The app has no system-assigned identity: "system" asks for the one it has.
+// The app has no system-assigned identity: "system" means its user-assigned one.
 var managedIdentity = appSettings.?BUSINESS_API_MANAGED_IDENTITY ?? ''
-// docs/telemetry.md has the reason for each; an end-to-end test runs the app with these values.
+// docs/telemetry.md gives the reason for each. An end-to-end test runs the app with these values.
 var workerTelemetrySettings = {
   PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
   PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME: 'shared'
@@ -191,7 +191,7 @@ module roles './app/roles.bicep' = {
 module functionApp './app/function-app.bicep' = {
   name: 'function-app'
   scope: group
-  // The host reads its storage and its secrets as soon as it starts.
+  // The host reads its storage and its secrets at its start.
   dependsOn: [roles]
   params: {
     name: functionAppName

@@ -1,54 +1,51 @@
-"""The lists of app settings, in the documentation and in local.settings.json.example, are those of `Settings`."""
+"""The example of local settings works as it is, and the documented defaults are the defaults."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shared.settings import Settings
-from tests.setting_names import setting_names
+from shared.settings.app import AppSettings
+from shared.settings.partner import PartnerSettings, settings_problems
 
 PROJECT = Path(__file__).parent.parent
-CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text()
-SECTION = CONFIGURATION.partition("## App settings")[2].partition("### Settings of the platform")[0]
-DOCUMENTED: dict[str, str] = dict(re.findall(r"^\| `(\w+)` \| (\S*) ?\| \S", SECTION, re.MULTILINE))
-# What the Core Tools and the host need to run the app at all.
-LOCAL_PLATFORM_SETTINGS = {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"}
-LEAST = {
-    "BUSINESS_API_URL": "https://partner.example",
-    "BUSINESS_API_TOKEN_URL": "https://partner.example/token",
-    "BUSINESS_API_CLIENT_ID": "id",
-    "BUSINESS_API_CLIENT_SECRET": "secret",
+REQUIRED = {
+    "NAME_URL": "https://partner.example",
+    "NAME_TOKEN_URL": "https://partner.example/token",
+    "NAME_CLIENT_ID": "id",
+    "NAME_CLIENT_SECRET": "secret",
 }
+ROW = re.compile(r"^\| (`(?:NAME|BUSINESS_API|DELIVERY)_[^|]*`) \| (`[^|]*`) \|", re.MULTILINE)
 
 
-def example() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((PROJECT / "local.settings.json.example").read_text())
-    return content
+def documented_defaults() -> dict[str, str]:
+    """Return the defaults in the tables of the documentation; several settings may share a row."""
+    found: dict[str, str] = {}
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]:
+        for names, values in ROW.findall(page.read_text(encoding="utf-8")):
+            settings = re.findall(r"`(\w+)`", names.replace("BUSINESS_API_", "NAME_"))
+            found |= dict(zip(settings, re.findall(r"`([^`]*)`", values), strict=True))
+    return found
 
 
-def test_the_documentation_lists_every_setting_and_no_other() -> None:
-    assert set(DOCUMENTED) == setting_names()
+DEFAULTS = documented_defaults()
 
 
-def test_the_example_lists_every_setting_and_no_other() -> None:
-    assert set(example()["Values"]) == setting_names() | LOCAL_PLATFORM_SETTINGS
+def test_the_example_of_local_settings_works_as_it_is() -> None:
+    values: dict[str, str] = json.loads((PROJECT / "local.settings.json.example").read_text())["Values"]
+    assert settings_problems(values, ["BUSINESS_API"]) == []
 
 
-def test_the_example_is_usable_as_it_is() -> None:
-    values: dict[str, str] = example()["Values"]
-    assert example()["IsEncrypted"] is False
-    assert Settings.from_environ(values).api_url == values["BUSINESS_API_URL"]
+def test_defaults_are_documented() -> None:
+    assert DEFAULTS.keys() >= {"NAME_TIMEOUT", "NAME_MAX_CONNECTIONS", "DELIVERY_DEADLINE", "DELIVERY_SETTLE"}
 
 
-@pytest.mark.parametrize("name", [name for name, default in DOCUMENTED.items() if default.startswith("`")])
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_a_documented_default_is_the_default(name: str) -> None:
-    assert Settings.from_environ({**LEAST, name: DOCUMENTED[name].strip("`")}) == Settings.from_environ(LEAST)
-
-
-def test_only_the_url_is_called_required() -> None:
-    assert [name for name, default in DOCUMENTED.items() if default == "required"] == ["BUSINESS_API_URL"]
+    explicit = {**REQUIRED, name: DEFAULTS[name]}
+    assert settings_problems(explicit, ["NAME"]) == []
+    assert AppSettings.from_environ(explicit) == AppSettings.from_environ(REQUIRED)
+    assert PartnerSettings.from_environ(explicit, "NAME") == PartnerSettings.from_environ(REQUIRED, "NAME")

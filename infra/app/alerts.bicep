@@ -1,4 +1,4 @@
-// Alert rules over the telemetry, and who is told.
+// Alert rules over the telemetry, and who is notified.
 
 @description('Name of the Log Analytics workspace that the rules query.')
 param workspaceName string
@@ -9,14 +9,44 @@ param tags object
 @description('Address that alerts are sent to. Empty: alerts show in the portal only.')
 param email string
 
-// A span's time is its start, and a rule looks at its window only: it must be told to look back as far as it may. That is
-// two days, so a DELIVERY_DEADLINE of a day is covered, and one of 47 hours the longest that is.
+// A span's time is its start, and a rule sees only its window unless it is told to look further back. Two days is the
+// maximum: it covers a DELIVERY_DEADLINE of up to 47 hours.
 var lookBack = 'P2D'
 
-// Counted are those that arrived within the window, three times as long as the time between two looks: none is missed
-// because it arrived late, and while the alert is on, the same one is no news. Without a column TimeGenerated a rule
-// counts all rows, whenever they began.
-var newlyFailed = '${loadTextContent('../queries/failed-deliveries.kql')}| where Arrived > ago(15m)'
+// Rules of news count what arrived in their window, which is three times as long as the time between two evaluations, so
+// that nothing is missed because it arrived late. Without a column TimeGenerated a rule counts all rows, whenever they
+// began.
+var isNews = '| where Arrived > ago(15m)'
+
+var rules = [
+  {
+    name: 'relay-failed-deliveries'
+    title: 'Business Relay: deliveries failed'
+    description: 'A delivery has ended with something undelivered: the partner rejected a record, the deadline passed, or the orchestration failed and could not be recovered. infra/queries/failed-deliveries.kql lists them with their reasons.'
+    severity: 2
+    frequency: 'PT5M'
+    window: 'PT15M'
+    query: '${loadTextContent('../queries/failed-deliveries.kql')}${isNews}'
+  }
+  {
+    name: 'relay-token-problems'
+    title: 'Business Relay: a token endpoint refuses the app'
+    description: 'No access token is issued to the app, because its client, secret, key or scope is wrong. Deliveries to this partner wait until the settings are right. infra/queries/token-problems.kql says which partner, and why.'
+    severity: 1
+    frequency: 'PT5M'
+    window: 'PT15M'
+    query: '${loadTextContent('../queries/token-problems.kql')}${isNews}'
+  }
+  {
+    name: 'relay-unfinished-deliveries'
+    title: 'Business Relay: deliveries wait'
+    description: 'A delivery, perhaps a whole batch, has waited for more than an hour: the partner or its token endpoint is in trouble. infra/queries/unfinished-deliveries.kql lists all that wait.'
+    severity: 3
+    frequency: 'PT15M'
+    window: 'PT6H'
+    query: loadTextContent('../queries/unfinished-deliveries.kql')
+  }
+]
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
   name: workspaceName
@@ -35,64 +65,36 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)
   }
 }
 
-resource failedDeliveries 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
-  name: 'relay-failed-deliveries'
-  location: location
-  tags: tags
-  properties: {
-    displayName: 'Business Relay: deliveries failed'
-    description: 'A delivery has ended with something undelivered: the partner rejected a record, or the deadline passed. infra/queries/failed-deliveries.kql lists them with their reasons.'
-    enabled: true
-    severity: 2
-    scopes: [workspace.id]
-    evaluationFrequency: 'PT5M'
-    windowSize: 'PT15M'
-    overrideQueryTimeRange: lookBack
-    // At the first deployment the workspace has no tables to validate a query against.
-    skipQueryValidation: true
-    autoMitigate: true
-    criteria: {
-      allOf: [
-        {
-          query: newlyFailed
-          timeAggregation: 'Count'
-          operator: 'GreaterThan'
-          threshold: 0
-          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
-        }
-      ]
+resource alertRules 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = [
+  for rule in rules: {
+    name: rule.name
+    location: location
+    tags: tags
+    properties: {
+      displayName: rule.title
+      description: rule.description
+      enabled: true
+      severity: rule.severity
+      scopes: [workspace.id]
+      evaluationFrequency: rule.frequency
+      windowSize: rule.window
+      overrideQueryTimeRange: lookBack
+      // At the first deployment the workspace has no tables to validate a query against.
+      skipQueryValidation: true
+      autoMitigate: true
+      criteria: {
+        allOf: [
+          {
+            query: rule.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            // However few there are: one of them may be a batch of a thousand records.
+            threshold: 0
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      actions: { actionGroups: empty(email) ? [] : [people.id] }
     }
-    actions: { actionGroups: empty(email) ? [] : [people.id] }
   }
-}
-
-resource unfinishedDeliveries 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = {
-  name: 'relay-unfinished-deliveries'
-  location: location
-  tags: tags
-  properties: {
-    displayName: 'Business Relay: deliveries wait'
-    description: 'A delivery, perhaps a whole batch, has waited for over an hour: the partner or its token endpoint is in trouble. infra/queries/unfinished-deliveries.kql lists all that wait.'
-    enabled: true
-    severity: 3
-    scopes: [workspace.id]
-    evaluationFrequency: 'PT15M'
-    windowSize: 'PT6H'
-    overrideQueryTimeRange: lookBack
-    skipQueryValidation: true
-    autoMitigate: true
-    criteria: {
-      allOf: [
-        {
-          query: loadTextContent('../queries/unfinished-deliveries.kql')
-          timeAggregation: 'Count'
-          operator: 'GreaterThan'
-          // However few they are: one of them may be a batch of a thousand records.
-          threshold: 0
-          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
-        }
-      ]
-    }
-    actions: { actionGroups: empty(email) ? [] : [people.id] }
-  }
-}
+]

@@ -23,10 +23,10 @@ param instanceMemoryMB int
 @description('App settings by name; empty ones are left out.')
 param appSettings object
 
-// Azure's name of the Python that the app is tested with; .python-version says the same.
+// The Python that the app is tested with, as in .python-version.
 var pythonVersion = '3.13'
-// extensions.http.maxConcurrentRequests of host.json says the same. Flex Consumption's own choice for Python is 1, an
-// instance for each request in flight; the routes here are coroutines that mostly wait.
+// The same as extensions.http.maxConcurrentRequests in host.json. Flex Consumption's default for Python is 1, an instance
+// for each request in flight, but the routes here are coroutines that mostly wait.
 var httpConcurrency = 100
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
@@ -84,8 +84,8 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   )
 }
 
-// Deployments authenticate with Entra: no user name and password for the deployment endpoints. Not a loop: the compiler
-// must see the names, which choose the type of the rest.
+// Deployments authenticate with Entra, not with a user name and password. Not a loop, because the compiler must see the
+// names: they decide the type of the properties.
 resource noBasicAuthOnScm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: app
   name: 'scm'

@@ -10,21 +10,21 @@ param location string
 param tags object
 @description('Refuse the public network: the private endpoint is the only way in.')
 param isPrivate bool
-@description('Let nobody purge the vault before it has been deleted for 7 days. Cannot be taken back.')
+@description('Keep the deleted vault from being purged within its 7 days. Cannot be switched off.')
 param isPurgeProtected bool
 @description('Name of the Log Analytics workspace that the audit log goes to.')
 param workspaceName string
 @secure()
-@description('The client secret for the partner\'s token endpoint; "key-vault" where it is stored already, empty for none.')
+@description('The client secret for the partner\'s token endpoint; "key-vault" if it is stored already, empty for none.')
 param businessApiClientSecret string
 @secure()
-@description('URL of the token store, with its password; "key-vault" where it is stored already, empty for none.')
+@description('URL of the token store, with its password; "key-vault" if it is stored already, empty for none.')
 param tokenStoreUrl string
 @secure()
-@description('Key that tokens are encrypted with in the token store; "key-vault" where it is stored already, empty for none.')
+@description('Key that tokens are encrypted with in the token store; "key-vault" if it is stored already, empty for none.')
 param tokenStoreKey string
 
-// Someone who deploys again without the secret at hand says "key-vault": the reference stays, nothing is written.
+// "key-vault" deploys again without the secret at hand: the reference stays, and nothing is written.
 var notToStore = ['', 'key-vault']
 
 resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
@@ -37,7 +37,7 @@ resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
     enableRbacAuthorization: true
     enableSoftDelete: true
     softDeleteRetentionInDays: 7
-    // Azure takes no "false": what is protected once stays so.
+    // Azure rejects "false": protection cannot be removed.
     enablePurgeProtection: isPurgeProtected ? true : null
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: {
@@ -86,7 +86,7 @@ resource storeKey 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!contains
 var hasClientSecret = !empty(businessApiClientSecret)
 var hasStoreUrl = !empty(tokenStoreUrl)
 var hasStoreKey = !empty(tokenStoreKey)
-// A reference without a version follows a rotated secret within a day, at once when it is resolved again: infra/README.md.
+// A reference without a version picks up a rotated secret within a day. infra/README.md says how to do it at once.
 var reference = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets/'
 
 output name string = vault.name

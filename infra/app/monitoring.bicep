@@ -1,4 +1,4 @@
-// Log Analytics, Application Insights that takes telemetry from Entra identities only, and the ready-made queries.
+// Log Analytics, Application Insights, which accept Entra identities only, and the saved queries.
 
 @description('Name of the Log Analytics workspace.')
 param workspaceName string
@@ -14,7 +14,7 @@ param retentionInDays int = 30
 var queries = [
   {
     name: 'failed-deliveries'
-    title: 'Deliveries that failed, and why'
+    title: 'Deliveries that were rejected, expired or failed, and why'
     query: loadTextContent('../queries/failed-deliveries.kql')
   }
   {
@@ -33,6 +33,11 @@ var queries = [
     query: loadTextContent('../queries/unfinished-deliveries.kql')
   }
   {
+    name: 'token-problems'
+    title: 'Partners whose token endpoint refuses the app, and why'
+    query: loadTextContent('../queries/token-problems.kql')
+  }
+  {
     name: 'partner-calls'
     title: 'Calls to the partner by result'
     query: loadTextContent('../queries/partner-calls.kql')
@@ -46,7 +51,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
   properties: {
     sku: { name: 'PerGB2018' }
     retentionInDays: retentionInDays
-    // No workspace keys: who sends or asks is an Entra identity.
+    // No workspace keys: only Entra identities send and query.
     features: { disableLocalAuth: true }
   }
 }
@@ -59,7 +64,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   properties: {
     Application_Type: 'web'
     WorkspaceResourceId: workspace.id
-    // The connection string alone is no credential.
+    // The connection string alone is not a credential.
     DisableLocalAuth: true
   }
 }

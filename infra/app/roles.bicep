@@ -1,8 +1,8 @@
-// Who may do what: each role on one resource, none on the resource group.
+// Role assignments, each on one resource, none on the resource group.
 
 @description('Principal id of the app\'s identity.')
 param appPrincipalId string
-@description('Object id of the person who deploys. Empty: that person gets no role.')
+@description('Object id of the person who deploys. Empty: no role for that person.')
 param deployerPrincipalId string
 @description('Name of the storage account.')
 param storageAccountName string

@@ -1,4 +1,4 @@
-// The Durable Task Scheduler and its task hub: the durable backend in place of the storage account's queues and tables.
+// The Durable Task Scheduler and its task hub: the durable backend instead of the storage account's queues and tables.
 
 @description('Name of the scheduler.')
 param name string
@@ -32,5 +32,5 @@ resource taskHub 'Microsoft.DurableTask/schedulers/taskHubs@2025-11-01' = {
 }
 
 output name string = scheduler.name
-// No secret: it names the endpoint and the identity.
+// Not a secret: it names the endpoint and the identity.
 output connectionString string = 'Endpoint=${scheduler.properties.endpoint};Authentication=ManagedIdentity;ClientID=${clientId}'
