@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from shared.auth.bearer import BearerAuth
+from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport

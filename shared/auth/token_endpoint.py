@@ -123,7 +123,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     except TimeoutError:
         fault = f"{what} did not answer within {timeout:g} s"
     except httpx.ProxyError as exc:  # the transport's own words: they name the proxy and what it answered
-        fault = f"the request does not get past the proxy: {_CREDENTIALS.sub('//', str(exc))}"
+        fault = _CREDENTIALS.sub("//", str(exc))
     except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:

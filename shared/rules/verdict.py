@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from shared.rules.outcome import Outcome, kept_problem
-from shared.rules.record import at_pointer, named_id
+from shared.rules.record import CheckedRecord, at_pointer, named_id
 from shared.rules.same import differing_members, is_equal
 from shared.rules.text import shortened
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from shared.resource import ApiResponse, Resource
-    from shared.rules.record import CheckedRecord
 
 # RFC 9110 section 15.5, RFC 4918 section 11.3, RFC 8470 section 5.2, RFC 6585 section 4: the request was not acted on,
 # and a later one may be.
@@ -139,6 +138,11 @@ def _is_about_token(response: ApiResponse) -> bool:
         return False
     errors = {error.lower() for error in _ERROR.findall(response.headers.get("www-authenticate", ""))}
     return "insufficient_scope" not in errors if response.status == 401 else "invalid_token" in errors  # noqa: PLR2004
+
+
+def found_records(resource: Resource, id_: str, response: ApiResponse) -> list[dict[str, Any]] | Literal["absent"] | None:
+    """Return the partner's records with this id in the answer to a look-up; None where the answer proves nothing."""
+    return _found(resource, CheckedRecord(id_, b"{}"), response)
 
 
 def _found(

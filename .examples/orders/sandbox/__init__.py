@@ -1,0 +1,1 @@
+"""Everything to run the app on one machine with no Azure account. Not deployed."""

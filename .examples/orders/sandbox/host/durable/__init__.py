@@ -1,0 +1,1 @@
+"""Durable Functions: the task hub, the orchestrators and activities that it runs, and their webhooks."""

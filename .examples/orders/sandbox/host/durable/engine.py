@@ -1,0 +1,276 @@
+"""The durable engine: Microsoft's in-memory task hub (`durabletask`), run inside the host's event loop.
+
+The engine is written for a gRPC server with threads. This subclass changes what does not fit a host of one loop, or
+falls short of the semantics of Durable Functions; the package is pinned exactly, for private methods are overridden:
+
+- work items are pulled when there are some, not polled every 100 ms, and an instance that is at work is not queued
+  again before its work is done;
+- a timer is one entry of the event loop, not a sleeping thread, and ends with the execution that set it;
+- a sub-orchestration reports to its parent when it ends, however long that takes;
+- the result of an activity only reaches the execution that scheduled it, never a later one with the same id;
+- what reaches an instance that is finished is dropped; while one is suspended it waits;
+- a failed instance can be rewound as with Azure Storage, without the help of its orchestrator;
+- every event has a timestamp.
+
+All methods must be called from the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from durabletask.internal import helpers
+from durabletask.internal import orchestrator_service_pb2 as pb
+from durabletask.testing.in_memory_backend import InMemoryOrchestrationBackend, OrchestrationInstance
+from google.protobuf import wrappers_pb2
+
+from sandbox.host.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import grpc
+
+LONGEST_WAIT_SECONDS = 60.0
+# The tag of a sub-orchestration with its parent's id.
+PARENT_ID = "parentInstanceId"
+TERMINAL = frozenset(
+    {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
+)
+_FAILURES = {"taskFailed", "subOrchestrationInstanceFailed", "executionCompleted"}
+
+
+class _Signal(threading.Event):
+    """What stands in for gRPC and threads: the event on which the engine waits for work, and the context of a call.
+
+    It never waits, but notes that there is no work left.
+    """
+
+    def __init__(self, on_work: Callable[[], None]) -> None:
+        super().__init__()
+        self.set = on_work  # type: ignore[method-assign]  # the engine calls it when there is work
+        self.drained = False
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature is threading.Event's
+        """Note that the engine has nothing more to give."""
+        self.drained = True
+        return False
+
+    def is_active(self) -> bool:
+        """Tell whether to go on giving work items."""
+        return not self.drained
+
+    def abort(self, _code: grpc.StatusCode, details: str) -> NoReturn:
+        """End the call, as gRPC does by an exception."""
+        raise EngineError(details)
+
+
+def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
+    """Give the present time to the last events that have none."""
+    now = datetime.now(UTC)
+    for event in events:
+        if event.timestamp.seconds:
+            break
+        event.timestamp.FromDatetime(now)
+
+
+class Engine(InMemoryOrchestrationBackend):
+    """The task hub of one host: keeps instances and their histories, and hands out work items to `dispatch`.
+
+    A timer looks at the wall clock at least every `longest_wait` seconds.
+    """
+
+    def __init__(self, dispatch: Callable[[pb.WorkItem], None], *, longest_wait: float = LONGEST_WAIT_SECONDS) -> None:
+        # The engine's limit of history guards a test's memory; the platform has none.
+        super().__init__(max_history_size=sys.maxsize)
+        self._loop = asyncio.get_running_loop()
+        self._dispatch = dispatch
+        self._longest_wait = longest_wait
+        self._pull_is_due = False
+        self._signal = self._work_available = _Signal(self._schedule_pull)
+        self.context = cast("grpc.ServicerContext", self._signal)
+        self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
+        self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
+        self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
+
+    def get(self, instance_id: str) -> OrchestrationInstance | None:
+        """Return an instance's record, None where there is none."""
+        return self._instances.get(instance_id)
+
+    def instances(self) -> list[OrchestrationInstance]:
+        """Return the records of all instances."""
+        return list(self._instances.values())
+
+    def postpone(self, instance_id: str, count: int) -> None:
+        """Put the last `count` events of the work item back, to be handed out again with the next one."""
+        instance = self._instances[instance_id]
+        instance.pending_events[:0] = instance.dispatched_events[-count:]
+        del instance.dispatched_events[-count:]
+
+    def rewind(self, instance_id: str, reason: str) -> None:
+        """Let a failed instance go on from before its failure: what had failed is scheduled again.
+
+        In the history a generic event stands in the place of each failure, and of what was scheduled and failed. A
+        failed sub-orchestration is rewound instead, and reports to its parent again.
+        """
+        instance = self._instances[instance_id]
+        failed = {
+            getattr(event, kind).taskScheduledId
+            for event in instance.history
+            if (kind := event.WhichOneof("eventType")) in ("taskFailed", "subOrchestrationInstanceFailed")
+        }
+        children = []
+        for position, event in enumerate(instance.history):
+            kind, is_gone = event.WhichOneof("eventType"), event.WhichOneof("eventType") in _FAILURES
+            if event.eventId in failed and kind in ("taskScheduled", "subOrchestrationInstanceCreated"):
+                child = self._instances.get(event.subOrchestrationInstanceCreated.instanceId)
+                is_gone = child is None or child.status != pb.ORCHESTRATION_STATUS_FAILED
+                if child is not None and not is_gone:
+                    self._parents[child.instance_id] = instance, event.eventId
+                    children.append(child)
+            if is_gone:
+                instance.history[position] = pb.HistoryEvent(
+                    eventId=event.eventId, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
+                )
+        instance.status = pb.ORCHESTRATION_STATUS_RUNNING
+        instance.output = instance.failure_details = instance.completed_at = None
+        for child in children:
+            self.rewind(child.instance_id, reason)
+        if not children:
+            data = helpers.get_string_value(reason or None)
+            instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
+            self._enqueue_orchestration(instance_id)
+
+    def close(self) -> None:
+        """Drop all timers; the instances are gone with the process."""
+        for instance_id in list(self._timers):
+            self._cancel_timers(instance_id)
+
+    def _schedule_pull(self) -> None:
+        if not self._pull_is_due:
+            self._pull_is_due = True
+            self._loop.call_soon(self._pull)
+
+    def _pull(self) -> None:
+        self._pull_is_due = self._signal.drained = False
+        for item in self.GetWorkItems(pb.GetWorkItemsRequest(), self.context):
+            self._dispatch(item)
+
+    def _enqueue_orchestration(self, instance_id: str) -> None:
+        instance = self._instances[instance_id]
+        _stamp(reversed(instance.pending_events))
+        if instance_id in self._orchestration_in_flight:
+            # CompleteOrchestratorTask looks again.
+            return
+        if instance.status in TERMINAL:
+            instance.pending_events.clear()
+            return
+        wakes = any(
+            event.HasField("executionResumed") or event.HasField("executionTerminated")
+            for event in instance.pending_events
+        )
+        if instance.status != pb.ORCHESTRATION_STATUS_SUSPENDED or wakes:
+            super()._enqueue_orchestration(instance_id)
+
+    def CompleteOrchestratorTask(  # noqa: N802 - the engine's name
+        self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        """Apply what an orchestrator decided, then queue the instance again if events came in meanwhile."""
+        instance = self._instances.get(request.instanceId)
+        dispatched = [] if instance is None else list(instance.dispatched_events)
+        response = super().CompleteOrchestratorTask(request, context)
+        if instance is None:
+            return response
+        _stamp(reversed(instance.history))
+        if instance.status in TERMINAL:
+            self._cancel_timers(instance.instance_id)
+            self._report_to_parent(instance)
+        else:
+            for event in dispatched:
+                kind = event.WhichOneof("eventType")
+                if kind in ("executionSuspended", "executionResumed"):
+                    # The platform shows the reason as the output.
+                    instance.output = json.dumps(getattr(event, kind).input.value)
+        if instance.pending_events:
+            self._enqueue_orchestration(instance.instance_id)
+        return response
+
+    def CompleteActivityTask(  # noqa: N802 - the engine's name
+        self, request: pb.ActivityResponse, context: grpc.ServicerContext
+    ) -> pb.CompleteTaskResponse:
+        """Record the result of an activity, unless the execution that scheduled it is over."""
+        owner = self._activities.pop((request.completionToken, request.taskId), None)
+        if owner is None or owner is not self._instances.get(request.instanceId) or owner.status in TERMINAL:
+            return pb.CompleteTaskResponse()
+        return super().CompleteActivityTask(request, context)
+
+    def _process_schedule_task_action(self, instance: OrchestrationInstance, action: pb.OrchestratorAction) -> None:
+        super()._process_schedule_task_action(instance, action)
+        self._activities[str(instance.completion_token), action.id] = instance
+
+    def _process_create_timer_action(self, instance: OrchestrationInstance, action: pb.OrchestratorAction) -> None:
+        fire_at = action.createTimer.fireAt.ToDatetime(tzinfo=UTC)
+        instance.history.append(helpers.new_timer_created_event(action.id, fire_at))
+        self._set_timer(instance, action.id, fire_at)
+
+    def _set_timer(self, instance: OrchestrationInstance, timer_id: int, fire_at: datetime) -> None:
+        def fire() -> None:
+            if datetime.now(UTC) < fire_at:
+                # The loop's clock is not the wall clock: it is only exact to its resolution, and stands still while
+                # the machine sleeps.
+                self._set_timer(instance, timer_id, fire_at)
+                return
+            del self._timers[instance.instance_id][timer_id]
+            self._tell(instance, helpers.new_timer_fired_event(timer_id, fire_at))
+
+        delay = min(max(0.0, (fire_at - datetime.now(UTC)).total_seconds()), self._longest_wait)
+        self._timers.setdefault(instance.instance_id, {})[timer_id] = self._loop.call_later(delay, fire)
+
+    def _tell(self, instance: OrchestrationInstance, event: pb.HistoryEvent) -> None:
+        instance.pending_events.append(event)
+        instance.last_updated_at = datetime.now(UTC)
+        self._enqueue_orchestration(instance.instance_id)
+
+    def _cancel_timers(self, instance_id: str) -> None:
+        for timer in self._timers.pop(instance_id, {}).values():
+            timer.cancel()
+
+    def _process_complete_orchestration_action(
+        self, instance: OrchestrationInstance, complete_action: pb.CompleteOrchestrationAction
+    ) -> None:
+        self._cancel_timers(instance.instance_id)
+        super()._process_complete_orchestration_action(instance, complete_action)
+        # The events that start the next execution stand before those that came in meanwhile.
+        for event in instance.pending_events:
+            _stamp([event])
+
+    def _watch_sub_orchestration(self, parent_instance_id: str, sub_instance_id: str, task_id: int) -> None:
+        parent, child = self._instances[parent_instance_id], self._instances[sub_instance_id]
+        child.tags = {**(parent.tags or {}), PARENT_ID: parent_instance_id}
+        self._parents[sub_instance_id] = parent, task_id
+        for event in child.pending_events:
+            if event.HasField("executionStarted"):
+                info = event.executionStarted.parentInstance
+                info.taskScheduledId, info.orchestrationInstance.instanceId = task_id, parent_instance_id
+                info.name.value, info.version.value = parent.name, parent.version or ""
+
+    def _report_to_parent(self, instance: OrchestrationInstance) -> None:
+        parent, task_id = self._parents.pop(instance.instance_id, (None, 0))
+        if parent is None or parent is not self._instances.get(parent.instance_id) or parent.status in TERMINAL:
+            return
+        if instance.status == pb.ORCHESTRATION_STATUS_COMPLETED:
+            event = helpers.new_sub_orchestration_completed_event(task_id, instance.output)
+        else:
+            details = instance.failure_details or pb.TaskFailureDetails(
+                errorType="terminated",
+                errorMessage=f"The sub-orchestration {instance.instance_id!r} was terminated",
+                stackTrace=wrappers_pb2.StringValue(value=""),
+            )
+            event = helpers.new_sub_orchestration_failed_event(task_id, Exception())
+            event.subOrchestrationInstanceFailed.failureDetails.CopyFrom(details)
+        self._tell(parent, event)

@@ -1,0 +1,125 @@
+"""BearerAuth: attaches the access token to each request, and renews it once if the API refuses it (RFC 6750)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NoReturn
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from shared.auth.token_provider import TokenProvider
+
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a "token" of RFC 9110 section 5.6.2
+# Some servers leave the quotes out, also around a URL: a plain value is whatever does not separate.
+_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^" \t,;][^ \t,;]*))')
+# A scheme, perhaps with a token68. The lookaheads keep both from ending in the middle of something else.
+_SCHEME = re.compile(rf"({_WORD})(?=[ \t,;]|$)(?:[ \t]+[0-9A-Za-z._~+/-]+=*(?=[ \t]*(?:[,;]|$)))?")
+_ESCAPED = re.compile(r"\\(.)")
+
+
+class BearerAuth(httpx.Auth):
+    """Authenticates requests to one origin with the provider's access token.
+
+    If the API refuses the token, the provider is told which one it was, and the request is sent once more with another;
+    a second refusal is for the caller to judge. A request whose body cannot be sent twice (a stream) is not repeated,
+    nor is one that was redirected: the caller gets the refusal, and the next request another token.
+
+    No request goes out without its token, and no token to another origin than `origin`. Errors, raised instead of a
+    response:
+
+    - TokenError: no token can be had. After a refusal too: the token was refused, not the request, so the refusal must
+      not pass for the API's answer because the token endpoint happens to be down.
+    - ValueError: the request is for another origin.
+    - RuntimeError: the client is a synchronous `httpx.Client`.
+    """
+
+    def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str) -> None:
+        self._provider = provider
+        self._origin = _origin(httpx.URL(origin))
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Yield the request with its token, and once more with another if the API refuses the first.
+
+        The flow needs a response's status and headers only: whoever drives it releases the first response.
+        """
+        if (origin := _origin(request.url)) != self._origin:
+            own, other = ("{}://{}:{}".format(*each) for each in (self._origin, origin))
+            raise ValueError(f"the access token is for {own}, not for {other}")
+        provider = self._provider
+        token = provider.cached() or await provider.get_token()
+        request.headers["Authorization"] = token.authorization
+        response = yield request
+        status = response.status_code
+        if status not in {_UNAUTHORIZED, _FORBIDDEN}:
+            if response.is_success:
+                provider.accept(token)
+            return
+        if response.history or not is_refused_token(status, response.headers.get_list("www-authenticate")):
+            return
+        if not isinstance(request.stream, httpx.ByteStream):
+            provider.refuse(token)
+            return
+        token = await provider.renew(token)
+        request.headers["Authorization"] = token.authorization
+        response = yield request
+        if response.is_success:
+            provider.accept(token)
+
+    def sync_auth_flow(self, request: httpx.Request) -> NoReturn:  # noqa: ARG002, httpx names it
+        """Refuse to work with a synchronous client: its token request would block.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Return the origin (RFC 6454 section 6.1) with its port always named."""
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1): schemes with their parameters.
+
+    Names are in lower case, a token68 is left out. Commas separate challenges and parameters alike, so the list is read
+    word by word; a missing comma is forgiven, and so is a semicolon in its place. Where something follows no grammar,
+    the rest is left out: what stands before it is still meant.
+    """
+    challenges: list[tuple[str, dict[str, str]]] = []
+    position = 0
+    while True:
+        while value[position : position + 1] in {" ", "\t", ",", ";"}:
+            position += 1
+        if challenges and (parameter := _PARAMETER.match(value, position)):
+            name, quoted, plain = parameter.groups()
+            text = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
+            challenges[-1][1].setdefault(name.lower(), text)
+            position = parameter.end()
+        elif scheme := _SCHEME.match(value, position):
+            challenges.append((scheme[1].lower(), {}))
+            position = scheme.end()
+        else:
+            return challenges
+
+
+def is_refused_token(status: int, values: Iterable[str]) -> bool:
+    """Return whether a response with this status and these WWW-Authenticate values refuses the access token itself.
+
+    A 401 does, whatever error it names (servers have invented many), unless the only one is "insufficient_scope": a new
+    token has the same scope. A 403 does if it says "invalid_token" (RFC 6750 section 3.1).
+    """
+    errors = {
+        parameters["error"].strip("' ").lower()  # some quote it so
+        for value in values
+        for scheme, parameters in parse_challenges(value)
+        if scheme == "bearer" and "error" in parameters
+    }
+    if status == _UNAUTHORIZED:
+        return errors != {"insufficient_scope"}
+    return status == _FORBIDDEN and "invalid_token" in errors

@@ -1,0 +1,1 @@
+"""Token grants: one file for each, with the settings that it reads."""

@@ -1,0 +1,182 @@
+"""Gives each delivery its turn to call the partner: fair between deliveries, at the pace that `Flow` finds."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random as random_module
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from shared.rules.flow import CallResult, Flow, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # The calls of one delivery that wait, oldest first.
+    Calls = list[asyncio.Future[float]]
+
+# Calls that one record takes: a look-up and a post.
+CALLS = 2
+# So many calls wait in the activity for a partner that is down, to probe it. The others come back later.
+PROBERS = 8
+# The pace that a time is based on, relative to the present one.
+OPTIMISM = 1.25
+# The shortest and the longest time after which to ask again, in seconds.
+SHORTEST, LONGEST = 1.0, 600.0
+# While the partner is down: a part of the outage so far, within these bounds in seconds.
+OUTAGE_PART, SHORTEST_OUTAGE, LONGEST_OUTAGE = 0.1, 3.0, 30.0
+# A delivery that was sent away keeps its place for so many seconds after the time that it was told.
+KEPT = 300.0
+
+
+class Admission:
+    """The queue in front of one partner. It belongs to one event loop.
+
+    Turns go by rotation to the newest delivery, to the one that has waited longest, and to those that had a turn
+    already. So a single record passes ten batches, and none of 5,000 records waits for ever. A delivery that was sent
+    away is ahead of newcomers when it comes back.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._flow = flow
+        self._clock = clock
+        self._random = random
+        self._waiting = 0
+        self._turn = 0
+        # Deliveries with calls that wait: new ones, ones that were sent away before, and ones that had a turn.
+        self._new: OrderedDict[str, Calls] = OrderedDict()
+        self._returned: OrderedDict[str, Calls] = OrderedDict()
+        self._served: OrderedDict[str, Calls] = OrderedDict()
+        # When each delivery that was sent away is expected, and how often it was.
+        self._away: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._next_place = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def enter(self, delivery: str, *, patience: float) -> float:
+        """Wait for a turn for one call of `delivery`, at most `patience` seconds.
+
+        Returns 0.0 if the call may start: `leave` must follow. Otherwise returns the seconds after which to ask again,
+        and nothing is to be left.
+        """
+        now = self._clock()
+        if not self._waiting and self._flow.wait(now) == 0:
+            self._flow.enter(now)
+            if self._away:
+                self._away.pop(delivery, None)
+            return 0.0
+        outage = self._flow.outage(now)
+        if patience <= 0 or (outage is not None and self._waiting >= PROBERS):
+            self._pump()
+            return self._send_away(delivery)
+        call = asyncio.get_running_loop().create_future()
+        self._add(delivery, call)
+        timer = asyncio.get_running_loop().call_later(patience, self._give_up, delivery, call)
+        self._pump()
+        try:
+            wait: float = await call
+        except asyncio.CancelledError:
+            if call.cancelled():
+                self._remove(delivery, call)
+            elif call.result() == 0:
+                self.leave(CallResult(0.0, is_about_partner=False))
+            raise
+        finally:
+            timer.cancel()
+        return wait
+
+    def leave(self, result: CallResult) -> None:
+        """Take in what came of a call, and give turns to those who wait."""
+        self._flow.leave(self._clock(), result)
+        if self._waiting:
+            self._pump()
+
+    def snapshot(self) -> Snapshot:
+        """Return the state of the flow and the number of calls that wait."""
+        return self._flow.snapshot(self._clock(), self._waiting)
+
+    def _add(self, delivery: str, call: asyncio.Future[float]) -> None:
+        self._waiting += 1
+        for queue in (self._served, self._returned, self._new):
+            if delivery in queue:
+                queue[delivery].append(call)
+                return
+        _, times = self._away.pop(delivery, (0.0, 0))
+        queue = self._returned if times else self._new
+        queue[delivery] = [call]
+        if times > 1:
+            queue.move_to_end(delivery, last=False)
+
+    def _remove(self, delivery: str, call: asyncio.Future[float]) -> None:
+        for queue in (self._served, self._returned, self._new):
+            calls = queue.get(delivery, [])
+            if call in calls:
+                calls.remove(call)
+                self._waiting -= 1
+                if not calls:
+                    del queue[delivery]
+
+    def _give_up(self, delivery: str, call: asyncio.Future[float]) -> None:
+        if not call.done():
+            self._remove(delivery, call)
+            call.set_result(self._send_away(delivery))
+
+    def _pump(self) -> None:
+        """Give turns until the flow says stop, and come again when it says so."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            now = self._clock()
+            wait = self._flow.wait(now)
+            if wait > 0:
+                if wait < math.inf:
+                    self._timer = asyncio.get_running_loop().call_later(wait, self._pump)
+                return
+            self._flow.enter(now)
+            self._next().set_result(0.0)
+
+    def _next(self) -> asyncio.Future[float]:
+        """Take the call whose turn it is out of the queue."""
+        self._turn = (self._turn + 1) % 3
+        orders = (
+            (self._new, self._returned, self._served),
+            (self._returned, self._new, self._served),
+            (self._served, self._new, self._returned),
+        )
+        queue = next(queue for queue in orders[self._turn] if queue)
+        is_newest = queue is self._new and self._turn != 1
+        delivery, calls = queue.popitem(last=is_newest)
+        call = calls.pop(0)
+        if calls:
+            self._served[delivery] = calls
+        self._waiting -= 1
+        return call
+
+    def _send_away(self, delivery: str) -> float:
+        now = self._clock()
+        expected, times = self._away.pop(delivery, (now, 0))
+        outage = self._flow.outage(now)
+        if outage is not None:
+            wait = min(max(outage * OUTAGE_PART, SHORTEST_OUTAGE), LONGEST_OUTAGE) * (0.5 + 0.5 * self._random())
+        elif expected > now:
+            # One more call of a delivery that has a place.
+            wait = expected - now
+        else:
+            # Too early is better than too late: who comes early can wait here.
+            pace = OPTIMISM * self._flow.pace(now)
+            # No later than all who are known could be through: the pace may have risen since.
+            last = now + (self._waiting + len(self._away)) * CALLS / pace
+            self._next_place = min(max(self._next_place, now), last) + CALLS / pace
+            wait = min(self._next_place - now, LONGEST) * (0.9 + 0.2 * self._random())
+        wait = max(wait, SHORTEST)
+        self._away[delivery] = now + wait, times + 1
+        while self._away and next(iter(self._away.values()))[0] + KEPT < now:
+            self._away.popitem(last=False)
+        return wait

@@ -1,0 +1,105 @@
+"""GuardedConnector: aiohttp's connections, of which none is used again once unsolicited bytes have arrived on it.
+
+Unsolicited bytes belong to no request: a duplicate of the last response, a 408 when the server loses patience, a late
+100 (Continue). aiohttp takes them for the response to the next request on that connection (aio-libs/aiohttp#13656), and
+a record counts as stored that never was. This module uses public names only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+
+class GuardedConnector(aiohttp.TCPConnector):
+    """A connector whose idle connections close when anything arrives on them."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109, it is aiohttp's
+    ) -> Connection:
+        """Return a connection on which nothing has arrived since its last response.
+
+        Raises:
+            aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError: there is none. Nothing was sent.
+        """
+        while True:
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, TimeoutError):
+                raise
+            except (aiohttp.ClientError, OSError):
+                # What a proxy breaks would else look like a response that the server breaks.
+                kind = aiohttp.ClientProxyConnectionError if req.proxy else aiohttp.ClientConnectorError
+                raise kind(req.connection_key, OSError("no usable answer to CONNECT")) from None
+            transport = connection.transport
+            if transport is None or connection.protocol is None:  # lost already: aiohttp reports it
+                return connection
+            watch = transport.get_protocol()
+            if not isinstance(watch, _Watch):
+                watch = _Watch(connection.protocol, transport)
+                transport.set_protocol(watch)
+            elif not watch.is_clean():
+                connection.close()
+                continue
+            watch.is_idle = False
+            connection.add_callback(watch.on_release)
+            return connection
+
+
+class _Watch(asyncio.Protocol):
+    """Stands between a transport and aiohttp's protocol, and closes the transport if data arrives while it is idle."""
+
+    def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        self.is_idle = False
+        self._protocol = protocol
+        self._transport = transport
+        self._poll: select.poll | None = None
+
+    def is_clean(self) -> bool:
+        """Return whether the socket has nothing to read: bytes that the event loop has not seen yet are unsolicited."""
+        sock = self._transport.get_extra_info("socket")
+        if not hasattr(select, "poll"):  # Windows
+            return not select.select([sock], [], [], 0)[0]
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(sock, select.POLLIN)
+        return not self._poll.poll(0)
+
+    def on_release(self) -> None:
+        """Begin to watch: the response is complete, or nobody waits for it any more."""
+        self.is_idle = True
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # the rest of a request that nobody waits for is not sent
+
+    def data_received(self, data: bytes) -> None:
+        """Pass the bytes of a response on."""
+        if self.is_idle:
+            self._transport.close()
+        else:
+            self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Pass the end on."""
+        return self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass the loss on."""
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass backpressure on."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass its end on."""
+        self._protocol.resume_writing()

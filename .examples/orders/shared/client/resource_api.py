@@ -1,0 +1,244 @@
+"""ResourceApi: the API of one partner as Python methods."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx
+from opentelemetry.trace import StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared.auth.redaction import Redactor
+from shared.client.faults import NOT_SENT
+from shared.client.responses import read_response
+from shared.errors import (
+    ApiConnectError,
+    ApiInterruptedError,
+    BodyTooLargeError,
+    ContentEncodingError,
+    TokenUnavailableError,
+)
+from shared.rules.content_encoding import ACCEPTED, BodyDecoder
+from shared.rules.record import named_id
+from shared.rules.text import IDEMPOTENCY_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.resource import ApiResponse, LookUp, Post, Resource
+    from shared.rules.record import CheckedRecord
+    from shared.telemetry import Telemetry
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a response's body after decompression: 64 times the largest record."""
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for a new connection, with TLS and the proxy's answer."""
+
+POOL_SHARE = 0.8
+"""The part of a call's timeout in which a connection must be free: who waits longer learns that nothing was sent."""
+
+_HEADERS = {
+    "accept": "application/json, application/problem+json",
+    "accept-encoding": ACCEPTED,
+    "user-agent": "business-relay",
+}
+# `traceparent` and `tracestate` alone: the baggage is the app's own.
+_PROPAGATOR = TraceContextTextMapPropagator()
+# Statuses that an auth flow looks into.
+_REFUSALS = (401, 403)
+_FIRST_ERROR = 400
+_NOT_FOUND = 404
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    """What all requests of one kind have in common; `url` is None where the id is part of it."""
+
+    description: Post | LookUp
+    method: str
+    headers: list[tuple[bytes, bytes]]
+    url: httpx.URL | None = None
+
+
+class ResourceApi:
+    """The API of one partner; one instance serves any number of concurrent calls on one event loop.
+
+    `auth` attaches the access token. `timeout` is the seconds for a whole call, the wait for a token and a second
+    attempt with another token included. `headers` are sent with every request. With `telemetry` (None: nobody takes
+    spans) each call is a span, and the partner gets its trace context.
+
+    No method raises for a status. Both raise `TokenError` if no access token can be had, `ApiConnectError` if the
+    request was not sent, and `ApiInterruptedError` if it may have been sent and there is no whole response.
+    """
+
+    def __init__(  # noqa: PLR0913, each is one thing
+        self,
+        transport: httpx.AsyncBaseTransport,
+        auth: httpx.Auth,
+        base_url: str,
+        *,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self.telemetry = telemetry
+        self._transport = transport
+        self._auth = auth
+        self._base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(CONNECT_TIMEOUT, timeout)}}
+        self._headers = {**_HEADERS, **(headers or {})}
+        self._endpoints: dict[int, _Endpoint] = {}
+        url = httpx.URL(base_url)
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+        self._server: dict[str, str | int] = {"server.address": url.host, "server.port": port}
+        self._redactor: tuple[tuple[str, ...], Redactor] = ((), Redactor([]))
+
+    async def post(self, resource: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
+        """Send a record with POST or PUT. All attempts at one delivery carry the same `idempotency_key`.
+
+        If a success names another record's id, the connection is closed: the response belongs to another request.
+        """
+        endpoint = self._endpoint(resource, resource.post, resource.post.method)
+        headers = [*endpoint.headers, (b"content-length", b"%d" % len(record.text))]
+        if resource.idempotency_header is not None:
+            key = idempotency_key if IDEMPOTENCY_KEY.fullmatch(idempotency_key) else quote(idempotency_key, safe="")
+            headers.append((resource.idempotency_header.encode(), key.encode()))
+        request = self._request(endpoint, record.id, headers, record.text)
+        response, answer = await self._call(endpoint, request)
+        if answer.is_success and (named_id(resource, answer.content) or record.id) != record.id:
+            close = response.extensions.get("close_connection")
+            if close is not None:
+                close()
+        return answer
+
+    async def look_up(self, resource: Resource, id_: str) -> ApiResponse:
+        """Look a record up by its id."""
+        if resource.look_up is None:
+            raise ValueError(f"Resource {resource.name} has no look-up")
+        endpoint = self._endpoint(resource, resource.look_up, "GET")
+        _, answer = await self._call(endpoint, self._request(endpoint, id_, endpoint.headers, b""))
+        return answer
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    def _endpoint(self, resource: Resource, description: Post | LookUp, method: str) -> _Endpoint:
+        endpoint = self._endpoints.get(id(description))
+        if endpoint is None:
+            headers = {**self._headers, **resource.partner.headers}
+            if description is resource.post:
+                headers["content-type"] = resource.post.media_type
+            encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+            endpoint = _Endpoint(description, method, encoded)
+            if description.target("a") == description.target("b"):
+                endpoint.url = httpx.URL(self._base_url + description.target(""))
+            # The endpoint keeps its description alive, so no other gets that id.
+            self._endpoints[id(description)] = endpoint
+        return endpoint
+
+    def _request(self, endpoint: _Endpoint, id_: str, headers: list[tuple[bytes, bytes]], body: bytes) -> httpx.Request:
+        url = endpoint.url or httpx.URL(self._base_url + endpoint.description.target(id_))
+        # With `stream` httpx adds no headers, which takes a third of the time.
+        return httpx.Request(
+            endpoint.method, url, headers=headers, stream=httpx.ByteStream(body), extensions=self._extensions
+        )
+
+    async def _call(self, endpoint: _Endpoint, request: httpx.Request) -> tuple[httpx.Response, ApiResponse]:
+        if self.telemetry is None:
+            return await self._send(request)
+        attributes = {"http.request.method": endpoint.method, **self._server}
+        with self.telemetry.span(f"{endpoint.method} {endpoint.description.path}", attributes) as span:
+            context: dict[str, str] = {}
+            _PROPAGATOR.inject(context)
+            request.headers.update(context)
+            response, answer = await self._send(request)
+            span.set_attribute("http.response.status_code", answer.status)
+            # That a record is not there yet is what a look-up before the first post is to find.
+            is_absent = answer.status == _NOT_FOUND and endpoint.method == "GET"
+            if answer.status >= _FIRST_ERROR and not is_absent:
+                span.set_attribute("error.type", str(answer.status))
+                span.set_status(StatusCode.ERROR)
+            return response, answer
+
+    async def _send(self, request: httpx.Request) -> tuple[httpx.Response, ApiResponse]:
+        """Send a request, and others that the auth flow asks for, and read the last response."""
+        is_sent = False
+        refused: tuple[str, ...] = ()
+        flow = self._auth.async_auth_flow(request)
+        try:
+            async with asyncio.timeout(self._timeout):
+                request = await anext(flow)
+                while True:
+                    is_sent = True
+                    response = await self._transport.handle_async_request(request)
+                    body = await _whole_body(response)
+                    is_sent = False
+                    seen = response
+                    if response.status_code in _REFUSALS:
+                        refused += (request.headers.get("authorization", ""),)
+                        seen = _read_already(response, body, request)
+                    try:
+                        request = await flow.asend(seen)
+                    except StopAsyncIteration:
+                        break
+        except NOT_SENT as exc:
+            raise ApiConnectError(f"The API cannot be reached: {_reason(exc)}") from exc
+        except (httpx.HTTPError, httpx.StreamError) as exc:
+            raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
+        except ContentEncodingError as exc:
+            is_long = isinstance(exc, BodyTooLargeError)
+            what = f"has more than {MAX_BODY} bytes" if is_long else "is not encoded as it was asked for"
+            # Without the cause, which repeats the header of the response.
+            raise ApiInterruptedError(f"The API gave no usable response: its body {what}") from None
+        except TimeoutError:
+            if not is_sent:
+                raise TokenUnavailableError(f"none came within the {self._timeout:g} s of a call") from None
+            raise ApiInterruptedError(f"The API gave no whole response within {self._timeout:g} s") from None
+        finally:
+            await flow.aclose()
+        redactor = None
+        if response.status_code >= _FIRST_ERROR:
+            redactor = self._redactor_for((*refused, request.headers.get("authorization", "")))
+        return response, read_response(response.status_code, response.headers, body, redactor=redactor)
+
+    def _redactor_for(self, authorizations: tuple[str, ...]) -> Redactor:
+        """Return what removes the tokens of these headers; many calls have the same one."""
+        if authorizations != self._redactor[0]:
+            self._redactor = authorizations, Redactor(header.partition(" ")[2] for header in authorizations)
+        return self._redactor[1]
+
+
+async def _whole_body(response: httpx.Response) -> bytes:
+    """Read and decode a response's body, past httpx, which decodes without a limit.
+
+    Raises:
+        httpx.HTTPError: the body does not arrive.
+        ContentEncodingError: it has more than `MAX_BODY` bytes, or is not encoded as it says.
+    """
+    stream = response.stream
+    try:
+        decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
+        if isinstance(stream, httpx.ByteStream):
+            body = b"".join(map(decoder.feed, stream))
+        else:
+            body = b"".join([decoder.feed(piece) async for piece in response.stream])  # type: ignore[union-attr]  # async
+        decoder.end()
+        return body
+    finally:
+        await stream.aclose()  # type: ignore[union-attr]  # the same
+
+
+def _read_already(response: httpx.Response, body: bytes, request: httpx.Request) -> httpx.Response:
+    """Return a response whose body an auth flow can read again; httpx would decode it a second time."""
+    headers = [pair for pair in response.headers.raw if pair[0].lower() not in {b"content-encoding", b"content-length"}]
+    return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+
+
+def _reason(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__

@@ -1,0 +1,117 @@
+"""The rules of the partner's responses: status, headers and body become an `ApiResponse`. Pure."""
+
+from __future__ import annotations
+
+import codecs
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.errors import JsonError
+from shared.resource import ApiResponse, ProblemDetails
+from shared.rules import strict_json
+from shared.rules.retry_after import retry_after
+from shared.rules.text import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from shared.auth.redaction import Redactor
+
+MAX_TEXT = 1_000
+"""Characters of each text of a problem: it goes into statuses and logs."""
+
+MAX_MEMBERS = 16
+"""Extension members of a problem."""
+
+MAX_ERROR = 64 * 1024
+"""Bytes of an error's body. The rest is dropped."""
+
+_WHITE_SPACE = b" \t\r\n"
+_HTML_TYPES = ("text/html", "application/xhtml+xml")
+_HTML_STARTS = (b"<!doctype html", b"<html")
+_utc_now = partial(datetime.now, UTC)
+
+
+def read_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    redactor: Redactor | None = None,
+    clock: Callable[[], datetime] = _utc_now,
+) -> ApiResponse:
+    """Read a response. `headers` is case-insensitive, `body` is decompressed.
+
+    `redactor` knows the access token of the request: an error's body is kept without it.
+    """
+    wait = headers.get("retry-after")
+    seconds = retry_after(wait, clock()) if wait is not None else None
+    is_success = 200 <= status < 300  # noqa: PLR2004, RFC 9110 section 15.3
+    if not is_success:
+        body = body[:MAX_ERROR]
+        if redactor is not None and body:
+            body = redactor.redact(body.decode(errors="replace")).encode()
+    text = body.removeprefix(codecs.BOM_UTF8).strip(_WHITE_SPACE)
+    problem = None if is_success else _problem(text)
+    if not text:
+        return ApiResponse(status, headers, body, problem=problem, retry_after=seconds)
+    try:
+        content = strict_json.decode_exactly(text)
+    except JsonError:
+        is_readable, is_html = _look_at(text, headers.get("content-type", ""))
+        return ApiResponse(status, headers, body, None, problem, is_readable, is_html, seconds)
+    return ApiResponse(status, headers, body, content, problem, retry_after=seconds)
+
+
+def _look_at(text: bytes, content_type: str) -> tuple[bool, bool]:
+    """Return whether a body that is not JSON need not be JSON, and whether it is a page of HTML.
+
+    Servers send JSON as HTML, and pages as JSON. So only the body tells the first, and either the second.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type in _HTML_TYPES or text[:14].lower().startswith(_HTML_STARTS):
+        return False, True
+    if media_type:
+        return "json" not in media_type, False
+    # Without a type, "OK" is text, and what looks like broken JSON or broken encoding is not.
+    try:
+        is_text = text.decode().isprintable() and not text.startswith((b"{", b"[", b'"', b"<"))
+    except UnicodeDecodeError:
+        is_text = False
+    return is_text, False
+
+
+def _problem(text: bytes) -> ProblemDetails:
+    """Read an error: problem details (RFC 9457), any other JSON object, or text."""
+    try:
+        # Not exactly: a problem travels on as JSON, which has no Decimal.
+        content = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        content = text
+    if not isinstance(content, dict):
+        words = "" if content is None else _line(text[: 4 * MAX_TEXT].decode(errors="replace"))
+        return ProblemDetails(detail=words or None)
+    standard = {name: content.pop(name) for name in ("title", "detail", "type") if isinstance(content.get(name), str)}
+    # The status and the instance are known from the response itself.
+    extensions = [pair for pair in content.items() if pair[0] not in {"status", "instance"}]
+    return ProblemDetails(
+        **{name: _line(words) for name, words in standard.items()},
+        members=tuple((_line(name), _short(value)) for name, value in extensions[:MAX_MEMBERS]),
+    )
+
+
+def _short(value: Any) -> Any:  # noqa: ANN401, it is any JSON
+    """Return a value that is short, else the beginning of its JSON text."""
+    text = msgspec.json.encode(value)
+    return value if len(text) <= MAX_TEXT else _line(text.decode(errors="replace"))
+
+
+def _line(text: str) -> str:
+    """Return one line of printable text."""
+    text = text[: 2 * MAX_TEXT]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return shortened(" ".join(text.split()), MAX_TEXT)

@@ -1,0 +1,185 @@
+"""RelayTransport: HTTP on aiohttp's public API, under an httpx client or driven directly."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import httpx
+from multidict import CIMultiDict
+from yarl import URL
+
+from shared.client.connection_guard import GuardedConnector
+from shared.client.faults import CAUSES, body_fault, request_fault
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Sequence
+
+    from aiohttp.connector import Connection
+
+KEEPALIVE = 30.0
+"""Seconds that an idle connection is kept; most servers close theirs after 60 and more."""
+
+# Content security policies and cookies of proxies are long. aiohttp's own limits are 8 KiB and 128 headers.
+_MAX_HEADER = 64 * 1024
+_MAX_HEADERS = 500
+# In it, every header that httpx has encoded can be decoded.
+_ENCODING = "latin-1"
+
+
+class RelayTransport(httpx.AsyncBaseTransport):
+    """Sends requests of one event loop over at most `max_connections` connections at once.
+
+    `proxy` is the URL of the proxy on the way to https servers, with its credentials. Redirects are not followed,
+    cookies not kept, bodies not decoded. Of the extension "timeout", "pool" bounds the wait for a free connection,
+    "connect" that for a new one, and "read" the pauses of the response, all in seconds. A response has the extension
+    "close_connection", a function that closes its connection even when the body has been read.
+
+    A fault is one of `faults.NOT_SENT` only if the request cannot have been sent: whoever trusts that sends it again.
+    No fault repeats what the server sent, which may be an echo of the access token.
+    """
+
+    def __init__(self, *, max_connections: int, tls: ssl.SSLContext, proxy: str | None = None) -> None:
+        # Not aiohttp's limit: a waiter that is cancelled as its turn comes takes the turn along.
+        self._turns = asyncio.Semaphore(max_connections)
+        self._tls = tls
+        self._proxy_name, self._proxy_options = _proxy(proxy)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the response's body is still to be read, and the response to be closed."""
+        limits = request.extensions.get("timeout", {})
+        body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else await request.aread()
+        await self._take_turn(limits.get("pool"))
+        try:
+            response = await self._send(request, body, limits)
+            if response.content.is_eof():  # short bodies mostly arrive together with their headers
+                stream: httpx.AsyncByteStream = httpx.ByteStream(response.content.read_nowait())
+                self._turns.release()
+            else:
+                stream = _Body(response, self._turns)
+        except BaseException:
+            self._turns.release()
+            raise
+        headers: Sequence[tuple[bytes, bytes]] = response.raw_headers
+        if "set-cookie" in response.headers:  # an httpx client would send it back
+            headers = [pair for pair in headers if pair[0].lower() != b"set-cookie"]
+        return httpx.Response(
+            response.status,
+            headers=headers,
+            stream=stream,
+            extensions={"close_connection": response.close_connection},
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _take_turn(self, seconds: float | None) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise httpx.PoolTimeout("all connections are in use") from None
+
+    async def _send(self, request: httpx.Request, body: bytes, limits: dict[str, float | None]) -> _Response:
+        session = self._session or self._open_session()
+        is_proxied = self._proxy_name is not None and request.url.scheme == "https"
+        options = self._proxy_options if is_proxied else {}
+        if request.method not in {"GET", "POST"}:
+            options = {**options, "middlewares": (_send_once,)}
+        try:
+            return await session.request(  # type: ignore[return-value]  # of the session's response_class
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=CIMultiDict(
+                    [(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]
+                ),
+                data=body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(connect=limits.get("connect"), sock_read=limits.get("read")),
+                **options,
+            )
+        except CAUSES as exc:
+            raise request_fault(exc, self._proxy_name if is_proxied else None) from None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """Open the session on the running event loop, to which it belongs from then on."""
+        self._session = aiohttp.ClientSession(
+            connector=GuardedConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=self._tls),
+            response_class=_Response,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+            max_headers=_MAX_HEADERS,
+            trust_env=False,  # else aiohttp reads .netrc for every request
+        )
+        return self._session
+
+
+class _Response(aiohttp.ClientResponse):
+    """Remembers its connection, which aiohttp forgets with the last byte of the body."""
+
+    _transport: asyncio.Transport | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self._transport = connection.transport
+        return await super().start(connection)
+
+    def close_connection(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body as it arrives: whatever happens while it is read, the request was sent."""
+
+    def __init__(self, response: _Response, turns: asyncio.Semaphore) -> None:
+        self._response = response
+        self._turns = turns
+        self._is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._response.content.iter_any():
+                yield piece
+        except CAUSES as exc:
+            raise body_fault(exc) from None
+
+    async def aclose(self) -> None:
+        """Free the connection. It is closed unless the body has been read to its end."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._response.close()
+            self._turns.release()
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: Any) -> aiohttp.ClientResponse:  # noqa: ANN401, aiohttp's handler
+    """Keep aiohttp from sending a request again on a new connection, after which nobody knows of the first."""
+    try:
+        response: aiohttp.ClientResponse = await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        raise aiohttp.ClientPayloadError from exc
+    return response
+
+
+def _proxy(url: str | None) -> tuple[str | None, dict[str, Any]]:
+    """Return a proxy's host and port, and the options that aiohttp takes for it: its credentials are a header."""
+    if not url:
+        return None, {}
+    proxy = httpx.Proxy(url)
+    headers = {}
+    if proxy.raw_auth is not None:
+        headers["Proxy-Authorization"] = f"Basic {b64encode(b':'.join(proxy.raw_auth)).decode()}"
+    port = proxy.url.port or {"http": 80, "https": 443}[proxy.url.scheme]
+    return f"{proxy.url.host}:{port}", {"proxy": URL(str(proxy.url)), "proxy_headers": headers}

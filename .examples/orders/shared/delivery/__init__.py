@@ -1,0 +1,1 @@
+"""What the orchestrations do with a record. Knows nothing of HTTP clients."""

@@ -1,0 +1,1 @@
+"""Deliveries as durable orchestrations: orchestrators, activities and the Durable client."""

@@ -1,0 +1,299 @@
+"""A batch's books: which of its records are delivered, given up, deferred or still to come. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.durable.delivery_options import MAX_RECORDS
+from shared.durable.orchestrators import next_absent_at
+from shared.rules.outcome import Outcome, kept_problem
+from shared.rules.retry import retry_wait
+from shared.rules.text import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from shared.rules.retry import RetryPolicy
+
+MAX_REASONS = 150_000
+"""Characters of all reasons in a batch's output, and of all problems. The Durable Task Scheduler allows 1 MiB."""
+
+MAX_REASON, MAX_PROBLEM = 400, 1_000
+
+
+def to_ranges(indices: Iterable[int]) -> str:
+    """Write indices in order as "0-49,51": a thousand of them fit into a custom status."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(set(indices)):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def from_ranges(text: str) -> set[int]:
+    """Read what `to_ranges` wrote.
+
+    Raises:
+        ValueError: it cannot have written this.
+    """
+    indices: set[int] = set()
+    for run in filter(None, text.split(",")):
+        first, _, last = run.partition("-")
+        if int(last or first) >= MAX_RECORDS:
+            raise ValueError(f"no batch has a record {last or first}")
+        indices.update(range(int(first), int(last or first) + 1))
+    return indices
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that is not delivered, and why. `state` is "rejected" by the partner, or "expired" at the deadline."""
+
+    index: int
+    record_id: str
+    state: Literal["rejected", "expired"]
+    reason: str
+    status: int | None = None
+    problem: Mapping[str, Any] = field(default_factory=dict)
+    is_uncertain: bool = False
+
+    @classmethod
+    def from_json(cls, rejection: Mapping[str, Any]) -> Rejection:
+        """Read what `to_json` wrote."""
+        return cls(
+            rejection["index"],
+            rejection["recordId"],
+            rejection["state"],
+            rejection["reason"],
+            rejection.get("status"),
+            rejection.get("problem", {}),
+            rejection.get("uncertain", False),
+        )
+
+    def to_json(self, most: int = MAX_REASON) -> dict[str, Any]:
+        """Return a plain object with at most so many characters of the reason, and of the problem."""
+        optional = {
+            "status": self.status,
+            "problem": kept_problem(self.problem, most) or None,
+            "uncertain": self.is_uncertain or None,
+        }
+        said = {name: value for name, value in optional.items() if value is not None}
+        reason = shortened(self.reason, most)
+        return {"index": self.index, "recordId": self.record_id, "state": self.state, "reason": reason, **said}
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResult:
+    """What an activity did with the records of its order: outcomes by index, and what it leaves to the next.
+
+    `left_for` is the seconds for which the partner is not to be asked for them. `limit` is the limit found, in calls
+    per second.
+    """
+
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    left: Iterable[int] = ()
+    left_for: float = 0.0
+    reason: str | None = None
+    limit: float | None = None
+
+    @classmethod
+    def from_json(cls, result: Mapping[str, Any]) -> OrderResult:
+        """Read what `to_json` wrote."""
+        outcomes = {index: Outcome("created", "") for index in from_ranges(result.get("created", ""))}
+        outcomes |= {index: Outcome("exists", "") for index in from_ranges(result.get("exists", ""))}
+        outcomes |= {each["index"]: Outcome.from_json(each) for each in result.get("others", ())}
+        left = from_ranges(result.get("left", ""))
+        return cls(outcomes, left, result.get("leftFor", 0.0), result.get("reason"), result.get("limit"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain object for a durable boundary, without the members that say nothing."""
+        by_kind: dict[str, list[int]] = {"created": [], "exists": []}
+        others = []
+        for index, outcome in self.outcomes.items():
+            if outcome.kind in by_kind:
+                by_kind[outcome.kind].append(index)
+            else:
+                said = outcome.to_json()
+                said["reason"] = shortened(outcome.reason or outcome.kind, MAX_REASON)
+                said["problem"] = kept_problem(outcome.problem, MAX_PROBLEM)
+                others.append({"index": index, **said})
+        result: dict[str, Any] = {kind: to_ranges(indices) for kind, indices in by_kind.items()}
+        result |= {"others": others, "left": to_ranges(self.left), "leftFor": self.left_for}
+        result |= {"reason": self.reason, "limit": self.limit}
+        return {name: value for name, value in result.items() if value}
+
+
+@dataclass(slots=True)
+class Deferral:
+    """What is known of a record that was deferred. `due` and `absent_at` are ages of the batch in seconds."""
+
+    attempts: int = 0
+    due: float = 0.0
+    absent_at: float | None = None
+    last: Outcome | None = None
+
+
+@dataclass(slots=True)
+class BatchBooks:
+    """The books of a batch of `total` records, whose deadline and backoff `policy` sets.
+
+    `uncertain` are those that an earlier attempt may have stored. `suspects` are those whose last activity failed: one
+    of them may be what ends it each time.
+    """
+
+    total: int
+    policy: RetryPolicy
+    uncertain: set[int] = field(default_factory=set)
+    created: set[int] = field(default_factory=set)
+    exists: set[int] = field(default_factory=set)
+    rejections: dict[int, Rejection] = field(default_factory=dict)
+    suspects: set[int] = field(default_factory=set)
+    deferrals: dict[int, Deferral] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, total: int, policy: RetryPolicy, books: Mapping[str, Any]) -> BatchBooks:
+        """Read what `to_json` wrote."""
+        uncertain, created, exists, suspects = (
+            from_ranges(books.get(name, "")) for name in ("uncertain", "created", "exists", "suspects")
+        )
+        rejections = {each["index"]: Rejection.from_json(each) for each in books.get("rejections", ())}
+        deferrals = {
+            index: Deferral(attempts, due, absent_at, Outcome.from_json(last) if last else None)
+            for index, attempts, due, absent_at, last in books.get("deferrals", ())
+        }
+        return cls(total, policy, uncertain, created, exists, rejections, suspects, deferrals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain object for the input of the orchestration's next run."""
+        most = MAX_REASONS // max(1, len(self.deferrals))
+        return {
+            "uncertain": to_ranges(self.uncertain),
+            "created": to_ranges(self.created),
+            "exists": to_ranges(self.exists),
+            "suspects": to_ranges(self.suspects),
+            "rejections": self._rejections(),
+            "deferrals": [
+                [index, each.attempts, each.due, each.absent_at, each.last and _short(each.last, most)]
+                for index, each in self.deferrals.items()
+            ],
+        }
+
+    def enter(self, result: OrderResult, age: float, seed: str) -> None:
+        """Enter what became of an order at this age of the batch. `seed` makes the backoff the same at every replay."""
+        for index, outcome in result.outcomes.items():
+            self.suspects.discard(index)
+            if outcome.kind == "created":
+                self.created.add(index)
+            elif outcome.kind == "exists":
+                self.exists.add(index)
+            elif outcome.kind == "rejected":
+                self._give_up(index, "rejected", outcome.reason or "", outcome)
+            else:
+                self._defer(index, outcome, age, seed)
+                continue
+            self.deferrals.pop(index, None)
+        for index in result.left:
+            self.deferrals.setdefault(index, Deferral()).due = age + result.left_for
+
+    def enter_lost(self, indices: Iterable[int], reason: str, age: float, seed: str) -> None:
+        """Enter an order whose activity failed: its records may have been posted, and one may be the cause."""
+        for index in indices:
+            self._defer(index, Outcome("deferred", "", reason=reason, is_uncertain=True), age, seed)
+            self.suspects.add(index)
+
+    def expire(self, age: float, *, is_stalled: bool) -> None:
+        """Give up the records whose deadline has passed; those that nobody could try only if all others stand still."""
+        if age <= self.policy.deadline:
+            return
+        for index in self.pending():
+            deferral = self.deferrals.get(index, Deferral())
+            if is_stalled or deferral.attempts:
+                self._expire(index, deferral)
+
+    def pending(self) -> list[int]:
+        """Return the records of which nothing final is known, in order."""
+        done = self.created | self.exists | self.rejections.keys()
+        return [index for index in range(self.total) if index not in done]
+
+    def is_absent(self, index: int, age: float, settle: float) -> bool:
+        """Whether a look-up missed the record `settle` seconds ago or earlier, after its last uncertain attempt."""
+        absent_at = self.deferrals[index].absent_at if index in self.deferrals else None
+        return absent_at is not None and age - absent_at >= settle
+
+    def counts(self) -> dict[str, int]:
+        """Count the records by what became of them."""
+        expired = sum(rejection.state == "expired" for rejection in self.rejections.values())
+        return {
+            "total": self.total,
+            "created": len(self.created),
+            "exists": len(self.exists),
+            "rejected": len(self.rejections) - expired,
+            "expired": expired,
+        }
+
+    def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
+        """Return the members of the custom status: the counts, and which records are in which state.
+
+        A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
+        """
+        counts = self.counts()
+        pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
+        ranges = {
+            "delivered": to_ranges(self.created | self.exists),
+            "rejectedRecords": to_ranges(self.rejections),
+            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - self.rejections.keys()),
+            "posting": to_ranges(posting),
+        }
+        return {**counts, "pending": pending} | {name: text for name, text in ranges.items() if text}
+
+    def result(self, record_id: Callable[[int], str]) -> dict[str, Any]:
+        """Return the batch's output. `record_id` returns the id of a record for which no attempt has said it."""
+        rejections = self._rejections()
+        for rejection in rejections:
+            rejection["recordId"] = rejection["recordId"] or record_id(rejection["index"])
+        return {"state": "partly" if rejections else "delivered", **self.counts(), "rejections": rejections}
+
+    def _rejections(self) -> list[dict[str, Any]]:
+        most = min(MAX_PROBLEM, MAX_REASONS // max(1, len(self.rejections)))
+        return [rejection.to_json(most) for _, rejection in sorted(self.rejections.items())]
+
+    def _defer(self, index: int, outcome: Outcome, age: float, seed: str) -> None:
+        deferral = self.deferrals.setdefault(index, Deferral())
+        deferral.attempts += 1
+        deferral.last = outcome
+        deferral.absent_at = next_absent_at(deferral.absent_at, outcome, age)
+        if outcome.is_uncertain:
+            self.uncertain.add(index)
+        deferral.due = age + retry_wait(self.policy, deferral.attempts, seed, outcome.retry_after)
+        if deferral.due > self.policy.deadline:
+            self._expire(index, deferral)
+
+    def _expire(self, index: int, deferral: Deferral) -> None:
+        last = deferral.last or Outcome("deferred", "", reason="The partner could not be asked")
+        reason = f"The deadline passed after {deferral.attempts} attempts. {last.reason or ''}".strip()
+        self._give_up(index, "expired", reason, last)
+        self.deferrals.pop(index, None)
+
+    def _give_up(self, index: int, state: Literal["rejected", "expired"], reason: str, outcome: Outcome) -> None:
+        is_uncertain = state == "expired" and index in self.uncertain
+        self.suspects.discard(index)
+        self.rejections[index] = Rejection(
+            index, outcome.record_id, state, reason, outcome.status, outcome.problem, is_uncertain
+        )
+
+
+def _short(outcome: Outcome, most: int) -> dict[str, Any]:
+    said = outcome.to_json() | {"problem": kept_problem(outcome.problem, most)}
+    return said | {"reason": shortened(outcome.reason or "", most)}
+
+
+def wake_at(dues: Sequence[float], age: float) -> float:
+    """Return the age at which to go on: when a group of records that are due at nearly the same time all are.
+
+    No record goes on before it is due, and a turn of the orchestrator is not spent on each one.
+    """
+    first = min(dues)
+    return max(due for due in dues if due <= first + (first - age) / 4)

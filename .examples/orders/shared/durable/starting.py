@@ -1,0 +1,163 @@
+"""Starting a delivery once: the same id starts nothing twice, and starts again what failed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.durable.attempt import LOOK, WORK
+from shared.durable.batch_input import digest, is_batch
+from shared.errors import DeliveryRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.durable.durable_client import DurableClient, Instance
+    from shared.resource import Resource
+
+logger = logging.getLogger(__name__)
+
+# Milliseconds until the year 2286: thirteen digits.
+_END_OF_TIME = 10**13 - 1
+_REDELIVERY = "-redelivery-"
+# So many ids are looked at for one that is free.
+_MOST_REDELIVERIES = 100
+
+
+def prefix_of(resource: Resource) -> str:
+    """Return the prefix of the ids of a resource's deliveries; no prefix begins with another resource's."""
+    name = resource.name.lower()
+    # An id has letters, digits and hyphens, and a hyphen ends the prefix.
+    plain = name.replace("_", "")[:32]
+    return f"{plain}-" if plain == name else f"{plain}{hashlib.sha256(name.encode()).hexdigest()[:8]}-"
+
+
+def new_id(resource: Resource, now: datetime) -> str:
+    """Return an id for a delivery without an idempotency key: the newest sort first within a resource."""
+    reversed_time = _END_OF_TIME - int(now.timestamp() * 1000)
+    return f"{prefix_of(resource)}{reversed_time:013d}-{uuid.uuid4().hex[:16]}"
+
+
+def keyed_id(resource: Resource, key: str) -> str:
+    """Return the id of the delivery that a caller's idempotency key names."""
+    hashed = hashlib.sha256(f"{resource.name}\n{key}".encode()).hexdigest()
+    return f"{prefix_of(resource)}key-{hashed[:32]}"
+
+
+async def start_new(client: DurableClient, resource: Resource, input_: Mapping[str, Any], now: datetime) -> str:
+    """Start a delivery that is new in any case. Return its id.
+
+    Raises:
+        DeliveryRefusedError: 503, it could not be started.
+    """
+    instance_id = new_id(resource, now)
+    await client.start(orchestrator(resource, input_), instance_id, input_)
+    return instance_id
+
+
+async def start_once(
+    client: DurableClient, resource: Resource, instance_id: str, input_: Mapping[str, Any], call_timeout: float
+) -> str:
+    """Start a delivery under this id, unless it is there already with the same payload. Return the id.
+
+    The host would overwrite a finished instance, so the id is looked up first. A delivery that has failed is started
+    again: its caller asks again. `call_timeout` is the seconds of one call to the partner.
+
+    Raises:
+        DeliveryRefusedError: 409 where the id stands for another payload, or failed and is redelivered under another
+            id; 503 where it could not be started.
+    """
+    if there := await client.find(instance_id, show_input=True):
+        _check_payload(there, input_)
+        if there.status != "Failed":
+            return instance_id
+        if redelivery := await running_redelivery(client, there):
+            raise DeliveryRefusedError(409, f"The delivery failed, and is redelivered as {redelivery.id}: watch that.")
+        input_ = started_again(there, input_, call_timeout)
+        logger.warning("delivery started again", extra={"instance_id": instance_id})
+    # False: another caller has started it in between.
+    if not await client.start(orchestrator(resource, input_), instance_id, input_):
+        there = await client.find(instance_id, show_input=True)
+        if there is not None:
+            _check_payload(there, input_)
+    return instance_id
+
+
+def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
+    """Return the name of the orchestrator that takes this input."""
+    return resource.deliver_batch if is_batch(input_) else resource.deliver
+
+
+def started_again(ended: Instance, input_: Mapping[str, Any], call_timeout: float) -> dict[str, Any]:
+    """Return the input with which to start a delivery again that ended without a verdict: it may have posted."""
+    all_records = f"0-{input_['total'] - 1}" if is_batch(input_) else None
+    return {**input_, "uncertain": all_records or True, **settling_pause(ended, call_timeout)}
+
+
+def settling_pause(ended: Instance, call_timeout: float) -> dict[str, float]:
+    """Return `{"pause": seconds}` until no activity of an ended delivery can be calling the partner, `{}` if none can.
+
+    An activity makes no call that ends later than `WORK` seconds after it has begun, and it begins while its
+    orchestration goes on, or notices that it does not.
+    """
+    settled = WORK / 2 + max(WORK / 2, call_timeout) + 2 * LOOK
+    if ended.updated is not None:
+        settled -= max(timedelta(), datetime.now(UTC) - ended.updated).total_seconds()
+    return {"pause": settled} if settled > 0 else {}
+
+
+async def running_redelivery(client: DurableClient, instance: Instance) -> Instance | None:
+    """Return the first redelivery of a delivery, None if there is none since the delivery was started."""
+    redelivery = await client.find(next_redelivery(instance.id))
+    return None if redelivery is None or redelivery.is_older_than(instance) else redelivery
+
+
+async def redelivery_id(client: DurableClient, instance: Instance, input_: Mapping[str, Any]) -> str:
+    """Return the id of the redelivery with this input: always the same one, so that asking twice starts one.
+
+    An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
+
+    Raises:
+        DeliveryRefusedError: 409 where too many are skipped, 503 where Durable Functions does not answer.
+    """
+    instance_id = instance.id
+    for _ in range(_MOST_REDELIVERIES):
+        instance_id = next_redelivery(instance_id)
+        there = await client.find(instance_id, show_input=True)
+        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
+            return instance_id
+    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
+    raise DeliveryRefusedError(409, detail)
+
+
+def next_redelivery(instance_id: str) -> str:
+    """Return the id of a delivery's first redelivery, or of a redelivery's next: "…-redelivery-2"."""
+    root, mark, number = instance_id.rpartition(_REDELIVERY)
+    if mark and number.isdecimal():
+        return f"{root}{_REDELIVERY}{int(number) + 1}"
+    return f"{instance_id}{_REDELIVERY}1"
+
+
+def fingerprint(input_: object) -> str | None:
+    """Return a digest of what the caller sent: the rest of an input is the app's, and changes with its settings.
+
+    The same JSON in another form is the same payload.
+    """
+    if not isinstance(input_, dict):
+        return None
+    if is_batch(input_):
+        return str(input_.get("digest"))
+    try:
+        return digest([str(input_.get("record")).encode()])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
+    if fingerprint(there.input) != fingerprint(input_):
+        raise DeliveryRefusedError(409, "The Idempotency-Key was used for another payload.")

@@ -1,0 +1,119 @@
+"""What the app's timers do: have failed deliveries go on, and purge the history of old ones."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.durable.durable_client import FINISHED
+from shared.durable.starting import orchestrator, running_redelivery, started_again
+from shared.errors import DeliveryRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from shared.durable.durable_client import DurableClient, Instance
+    from shared.resource import Resource
+
+logger = logging.getLogger(__name__)
+
+MAX_REWINDS = 3
+PAGE = 100
+# A run looks at so many pages, and leaves the rest to the next one.
+MAX_PAGES = 10_000
+# The extension replaces what failed by events of this type, and adds one: two for each rewind of an orchestrator.
+_REWOUND, _EVENTS_OF_A_REWIND = "GenericEvent", 2
+
+
+class Recovery:
+    """Has deliveries go on that failed without a verdict: with their worker process, or by a defect.
+
+    Each is rewound at most `MAX_REWINDS` times. Where that is not possible it is started again under its id. What is
+    failed after that stays so, and is reported once by this process. `on_rewound` is called for each recovery with the
+    name of its resource.
+    """
+
+    def __init__(
+        self, resources: Iterable[Resource], on_rewound: Callable[[str], None] = lambda _resource: None
+    ) -> None:
+        self._resources = {
+            name: resource for resource in resources for name in (resource.deliver, resource.deliver_batch)
+        }
+        self._on_rewound = on_rewound
+        self._given_up: dict[str, datetime | None] = {}
+
+    async def run(self, client: DurableClient, call_timeout: Callable[[Resource], float]) -> int:
+        """Look at all failed deliveries. Return how many go on. `call_timeout` is the seconds of one call."""
+        recovered = 0
+        async for failed in _instances(client, ["Failed"]):
+            resource = self._resources.get(failed.name)
+            if resource is None or self._given_up.get(failed.id, ()) == failed.updated:
+                continue
+            try:
+                recovered += await self._recover(client, failed, resource, call_timeout(resource))
+            except DeliveryRefusedError as exc:
+                # One that cannot be recovered now must not hold back the others.
+                logger.warning("delivery not recovered", extra={"instance_id": failed.id, "reason": str(exc)})
+        return recovered
+
+    async def _recover(self, client: DurableClient, listed: Instance, resource: Resource, call_timeout: float) -> bool:
+        failed = await client.find(listed.id, show_input=True, show_history=True)
+        if failed is None or failed.status != "Failed" or await running_redelivery(client, failed):
+            return False
+        restarts = failed.input.get("recoveries", 0) if isinstance(failed.input, dict) else MAX_REWINDS
+        kinds = [event.get("EventType") for event in failed.history]
+        recoveries = restarts + -(-kinds.count(_REWOUND) // _EVENTS_OF_A_REWIND)
+        fields = {"instance_id": failed.id, "recoveries": recoveries, "reason": str(failed.output)[:500]}
+        if recoveries >= MAX_REWINDS:
+            self._given_up[failed.id] = failed.updated
+            logger.error("delivery failed for good", extra=fields)
+            return False
+        # A rewind would run activities again that have failed, and the history would fit no more.
+        is_rewound = "TaskFailed" not in kinds and await _rewind(client, failed)
+        if not is_rewound:
+            input_ = started_again(failed, failed.input, call_timeout) | {"recoveries": recoveries + 1}
+            if not await client.start(orchestrator(resource, input_), failed.id, input_):
+                return False
+        logger.warning("delivery rewound" if is_rewound else "delivery started again", extra=fields)
+        self._on_rewound(resource.name)
+        return True
+
+
+async def _rewind(client: DurableClient, failed: Instance) -> bool:
+    try:
+        return await client.manage("rewind", failed.id, "RecoverDeliveries")
+    except DeliveryRefusedError:
+        return False  # the engine does not offer it
+
+
+async def purge_history(client: DurableClient, days: float, least: float, now: datetime) -> int:
+    """Purge deliveries that ended more than `days` days and `least` seconds before `now`. Return their number.
+
+    `least` is the deadline of a delivery: its caller may send it again until then, and must find it. What ended lately
+    is never purged, for an activity of it may be posting.
+    """
+    before = now - max(timedelta(days=days), timedelta(seconds=least), timedelta(hours=1))
+    purged = 0
+    # What was started later has not ended earlier.
+    async for instance in _instances(client, sorted(FINISHED), created_to=before):
+        if instance.updated is not None and instance.updated < before:
+            try:
+                purged += await client.purge(instance.id)
+            except DeliveryRefusedError as exc:
+                logger.warning("history not purged", extra={"instance_id": instance.id, "reason": str(exc)})
+    logger.info("history purged", extra={"instances": purged, "older_than_days": days})
+    return purged
+
+
+async def _instances(
+    client: DurableClient, statuses: Sequence[str], created_to: datetime | None = None
+) -> AsyncIterator[Instance]:
+    token = None
+    for _ in range(MAX_PAGES):
+        page, token = await client.list_instances(statuses=statuses, created_to=created_to, top=PAGE, token=token)
+        for instance in page:
+            yield instance
+        if token is None:
+            return

@@ -1,0 +1,1 @@
+"""The HTTP interface: what a request may be, and what is answered. Knows nothing of Azure."""

@@ -1,0 +1,191 @@
+"""The routes of a record type: accept a record or a batch, show the partner's record; and the route for all others."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.durable.batch_input import batch_input, single_input
+from shared.durable.durable_client import wait_until_finished
+from shared.durable.starting import keyed_id, start_new, start_once
+from shared.errors import (
+    ApiConnectError,
+    ApiUnavailableError,
+    DeliveryRefusedError,
+    Fault,
+    ProblemError,
+    SettingsError,
+    TokenError,
+    TokenRejectedError,
+)
+from shared.http import intake
+from shared.http.delivery_view import accepted, state_of, view
+from shared.http.problem import phrase, problem, refuse
+from shared.http.request import Reply
+from shared.rules.text import id_problem
+from shared.rules.verdict import found_records
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from shared.client.resource_api import ResourceApi
+    from shared.durable.delivery_options import DeliveryOptions
+    from shared.durable.durable_client import DurableClient, Instance
+    from shared.http.request import Request
+    from shared.resource import ApiResponse, Resource
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {404: "not-found", 409: "wrong-state", 503: "unavailable"}
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_APPLIED = {"preference-applied": "wait"}
+
+
+async def answered(work: Awaitable[Reply]) -> Reply:
+    """Return the reply that a handler makes, or the problem response for what it raises on purpose."""
+    try:
+        return await work
+    except ProblemError as exc:
+        reply: Reply = exc.reply
+        return reply
+    except DeliveryRefusedError as exc:
+        return problem(_KINDS[exc.status], exc.detail, retry_after=exc.retry_after)
+    except SettingsError as exc:
+        faults = [Fault("", sentence) for sentence in exc.problems]
+        return problem("configuration", "The app settings are not usable.", errors=faults)
+
+
+async def accept_record(
+    request: Request,
+    client: DurableClient,
+    resource: Resource,
+    options: Callable[[], DeliveryOptions],
+    call_timeout: Callable[[], float],
+) -> Reply:
+    """Accept a record, and start its delivery: 202 with links to watch it, or with `Prefer: wait` its result."""
+    record = intake.read_one(request, resource)
+    input_ = single_input(resource.name, record.text, options().to_json())
+    return await _started(request, client, resource, input_, call_timeout())
+
+
+async def accept_batch(
+    request: Request,
+    client: DurableClient,
+    resource: Resource,
+    options: Callable[[], DeliveryOptions],
+    call_timeout: Callable[[], float],
+) -> Reply:
+    """Accept a batch of records, and start its delivery, as `accept_record` does for one."""
+    texts = [record.text for record in intake.read_batch(request, resource)]
+    input_ = batch_input(resource.name, texts, options().to_json())
+    return await _started(request, client, resource, input_, call_timeout())
+
+
+async def get_record(request: Request, resource: Resource, api: Callable[[], Awaitable[ResourceApi]]) -> Reply:
+    """Show the partner's record."""
+    id_ = request.last_segment
+    if fault := id_problem(id_):
+        raise refuse("malformed", f"The id {fault}.")
+    if resource.look_up is None:
+        raise refuse("not-found", f"The partner of {resource.name} offers no look-up.")
+    try:
+        return _record(resource, id_, await (await api()).look_up(resource, id_))
+    except TokenRejectedError:
+        return problem("configuration", "The partner's token endpoint refuses this app; the log says why.")
+    except TokenError as exc:
+        detail = "No access token can be had now; the log says why."
+        return problem("unavailable", detail, retry_after=exc.retry_after or 1)
+    except ApiUnavailableError as exc:
+        return problem("partner" if isinstance(exc, ApiConnectError) else "timeout", str(exc))
+
+
+def unknown_route(request: Request, resources: Sequence[Resource]) -> Reply:
+    """Say that there is no such route, or that it does not have this method."""
+    path = request.params.get("path", "").strip("/")
+    methods = _methods_of(path.lower().split("/"), resources)
+    if methods:
+        allow = ", ".join(methods)
+        detail = f"/api/{path[:200]} has the methods {allow}, not {request.method}."
+        return problem("method-not-allowed", detail, headers={"allow": allow})
+    return problem("no-route", f"There is no route {request.method} /api/{path[:200]}.")
+
+
+def _methods_of(path: list[str], resources: Sequence[Resource]) -> list[str]:
+    """Return the methods of the routes with this path, which is in lower case."""
+    own = {
+        ("health",): ["GET", "HEAD"],
+        ("health", "deep"): ["GET"],
+        ("openapi.json",): ["GET"],
+        ("docs",): ["GET"],
+        ("console",): ["GET"],
+        ("deliveries",): ["GET"],
+    }
+    if tuple(path) in own:
+        return own[tuple(path)]
+    if path[0] == "deliveries":
+        actions = ("cancel", "suspend", "resume", "redeliver")
+        is_action = len(path) == 3 and path[2] in actions  # noqa: PLR2004, deliveries, an id, an action
+        return ["POST"] if is_action else ["GET"] if len(path) == 2 or path[2:] == ["history"] else []  # noqa: PLR2004, the same
+    methods = set()
+    for resource in resources:
+        route = resource.route.lower().split("/")
+        if path in (route, [*route, "batch"]):
+            methods.add("POST")
+        if path[:-1] == route:
+            methods.add("GET")
+    return sorted(methods)
+
+
+async def _started(
+    request: Request, client: DurableClient, resource: Resource, input_: dict[str, Any], call_timeout: float
+) -> Reply:
+    """Start a delivery unless it is there already, and wait for its result as long as the caller would."""
+    key = intake.idempotency_key(request)
+    if key is None:
+        instance_id = await start_new(client, resource, input_, datetime.now(UTC))
+    else:
+        try:
+            instance_id = await start_once(client, resource, keyed_id(resource, key), input_, call_timeout)
+        except DeliveryRefusedError as exc:
+            if exc.status == 409:  # noqa: PLR2004, RFC 9110
+                raise refuse("key-reused", exc.detail) from exc
+            raise
+    logger.info("delivery accepted", extra={"instance_id": instance_id, "resource": resource.name})
+    wait = request.preferred_wait
+    finished = await wait_until_finished(client, instance_id, wait) if wait else None
+    return accepted(request, instance_id, resource.name) if finished is None else _result(request, finished, resource)
+
+
+def _result(request: Request, finished: Instance, resource: Resource) -> Reply:
+    """Return the result of a finished delivery that its caller has waited for."""
+    delivery = view(request, finished, resource.name)
+    state = state_of(finished)
+    if state in {"delivered", "partly"}:
+        return Reply.json(200, delivery, _APPLIED)
+    kinds = {"rejected": "rejected", "expired": "expired"}
+    # A defect, or somebody has cancelled it: neither the record nor the partner is to blame.
+    kind = kinds.get(state, "failed")
+    detail = f"The delivery {finished.id} is {state}: {delivery.get('reason') or 'no reason is known'}"
+    members = {name: delivery[name] for name in ("problem", "uncertain", "attempts") if name in delivery}
+    return problem(kind, detail, headers=_APPLIED, delivery=delivery["statusQueryGetUri"], **members)
+
+
+def _record(resource: Resource, id_: str, response: ApiResponse) -> Reply:
+    """Return the partner's record, or say what the partner's answer means to the caller."""
+    if response.is_success and not response.is_readable:
+        return problem("partner", f"The partner answered {phrase(response.status)} with a body that is not JSON.")
+    found = found_records(resource, id_, response)
+    if found == "absent" or (response.status in {204, 404, 410} and not response.is_html):
+        return problem("not-found", f"The partner has no {resource.name} with this id.")
+    if response.is_success and found:
+        # The record as the partner wrote it, where it is the whole answer.
+        whole = response.body if found[0] == response.content else _ENCODER.encode(found[0])
+        return Reply(200, whole, {"content-type": "application/json"})
+    if response.status in {429, 503}:
+        detail = f"The partner answered {phrase(response.status)}: it takes no calls now."
+        return problem("unavailable", detail, retry_after=response.retry_after or 1)
+    kind = "timeout" if response.status == 504 else "partner"  # noqa: PLR2004, RFC 9110
+    return problem(kind, f"The partner answered {phrase(response.status)}.")

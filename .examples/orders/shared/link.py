@@ -1,0 +1,114 @@
+"""Builds the client of one partner from its settings: token grant, token provider, bearer authentication, transport."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from shared.auth.bearer_auth import BearerAuth
+from shared.auth.token_provider import TokenProvider
+from shared.client.resource_api import POOL_SHARE, ResourceApi
+from shared.client.transport import RelayTransport
+from shared.settings.network import tls_context
+from shared.telemetry import process_telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.auth.access_token import TokenGrant
+    from shared.auth.stored_grant import StoredGrant
+    from shared.resource import Partner
+    from shared.settings.app import TokenStoreSettings
+    from shared.settings.partner import PartnerSettings
+
+TOKEN_TIMEOUT = 10.0
+"""The most seconds for one token request."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerLink:
+    """The client of one partner on one event loop, with what it stands on."""
+
+    api: ResourceApi
+    provider: TokenProvider
+    token_client: httpx.AsyncClient
+    stored_grant: StoredGrant | None = None
+
+    async def probe(self) -> None:
+        """See whether a token can be had and the partner answers, with whatever status.
+
+        Raises:
+            TokenError: no access token can be had.
+            ApiUnavailableError: the partner does not answer, or answers 5xx.
+        """
+        await self.provider.get_token()
+        await self.api.probe()
+
+    async def aclose(self) -> None:
+        """Close the connections, and end what goes on in the background."""
+        await self.provider.aclose()
+        if self.stored_grant is not None:
+            await self.stored_grant.aclose()
+        await self.token_client.aclose()
+        await self.api.aclose()
+
+
+def build_link(
+    partner: Partner, settings: PartnerSettings, store: TokenStoreSettings | None, environ: Mapping[str, str]
+) -> PartnerLink:
+    """Build the client of a partner. It takes up to half a second of imports and TLS, and needs no event loop.
+
+    Raises:
+        SettingsError: certificates or a package that a setting names cannot be loaded.
+    """
+    tls = tls_context(environ)
+    token_client = httpx.AsyncClient(
+        transport=RelayTransport(max_connections=settings.max_connections, tls=tls, proxy=settings.token_proxy),
+        trust_env=False,
+    )
+    # Within the timeout of the call that waits for it, which then learns that no token could be had.
+    request_timeout = min(TOKEN_TIMEOUT, POOL_SHARE * settings.timeout)
+    grant = settings.grant.build(token_client)
+    stored_grant = _stored_grant(grant, settings, store, request_timeout)
+    provider = TokenProvider(
+        stored_grant or grant,
+        client=partner.name,
+        leeway=settings.token_leeway,
+        default_lifetime=settings.token_default_lifetime,
+        request_timeout=request_timeout,
+    )
+    telemetry = process_telemetry()
+    api = ResourceApi(
+        RelayTransport(max_connections=settings.max_connections, tls=tls, proxy=settings.proxy),
+        BearerAuth(provider, origin=settings.url),
+        settings.url,
+        timeout=settings.timeout,
+        headers=partner.headers,
+        telemetry=telemetry if telemetry.has_listener else None,
+    )
+    return PartnerLink(api, provider, token_client, stored_grant)
+
+
+def _stored_grant(
+    grant: TokenGrant, settings: PartnerSettings, store: TokenStoreSettings | None, request_timeout: float
+) -> StoredGrant | None:
+    """Return the grant with the store in front of it, None where tokens are not shared.
+
+    Raises:
+        SettingsError: the package redis is missing, or the store's URL is not one.
+    """
+    if store is None or not settings.grant.is_shareable:
+        return None
+    # Imported only where a store is configured.
+    from shared.auth.stored_grant import StoredGrant  # noqa: PLC0415
+    from shared.auth.token_store import RedisStore, TokenCipher  # noqa: PLC0415
+
+    return StoredGrant(
+        grant,
+        RedisStore(store.url),
+        TokenCipher(store.key),
+        request_timeout=request_timeout,
+        default_lifetime=settings.token_default_lifetime,
+    )

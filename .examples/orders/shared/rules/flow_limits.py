@@ -1,0 +1,188 @@
+"""Searches for the limits of a partner: calls per second, and calls in flight. docs/flow.md explains both."""
+
+from __future__ import annotations
+
+import math
+
+# The limiter never goes below this rate, in calls per second.
+SLOWEST = 0.1
+# A rate is measured after so many successes in so many seconds; before that it is guessed.
+ENOUGH, LONG_ENOUGH = 20, 0.5
+# A guessed rate doubles in so many seconds, and the first that was measured, which is too low after a low guess.
+GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
+# A measured rate starts just below the limit and reaches it after so many seconds. Then it grows with the cube of time.
+BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
+# Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
+SHARE = 0.06
+# A limit that is exceeded by this factor without pushback is outdated.
+EXCEEDED = 1.3
+# One that is exceeded by this factor without pushback is forgotten.
+FORGOTTEN = 8.0
+# What was counted more than so many seconds ago weighs half.
+HALF_LIFE = 5.0
+
+# Calls in flight before anything is known, and the fewest that latency alone leaves.
+FEW = 5
+# The fewest calls in flight that pushback leaves.
+FEWEST = 3
+# The seconds and the calls between two attempts to exceed a ceiling, and the longest time between them, in seconds.
+PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
+# Latency above twice the lowest, and above it by so many seconds, may be a queue at the partner.
+QUEUE = 0.1
+# Latency is compared over so many seconds and calls.
+EPOCH, EPOCH_CALLS = 0.5, 10
+
+
+class RateLimit:
+    """Finds the rate at which pushback begins.
+
+    Each pushback marks a moment at which the partner's allowance was used up. The successes between two such moments,
+    divided by the time, are the rate at which the allowance grows, or this process's share of it.
+    """
+
+    def __init__(self) -> None:
+        self.limit: float | None = None
+        self.rate = math.inf
+        self._doubling = 0.0
+        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+        self._seen_at = self._since = -math.inf
+        self._successes = 0.0
+
+    def restart(self, now: float) -> None:
+        """Count anew: what was counted before was not limited by the rate."""
+        self._since, self._successes = now, 0.0
+
+    def succeed(self, now: float, needed_at: float) -> None:
+        """Count a success. `needed_at` is when a call last had to wait for the rate."""
+        if self._since == -math.inf:
+            self.restart(now)
+        self._successes += 1
+        passed, self._seen_at = now - self._seen_at, now
+        if self.limit is None:
+            if passed > HALF_LIFE:
+                self.restart(now)
+            elif now - self._since > HALF_LIFE:
+                self._since, self._successes = (now + self._since) / 2, self._successes / 2
+            return
+        if now - needed_at > max(1.0, 3 / self.rate):
+            # Fewer calls than the rate allows say nothing about a higher one.
+            self.restart(now)
+            return
+        self._grown += min(passed, max(0.25, 1.5 / self.rate))
+        growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
+        self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
+        if self._doubling and growth > self._halve_at:
+            # What was counted at half the rate weighs half.
+            self._halve_at = 2 * growth
+            self._since, self._successes = (now + self._since) / 2, self._successes / 2
+        if growth > EXCEEDED and not self._doubling and not self._is_exceeded:
+            # The partner allows more than it did: what was counted at the old limit misleads.
+            self._is_exceeded = True
+            self.restart(now)
+        if growth > FORGOTTEN and self._doubling != GUESS_DOUBLING:
+            self.limit, self.rate = None, math.inf
+
+    @property
+    def has_successes(self) -> bool:
+        """Whether a call succeeded since counting began."""
+        return self._successes > 0 or self.limit is not None
+
+    def is_measured(self, now: float) -> bool:
+        """Return whether enough was counted to tell the rate."""
+        return self._successes >= ENOUGH and now - self._since >= LONG_ENOUGH
+
+    def cut(self, now: float, accepted: float, pause: float) -> None:
+        """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
+        seconds = now - self._since if self._since > -math.inf else 0.0
+        if self.limit is None:
+            # A burst was accepted on credit: the time to earn it back counts.
+            limit, self._doubling = self._successes / (seconds + pause), GUESS_DOUBLING
+        elif self.is_measured(now):
+            limit = min(self._successes / seconds, self.rate)
+            self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
+        else:
+            # Too little was counted since the last cut: go on counting, at a lower rate.
+            self.rate = self.limit = max(self.rate * math.sqrt(max(accepted, 0.5)), SLOWEST)
+            self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+            return
+        self.limit = max(limit, SLOWEST)
+        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+        self.rate = self.limit * (1.0 if self._doubling else BELOW)
+        self.restart(now)
+
+
+def _growth(seconds: float) -> float:
+    if seconds <= PLATEAU:
+        return BELOW + (1 - BELOW) * seconds / PLATEAU
+    return 1 + GROWTH * (seconds - PLATEAU) ** 3
+
+
+class ConcurrencyLimit:
+    """Finds how many calls may be in flight, at most `most`.
+
+    It doubles with each round trip until the partner refuses calls because of their number, or until more of them only
+    wait longer. Then it stays just below, and tries one more from time to time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.room = min(FEW, most)
+        self.is_found = False
+        self.latency = 0.0
+        self.full_at = -math.inf  # when a call last found no room
+        self._step = 1
+        self._widen_at = -math.inf
+        self._lowest = math.inf
+        self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
+        self._epoch_room = self._steady_epochs = 0
+        self._trial: tuple[float, int] | None = None
+
+    def restart(self) -> None:
+        """Begin again with few calls."""
+        self.room, self.is_found = min(FEW, self.room), False
+
+    def succeed(self, now: float, level: int, seconds: float) -> None:
+        """Take in a success that took `seconds`, with `level` calls in flight, itself included."""
+        self.latency += (seconds - self.latency) * (0.1 if self.latency else 1.0)
+        self._calls += 1
+        self._seconds += seconds
+        self._peak = max(self._peak, level)
+        if now >= self._epoch_at and self._calls >= EPOCH_CALLS:
+            self._compare(now, level)
+        if now - seconds > self.full_at or now < self._widen_at:
+            return
+        if not self.is_found:
+            self.room = min(self.room + 1, self._most)
+        elif self.room < self._most:
+            self.room = min(self.room + self._step, self._most)
+            self._step *= 2
+            self._widen_at = now + max(0.2, 3 * self.latency)
+        else:
+            self.is_found = False
+
+    def narrow(self, now: float, room: int) -> None:
+        """Leave room for so many calls: one more was refused."""
+        self.room, self.is_found, self._step = max(1, room), True, 1
+        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room)
+        self._widen_at = now + min(pause, LONGEST_PROBE)
+
+    def _compare(self, now: float, level: int) -> None:
+        mean, peak, is_steady = self._seconds / self._calls, self._peak, self.room == self._epoch_room
+        self._epoch_at, self._calls, self._seconds, self._peak = now + max(EPOCH, 3 * mean), 0, 0.0, 0
+        # Room that nobody needs would be filled when the partner falls silent.
+        self.room = min(self.room, max(2 * peak, FEW))
+        self._steady_epochs = self._steady_epochs + 1 if is_steady else 0
+        self._epoch_room = self.room
+        if self._trial is not None:
+            before, room = self._trial
+            self._trial = None
+            if mean > 0.93 * before:
+                # Fewer calls did not make it faster: it is slow, not crowded.
+                self._lowest, self.room = mean, max(self.room, room)
+                return
+        self._lowest = min(self._lowest, mean)
+        if self._steady_epochs > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
+            self._trial = mean, self.room
+            self.narrow(now, max(FEW, self.room * 4 // 5))
+            self._epoch_room = self.room
+            self._widen_at = max(self._widen_at, now + 3 * mean + LONGEST_PROBE)

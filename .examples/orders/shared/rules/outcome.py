@@ -1,0 +1,125 @@
+"""What became of one attempt to deliver a record, as data that fits into Durable Functions' statuses. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from shared.rules.text import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+OutcomeKind = Literal["created", "exists", "rejected", "deferred"]
+MAX_REASON = 1_000
+"""Characters of a reason."""
+
+MAX_STATUS = 8_000
+"""UTF-16 code units of a custom status as .NET writes it. Durable Functions allows 16 KB of them: 8,192."""
+
+# Newtonsoft.Json writes these as six characters, such as \u2028; json.dumps leaves them as they are.
+_LINE_ENDS = ("\x85", "\u2028", "\u2029")
+# The Durable SDK makes an instance of a class of every object that has all of these members.
+_MARKERS = frozenset({"__class__", "__module__", "__data__"})
+_MAX_NAMES, _MAX_NAME = 10, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt.
+
+    `created`: the partner has stored the record. `exists`: it was there before, with the same content. `rejected`: the
+    partner will not accept it. `deferred`: to be tried again, not before `retry_after` seconds.
+
+    `status` is the partner's HTTP status, None where there was none. `reason` is a sentence for people, `problem` is
+    what the partner said (RFC 9457), `differing` the members of the partner's record that differ from what was sent.
+
+    Of a deferred attempt, `is_uncertain` says that the partner may have stored the record, `is_absent` that a look-up
+    did not find it after an uncertain attempt, and `was_held` that the partner was not asked.
+    """
+
+    kind: OutcomeKind
+    record_id: str
+    status: int | None = None
+    reason: str | None = None
+    problem: Mapping[str, Any] = field(default_factory=dict)
+    retry_after: float | None = None
+    is_uncertain: bool = False
+    is_absent: bool = False
+    was_held: bool = False
+    differing: Sequence[str] = ()
+
+    @classmethod
+    def from_json(cls, outcome: Mapping[str, Any]) -> Outcome:
+        """Read what `to_json` wrote."""
+        return cls(
+            kind=outcome["outcome"],
+            record_id=outcome["recordId"],
+            status=outcome.get("status"),
+            reason=outcome.get("reason"),
+            problem=outcome.get("problem", {}),
+            retry_after=outcome.get("retryAfter"),
+            is_uncertain=outcome.get("uncertain", False),
+            is_absent=outcome.get("absent", False),
+            was_held=outcome.get("held", False),
+            differing=outcome.get("differing", ()),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain object for a durable boundary, without the members that say nothing."""
+        names = [shortened(name, _MAX_NAME) for name in self.differing[:_MAX_NAMES]]
+        optional = {
+            "status": self.status,
+            "reason": None if self.reason is None else shortened(self.reason, MAX_REASON),
+            "problem": dict(self.problem) or None,
+            "retryAfter": self.retry_after,
+            "uncertain": self.is_uncertain or None,
+            "absent": self.is_absent or None,
+            "held": self.was_held or None,
+            "differing": names or None,
+        }
+        said = {name: value for name, value in optional.items() if value is not None}
+        return {"outcome": self.kind, "recordId": self.record_id} | said
+
+    def facts(self) -> dict[str, Any]:
+        """Return the members that outputs and custom statuses of a delivery share."""
+        shown = ("status", "reason", "problem", "differing")
+        return {name: value for name, value in self.to_json().items() if name in shown}
+
+
+def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
+    """Return a custom status that Durable Functions accepts: without the problem, with a shorter reason if need be."""
+    fitting = dict(status)
+    if written_size(fitting) > most:
+        fitting.pop("problem", None)
+    while written_size(fitting) > most and len(reason := fitting.get("reason") or "") > 1:
+        fitting["reason"] = shortened(reason, len(reason) // 2)
+    return fitting
+
+
+def written_size(value: object) -> int:
+    """Return the UTF-16 code units of a JSON value as .NET writes it for Durable Functions."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    units = len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return units + 5 * sum(text.count(end) for end in _LINE_ENDS)
+
+
+def kept_problem(problem: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return as many members of a partner's problem as fit into `most` code units.
+
+    None is returned of one that holds an object which the Durable SDK would take for one of its own.
+    """
+    kept: dict[str, Any] = {}
+    if _has_marker(problem):
+        return kept
+    for name, value in problem.items():
+        if written_size({**kept, name: value}) <= most:
+            kept[name] = value
+    return kept
+
+
+def _has_marker(value: object) -> bool:
+    if isinstance(value, dict):
+        return value.keys() >= _MARKERS or any(map(_has_marker, value.values()))
+    return isinstance(value, list) and any(map(_has_marker, value))

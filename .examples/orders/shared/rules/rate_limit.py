@@ -1,0 +1,101 @@
+"""What a response's header fields say about the partner's rate limit.
+
+Three families are in use: RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers, versions 7 to 10), the
+older triple RateLimit-Limit, -Remaining and -Reset (versions 0 to 6), and X-RateLimit-* with a reset in seconds or as
+Unix time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_SECONDS = 86_400.0
+"""The longest window that is believed, in seconds."""
+
+# An item of the structured field: its name, then parameters; version 7 has `limit=50, remaining=9, reset=3` instead.
+_ITEM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",;]*)((?:;(?:"(?:[^"\\]|\\.)*"|[^",])*)?)(?:,|$)')
+_PARAMETER = re.compile(r"([a-z]+)\s*=\s*([0-9]{1,15})(?![0-9.A-Za-z])")
+_NUMBER = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)")
+# A reset above this is a time, not a duration: 1e9 s after the epoch was in 2001. Above the second it is in ms.
+_UNIX_TIME, _UNIX_TIME_IN_MS = 1e9, 1e11
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What is left: `remaining` calls in the next `seconds`, of `limit` calls (None: not said) in each `window` s."""
+
+    remaining: int
+    seconds: float
+    limit: int | None = None
+    window: float | None = None
+
+
+def read_quota(headers: Mapping[str, str]) -> Quota | None:
+    """Return the quota that has the fewest calls left, None where the headers name none or make no sense.
+
+    `headers` is case-insensitive, or has names in lower case.
+    """
+    if (field := headers.get("ratelimit")) is not None:
+        return _from_structured_field(field, headers.get("ratelimit-policy") or "")
+    for prefix in ("ratelimit-", "x-ratelimit-", "x-rate-limit-"):
+        if (remaining := headers.get(prefix + "remaining")) is not None:
+            return _from_triple(remaining, headers.get(prefix + "reset"), headers.get(prefix + "limit"), headers)
+    return None
+
+
+def _from_structured_field(field: str, policy: str) -> Quota | None:
+    policies = dict(_items(policy))
+    quotas = []
+    items = _items(field)
+    if items and all(not parameters for _, parameters in items):
+        # Version 7: a dictionary. Each member is an item of its own here, and its value a parameter.
+        values = dict(_PARAMETER.findall(field))
+        items = [("", {"r": values["remaining"], "t": values.get("reset", "1")})] if "remaining" in values else []
+    for name, parameters in items:
+        if "r" in parameters:
+            terms = policies.get(name, {})
+            window = float(terms["w"]) if "w" in terms else None
+            seconds = float(parameters["t"]) if "t" in parameters else window or 1.0
+            limit = int(terms["q"]) if "q" in terms else None
+            quotas.append(_quota(int(parameters["r"]), seconds, limit, window))
+    return min(quotas, key=lambda quota: quota.remaining, default=None)
+
+
+def _from_triple(remaining: str, reset: str | None, limit: str | None, headers: Mapping[str, str]) -> Quota | None:
+    left, seconds, most = _number(remaining), _number(reset), _number(limit)
+    if left is None or seconds is None:
+        return None
+    if seconds > _UNIX_TIME:
+        # The server's own clock says how far away its time is.
+        try:
+            now = parsedate_to_datetime(headers.get("date") or "").timestamp()
+        except (ValueError, OverflowError):
+            return None
+        seconds = (seconds / 1000 if seconds > _UNIX_TIME_IN_MS else seconds) - now
+    windows = dict(_PARAMETER.findall(limit or ""))
+    window = float(windows["w"]) if "w" in windows else None
+    return _quota(int(left), seconds, None if most is None else int(most), window)
+
+
+def _quota(remaining: int, seconds: float, limit: int | None, window: float | None) -> Quota:
+    return Quota(
+        remaining,
+        min(max(seconds, 0.0), MAX_SECONDS),
+        limit or None,
+        min(window, MAX_SECONDS) if window else None,
+    )
+
+
+def _items(field: str) -> list[tuple[str, dict[str, str]]]:
+    return [(name.strip(), dict(_PARAMETER.findall(rest))) for name, rest in _ITEM.findall(field) if name or rest]
+
+
+def _number(value: str | None) -> float | None:
+    match = _NUMBER.match(value or "")
+    return float(match[1]) if match else None

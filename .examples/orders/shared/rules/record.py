@@ -1,0 +1,123 @@
+"""Reads a record: strict JSON, the rules of its model, and its id. The text itself travels on unchanged."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.errors import Fault, InvalidRecordError, JsonError
+from shared.rules import strict_json
+from shared.rules.text import id_problem
+
+if TYPE_CHECKING:
+    from shared.resource import Resource
+
+MAX_BYTES = 64 * 1024
+"""The most bytes of a record, as JSON in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRecord:
+    """A record that keeps every rule: its id, and the JSON text (UTF-8) as its caller sent it."""
+
+    id: str
+    text: bytes = field(repr=False)
+
+    def content(self) -> dict[str, Any]:
+        """Return the decoded record; numbers with a fraction are `Decimal`."""
+        content: dict[str, Any] = strict_json.decode_exactly(self.text)
+        return content
+
+
+def read_record(resource: Resource, text: bytes) -> CheckedRecord:
+    """Check a record's JSON text. A byte order mark and white space around it are dropped.
+
+    Raises:
+        JsonError: the text is not JSON as this app accepts it.
+        InvalidRecordError: the text is too long, or the record breaks rules of its model; every fault is listed.
+    """
+    text = text.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
+    if len(text) > MAX_BYTES:
+        raise InvalidRecordError([Fault("", f"has {len(text)} bytes, more than the {MAX_BYTES} allowed")])
+    if not isinstance(strict_json.decode(text), dict):
+        raise InvalidRecordError([Fault("", "must be a JSON object")])
+    try:
+        record = msgspec.json.decode(text, type=resource.model)
+    except msgspec.ValidationError as exc:
+        raise InvalidRecordError(_faults(resource, text, str(exc))) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise JsonError(f"is not JSON: {exc}") from None
+    id_ = str(getattr(record, resource.id))
+    if problem := id_problem(id_):
+        raise InvalidRecordError([Fault(f"/{_escaped(resource.id_member)}", problem)])
+    return CheckedRecord(id_, text)
+
+
+def shown_id(resource: Resource, text: object) -> str:
+    """Return the id of a record that nobody has checked, as a short printable text for results and log lines."""
+    try:
+        content = msgspec.json.decode(text if isinstance(text, str | bytes) else b"")
+        id_ = str(content[resource.id_member])
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return id_[:128] if id_problem(id_[:128]) is None else ascii(id_[:128])[1:-1]
+
+
+def named_id(resource: Resource, content: object) -> str | None:
+    """Return the id that a partner's answer to a post names, None if it names none.
+
+    It is the member that `look_up.id` points to, else the one that holds the id in the record that was sent.
+    """
+    pointer = resource.look_up.id if resource.look_up is not None else None
+    id_ = at_pointer(content, f"/{_escaped(resource.id_member)}" if pointer is None else pointer)
+    return str(id_) if isinstance(id_, str | int) and not isinstance(id_, bool) else None
+
+
+def at_pointer(content: object, pointer: str) -> object:
+    """Return what a JSON Pointer (RFC 6901) points to, None if there is nothing."""
+    for step in pointer.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(content, dict):
+            content = content.get(name)
+        elif isinstance(content, list) and name.isascii() and name.isdecimal() and int(name) < len(content):
+            content = content[int(name)]
+        else:
+            return None
+    return content
+
+
+def _faults(resource: Resource, text: bytes, first: str) -> list[Fault]:
+    """Check member by member: msgspec stops at the first fault, and a caller wants them all."""
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    faults = []
+    for each in msgspec.structs.fields(resource.model):
+        pointer = f"/{_escaped(each.encode_name)}"
+        if each.encode_name not in members:
+            if each.required:
+                faults.append(Fault(pointer, "is missing"))
+            continue
+        try:
+            value = msgspec.json.decode(members[each.encode_name], type=each.type)
+        except msgspec.ValidationError as exc:
+            faults.append(_fault(pointer, str(exc)))
+        else:
+            if each.name == resource.id and (problem := id_problem(str(value))):
+                faults.append(Fault(pointer, problem))
+    # A rule over several members, or a member that the model forbids.
+    return faults or [_fault("", first)]
+
+
+def _escaped(member: str) -> str:
+    return member.replace("~", "~0").replace("/", "~1")
+
+
+def _fault(pointer: str, message: str) -> Fault:
+    """Turn msgspec's "Expected `str`, got `int` - at `$.a[0]`" into a JSON Pointer and the end of a sentence."""
+    expected, _, place = message.partition(" - at ")
+    detail = expected.replace("`", "").replace("Expected", "must be", 1)
+    # "[...]" stands for a member of an object whose name msgspec does not say.
+    path = place.rpartition("$")[2].partition("[...]")[0].rstrip("`")
+    return Fault(pointer + path.replace("[", "/").replace("]", "").replace(".", "/"), detail)

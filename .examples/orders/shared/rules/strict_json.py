@@ -1,0 +1,152 @@
+"""JSON as this app accepts it: RFC 8259 without what two parsers read differently (RFC 7493, I-JSON).
+
+Refused are NaN, lone surrogates, duplicate members, numbers that neither a double nor a 64-bit integer holds, and
+nesting deeper than `MAX_DEPTH`. An accepted text means the same to every parser.
+
+If msgspec writes the decoded value as the same bytes, the text keeps every rule except the depth. Most clients send
+such texts, and this check takes a quarter of the time. Other texts go through the standard library's decoder, which
+looks at every object, and at every number where a number may be inexact.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from collections import Counter
+from decimal import Decimal
+from typing import Any, Never
+
+import msgspec
+
+from shared.errors import JsonError
+
+MAX_DEPTH = 32
+# The range in which every JSON library keeps an integer exact: signed or unsigned 64 bits.
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
+_LONGEST_INTEGER = len(str(MIN_INTEGER))
+# So many significant digits tell every double from its neighbours (IEEE 754); more would be lost.
+_DOUBLE_DIGITS = 17
+
+
+def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
+    """Decode a JSON text in UTF-8, nested at most `depth` levels deep. Floats may be rounded: keep the text.
+
+    Raises:
+        JsonError: the text breaks a rule of this module.
+    """
+    if _may_have_inexact_number(text):
+        value: object = _decode_strictly(text, depth, _NUMBERS_DECODER)
+    else:
+        value, is_as_written = _decode_as_written(text)
+        if not is_as_written:
+            value = _decode_strictly(text, depth, _DECODER)
+    if _may_be_deeper(text, depth) and _is_deeper(value, depth):
+        raise JsonError(f"is nested deeper than {depth} levels")
+    return value
+
+
+def _decode_as_written(text: bytes) -> tuple[object, bool]:
+    """Return the value, and whether msgspec writes it as the same bytes: then it has no member twice, and no NaN."""
+    try:
+        value = msgspec.json.decode(text)
+        return value, msgspec.json.encode(value) == text
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None, False
+
+
+def _decode_strictly(text: bytes, depth: int, decoder: json.JSONDecoder) -> object:
+    try:
+        value: object = decoder.decode(text.decode())
+        # Only an escape can write a lone surrogate, in UTF-8 it is an error of the encoding already.
+        if b"\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as exc:
+        raise JsonError(f"is not UTF-8: {exc.reason} at byte {exc.start}") from None
+    except UnicodeEncodeError:
+        raise JsonError("has a lone surrogate: a \\u escape that is half a character") from None
+    except json.JSONDecodeError as exc:
+        raise JsonError(f"is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})") from None
+    except RecursionError:
+        raise JsonError(f"is nested deeper than {depth} levels") from None
+    return value
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise JsonError(f"has the member {twice[:128]!r} more than once in one object")
+    return members
+
+
+def _exact_float(text: str) -> float:
+    number = float(text)
+    digits = text.lower().partition("e")[0].replace(".", "").lstrip("-0").rstrip("0")
+    if math.isinf(number) or len(digits) > _DOUBLE_DIGITS or (digits and not number):
+        raise JsonError(f"has a number that no double holds: {text[:40]}; send it as a string")
+    return number
+
+
+def _exact_integer(text: str) -> int:
+    if len(text) <= _LONGEST_INTEGER and MIN_INTEGER <= (number := int(text)) <= MAX_INTEGER:
+        return number
+    raise JsonError(f"has a whole number of more than 64 bits: {text[:40]}; send it as a string")
+
+
+def _no_constant(name: str) -> Never:
+    raise JsonError(f"is not JSON: {name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant)
+_NUMBERS_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members,
+    parse_float=_exact_float,
+    parse_int=_exact_integer,
+    parse_constant=_no_constant,
+)
+
+
+# Digits and points become zeros, so that a number is a run of them.
+_RUNS = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONG_RUN = b"0" * _DOUBLE_DIGITS
+
+
+def _may_have_inexact_number(text: bytes) -> bool:
+    """Return whether the text may have a long number or one with an exponent; digits in a string count as well."""
+    runs = text.translate(_RUNS)
+    return _LONG_RUN in runs or b"0e" in runs
+
+
+def _may_be_deeper(text: bytes, levels: int) -> bool:
+    return text.count(b"{") + text.count(b"[") > levels
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    containers = [value] if isinstance(value, (dict, list)) else []
+    # Level by level: a call for each of 300,000 empty objects takes a quarter of a second.
+    for _ in range(levels):
+        if not containers:
+            return False
+        containers = [
+            member
+            for container in containers
+            for member in (container.values() if isinstance(container, dict) else container)
+            if isinstance(member, (dict, list))
+        ]
+    return bool(containers)
+
+
+_EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def decode_exactly(text: bytes) -> Any:  # noqa: ANN401, it is any JSON
+    """Decode a JSON text with `Decimal` for numbers that have a fraction or an exponent.
+
+    Raises:
+        JsonError: the text is not JSON.
+    """
+    try:
+        return _EXACT_DECODER.decode(text.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as exc:
+        raise JsonError(f"is not JSON: {exc}") from None

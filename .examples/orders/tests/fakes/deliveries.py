@@ -1,0 +1,75 @@
+"""Delivers records to a model of a partner as the app does: a look-up, then a post, each with a turn of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.client.admission import Admission
+    from tests.fakes.partner_model import PartnerModel
+
+WORKERS = 64
+
+
+@dataclass
+class Deliveries:
+    """What one process delivers, and when each record was stored. Times are seconds of the loop."""
+
+    admission: Admission
+    partner: PartnerModel
+    patience: float = 5.0
+    stored: dict[str, float] = field(default_factory=dict)
+    given_up: dict[str, int] = field(default_factory=dict)
+    sent_away: dict[str, int] = field(default_factory=dict)
+
+    async def batch(self, name: str, records: int, *, deadline: float = float("inf"), workers: int = WORKERS) -> None:
+        """Deliver a batch: a record that is deferred makes room for the others, and is tried again when it is due."""
+        loop = asyncio.get_running_loop()
+        due = [(0.0, index, 0) for index in range(records)]
+
+        async def work() -> None:
+            while due:
+                at, index, attempts = heapq.heappop(due)
+                if at > loop.time():
+                    if at > deadline:
+                        self.given_up[f"{name}-{index}"] = attempts
+                        continue
+                    await asyncio.sleep(at - loop.time())
+                wait = await self._attempt(name, f"{name}-{index}")
+                if wait is not None:
+                    heapq.heappush(due, (loop.time() + max(wait, 2.0**attempts), index, min(attempts + 1, 5)))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+
+    async def single(self, record: str) -> None:
+        """Deliver one record, on durable timers between its attempts."""
+        attempts = 0
+        while (wait := await self._attempt(record, record)) is not None:
+            await asyncio.sleep(max(wait, 2.0**attempts))
+            attempts = min(attempts + 1, 5)
+
+    async def singles(self, names: Sequence[str]) -> None:
+        """Deliver many records at the same time."""
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(self.single(name))
+
+    async def _attempt(self, delivery: str, record: str) -> float | None:
+        """Call twice. Return None when the record is stored, else the seconds until its next attempt."""
+        for _ in range(2):
+            while wait := await self.admission.enter(delivery, patience=self.patience):
+                self.sent_away[delivery] = self.sent_away.get(delivery, 0) + 1
+                await asyncio.sleep(wait)
+            result = await self.partner.call(record)
+            self.admission.leave(result)
+            if result.is_failure:
+                return result.retry_after or 0.0
+        self.stored[record] = asyncio.get_running_loop().time()
+        return None

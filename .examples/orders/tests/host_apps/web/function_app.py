@@ -1,0 +1,119 @@
+"""HTTP functions of every shape that the host's tests need."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+
+import azure.functions as func
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+logger = logging.getLogger("webapp.echo")
+
+DIARY = Path(os.environ.get("DIARY_FOLDER", "."))
+
+
+def as_seen(req: func.HttpRequest) -> func.HttpResponse:
+    document = {
+        "method": req.method,
+        "url": req.url,
+        "headers": dict(req.headers),
+        "params": dict(req.params),
+        "route": dict(req.route_params),
+        "body": req.get_body().decode("latin-1"),
+    }
+    return func.HttpResponse(json.dumps(document), mimetype="application/json")
+
+
+@app.route(route="echo/{*rest}")
+async def echo(req: func.HttpRequest) -> func.HttpResponse:
+    logger.info("An echo", extra={"method": req.method, "reason": None, "why": "asked for"})
+    return as_seen(req)
+
+
+@app.route(route="things/{id}", methods=["GET", "PUT"])
+async def thing(req: func.HttpRequest) -> func.HttpResponse:
+    return as_seen(req)
+
+
+@app.route(route="things/special", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def special(req: func.HttpRequest) -> str:
+    return f"special, in {threading.current_thread() is threading.main_thread()}"
+
+
+@app.route(route="numbers/{number:int}/{unit?}", methods=["GET"])
+async def number(req: func.HttpRequest) -> func.HttpResponse:
+    return as_seen(req)
+
+
+@app.route(methods=["GET"])
+async def no_route(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse("by its name", headers={"Cache-Control": "max-age=5"})
+
+
+@app.route(route="status/{code}")
+async def status(req: func.HttpRequest) -> func.HttpResponse:
+    code = int(req.route_params["code"])
+    return func.HttpResponse(b"\x00\xff", status_code=code, mimetype="application/octet-stream")
+
+
+@app.route(route="cookies", methods=["GET"])
+async def cookies(req: func.HttpRequest) -> func.HttpResponse:
+    response = func.HttpResponse("")
+    response.headers.add("Set-Cookie", "a=1; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=60")
+    response.headers.add("Set-Cookie", "b=2; Domain=example.com; Expires=Thu, 01 Jan 2026 00:00:00 GMT")
+    return response
+
+
+@app.route(route="broken/{how}", methods=["GET", "POST"])
+async def broken(req: func.HttpRequest) -> func.HttpResponse:
+    match req.route_params["how"]:
+        case "raises":
+            raise ValueError("something is missing")
+        case "none":
+            return None  # type: ignore[return-value]  # the point of it
+        case "surrogate":
+            return "\ud800"  # type: ignore[return-value]  # the point of it
+        case "header":
+            return func.HttpResponse("", headers={"X-Odd": "a\u0416"})
+    return func.HttpResponse("", status_code=999999)
+
+
+@app.route(route="trace", methods=["GET"])
+async def trace(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    return func.HttpResponse(f"{context.trace_context.trace_parent} {context.trace_context.trace_state}")
+
+
+@app.route(route="wait/{name}")
+async def wait(req: func.HttpRequest) -> func.HttpResponse:
+    """Say that it runs, then wait for a file of that name."""
+    name = req.route_params["name"]
+    with (DIARY / f"{name}.started").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    async with asyncio.timeout(30):
+        while not (DIARY / name).exists():
+            await asyncio.sleep(0.01)
+    return func.HttpResponse("done")
+
+
+@app.route(route="die")
+async def die(req: func.HttpRequest) -> func.HttpResponse:
+    os.kill(os.getpid(), 9)
+    return func.HttpResponse("never")
+
+
+@app.route(route="block")
+async def block(req: func.HttpRequest) -> func.HttpResponse:
+    """Block the event loop for good."""
+    (DIARY / "block.started").touch()
+    threading.Event().wait()
+    return func.HttpResponse("never")
+
+
+@app.route(route="environment/{name}", methods=["GET"])
+async def environment(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(json.dumps([os.environ.get(req.route_params["name"]), str(Path.cwd())]))

@@ -1,0 +1,492 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import logging
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import httpx_aiohttp
+import pytest
+
+from shared.auth.access_token import AccessToken
+from shared.auth.client_authentication import secret_proof, text_in_file
+from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
+from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator
+    from pathlib import Path
+
+SECRET = "s3cr3t:/+ä"
+DOCUMENT = "/.well-known/openid-configuration"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TokenServer]:
+    async with TokenServer() as running:
+        yield running
+
+
+@pytest.fixture(params=["httpx", "aiohttp"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx_aiohttp.AiohttpTransport() if request.param == "aiohttp" else httpx.AsyncHTTPTransport()
+    async with httpx.AsyncClient(transport=transport) as open_client:
+        yield open_client
+
+
+def grant(
+    client: httpx.AsyncClient, token_url: str | None, *, timeout: float = 10.0, **settings: str
+) -> ClientCredentialsGrant:
+    own: dict[str, Any] = {"client_id": "relay", "client_secret": SECRET} | settings
+    return ClientCredentialsGrant(client, ClientCredentials("CRM_API_", token_url=token_url, **own), timeout=timeout)
+
+
+async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_the_form(
+    client: httpx.AsyncClient, server: TokenServer
+) -> None:
+    requesting = grant(client, server.url, client_id="re:lay ü")
+    assert await requesting.request_token() == AccessToken("token-1", 3600.0)
+    (request,) = server.requests
+    assert (request.method, request.target, request.body) == ("POST", "/token", b"grant_type=client_credentials")
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert (request.headers["accept"], request.headers["accept-encoding"]) == ("application/json", "identity")
+    scheme, _, encoded = request.headers["authorization"].partition(" ")
+    assert scheme == "Basic"
+    assert base64.b64decode(encoded) == b"re%3Alay+%C3%BC:s3cr3t%3A%2F%2B%C3%A4"
+
+
+async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_header(
+    client: httpx.AsyncClient, server: TokenServer
+) -> None:
+    wishes: dict[str, Any] = {"scope": "a b", "audience": "https://api/", "resource": "x&y"}
+    await grant(client, server.url, client_auth="client_secret_post", **wishes).request_token()
+    (request,) = server.requests
+    assert request.body == (
+        b"grant_type=client_credentials&scope=a+b&audience=https%3A%2F%2Fapi%2F&resource=x%26y"
+        b"&client_id=relay&client_secret=s3cr3t%3A%2F%2B%C3%A4"
+    )
+    assert "authorization" not in request.headers
+
+
+async def test_the_cache_key_names_every_part_of_the_request_and_no_secret() -> None:
+    url = "https://one.example/token"
+    others: list[dict[str, Any]] = [
+        {},
+        {"client_auth": "client_secret_post"},
+        {"federated_token_file": "/a"},
+        {"client_id": "b"},
+        *({wish: "x"} for wish in ("scope", "audience", "resource")),
+    ]
+    async with httpx.AsyncClient() as client:
+        keys = {grant(client, url, **other).cache_key for other in others}
+        keys |= {grant(client, url + "2").cache_key, grant(client, None, issuer=url).cache_key}
+    assert len(keys) == 9
+    assert not any("s3cr3t" in key for key in keys)
+
+
+class _LoudAuth(httpx.Auth):
+    """Stands for BearerAuth on the same client: it would ask for a token to request a token."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = "Bearer of-the-api"
+        yield request
+
+
+async def test_the_clients_own_authentication_is_not_used(server: TokenServer) -> None:
+    async with httpx.AsyncClient(auth=_LoudAuth(), follow_redirects=True) as client:
+        await grant(client, server.url).request_token()
+    assert server.requests[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+async def test_a_redirect_is_not_followed_and_its_target_is_named(server: TokenServer, status: int) -> None:
+    async with TokenServer() as elsewhere, httpx.AsyncClient(follow_redirects=True) as client:
+        location = f"http://user:p4ss@127.0.0.1:{elsewhere.port}/token/?secret=1"
+        server.queue.append(Answer(status, headers={"Location": location}))
+        with pytest.raises(TokenUnavailableError) as caught:
+            await grant(client, server.url).request_token()
+        assert elsewhere.requests == []
+        assert f"it redirects to {elsewhere.url}/; check CRM_API_TOKEN_URL" in str(caught.value)
+        assert "p4ss" not in str(caught.value)
+        assert "secret=1" not in str(caught.value)
+
+
+async def test_a_redirect_that_echoes_the_secret_does_not_show_it(server: TokenServer) -> None:
+    async with httpx.AsyncClient() as client:
+        server.queue.append(Answer(302, headers={"Location": "/login/s3cr3t%3A%2F%2B%C3%A4"}))
+        with pytest.raises(TokenUnavailableError, match=r"redirects to http://127[^ ]*/login/\[redacted\]; check"):
+            await grant(client, server.url).request_token()
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+async def test_a_url_that_is_no_token_endpoint_says_which_setting_to_check(server: TokenServer, status: int) -> None:
+    async with httpx.AsyncClient() as client:
+        server.queue.append(Answer(status))
+        with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
+            await grant(client, server.url).request_token()
+
+
+@pytest.mark.parametrize("answer", [json_answer({}, 503, Retry_After="42"), refusal("invalid_client", status=401)])
+async def test_a_server_in_trouble_says_when_to_come_back(server: TokenServer, answer: Answer) -> None:
+    async with httpx.AsyncClient() as client:
+        server.queue.append(Answer(answer.status, answer.body, {"Retry-After": "42"}))
+        with pytest.raises((TokenUnavailableError, TokenRejectedError)) as caught:
+            await grant(client, server.url).request_token()
+    assert (caught.value.status, caught.value.retry_after) == (answer.status, 42.0)
+
+
+async def test_a_refusal_carries_the_servers_words_without_the_secret_they_echo(
+    client: httpx.AsyncClient, server: TokenServer
+) -> None:
+    encoded = base64.b64encode(b"relay:s3cr3t%3A%2F%2B%C3%A4").decode()
+    server.queue.append(refusal("invalid_scope", f"not {SECRET}, s3cr3t%3A%2F%2B%C3%A4, {encoded}"))
+    with pytest.raises(TokenRejectedError) as caught:
+        await grant(client, server.url).request_token()
+    assert caught.value.description == "not [redacted], [redacted], [redacted]"
+
+
+@pytest.mark.parametrize("answer", [refusal("invalid_client", status=400), Answer(401, b"no")])
+async def test_a_refusal_of_form_encoded_credentials_names_the_other_method(
+    server: TokenServer, answer: Answer
+) -> None:
+    async with httpx.AsyncClient() as client:
+        for secret, method, is_named in (
+            ("a+b/c=", "client_secret_basic", True),
+            ("plain-secret", "client_secret_basic", False),
+            ("a+b/c=", "client_secret_post", False),
+        ):
+            server.queue.append(answer)
+            with pytest.raises((TokenRejectedError, TokenUnavailableError)) as caught:
+                await grant(client, server.url, client_secret=secret, client_auth=method).request_token()
+            assert ("try CRM_API_CLIENT_AUTH=client_secret_post" in str(caught.value)) == is_named
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DROPPED,
+        Answer(raw=b"SSH-2.0-OpenSSH_9.2\r\n"),
+        Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+        Answer(body=b"{}", headers={"Content-Encoding": "gzip"}),
+        Answer(body=b"{}", headers={"Content-Encoding": "br"}),
+        Answer(body=b'{"access_token":"' + b"x" * 70_000 + b'"}'),
+        Answer(body=b"<html>Welcome to the hotel's network</html>"),
+        Answer(204),
+        json_answer({"token_type": "Bearer", "expires_in": 3600}),
+    ],
+    ids=["dropped", "not-http", "truncated", "bad-gzip", "brotli", "oversized", "html", "no-content", "no-token"],
+)
+async def test_nonsense_is_unavailable_and_not_kept(
+    client: httpx.AsyncClient, server: TokenServer, answer: Answer
+) -> None:
+    requesting = grant(client, server.url)
+    server.queue.append(answer)
+    with pytest.raises(TokenUnavailableError):
+        await requesting.request_token()
+    assert (await requesting.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize("codings", [1, 2])
+async def test_a_body_that_unpacks_to_gigabytes_is_not_unpacked(server: TokenServer, codings: int) -> None:
+    bomb = gzip.compress(bytes(100_000_000), 9)
+    encoding = "gzip"
+    if codings == 2:
+        bomb, encoding = gzip.compress(bomb, 9), "gzip, gzip"
+    server.queue.append(Answer(body=bomb, headers={"Content-Encoding": encoding}))
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(TokenUnavailableError, match=r"more than 65536 bytes|content encoding is"):
+            await grant(client, server.url).request_token()
+
+
+async def test_a_compressed_answer_that_nobody_asked_for_is_read(server: TokenServer) -> None:
+    server.queue.append(
+        Answer(body=gzip.compress(b'{"access_token":"zipped"}'), headers={"Content-Encoding": "x-gzip"})
+    )
+    async with httpx.AsyncClient() as client:
+        assert (await grant(client, server.url).request_token()).value == "zipped"
+
+
+async def test_a_closed_port_is_unavailable(client: httpx.AsyncClient, server: TokenServer) -> None:
+    await server.__aexit__()
+    with pytest.raises(TokenUnavailableError, match="the token endpoint cannot be reached: "):
+        await grant(client, server.url).request_token()
+
+
+@pytest.mark.parametrize("drips", [False, True])
+async def test_a_server_that_hangs_or_drips_is_given_up_after_the_timeout(
+    client: httpx.AsyncClient, server: TokenServer, *, drips: bool
+) -> None:
+    server.queue.append(Answer(body=b" " * 60_000, drips=True) if drips else Answer(after=asyncio.Event()))
+    with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.2 s"):
+        await grant(client, server.url, timeout=0.2).request_token()
+
+
+async def test_a_cancelled_request_stays_cancelled(client: httpx.AsyncClient, server: TokenServer) -> None:
+    server.queue.append(Answer(after=asyncio.Event()))
+    flight = asyncio.create_task(grant(client, server.url).request_token())
+    await server.came.wait()
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+
+
+async def test_a_secret_in_a_file_is_read_again_for_every_request_and_when_it_is_refused(
+    client: httpx.AsyncClient, server: TokenServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("old-secret\n")
+
+    def rotate(request: Request) -> Answer | None:
+        file.write_text("new-secret")
+        return refusal("invalid_client", status=401) if request.form["client_secret"] == "old-secret" else None
+
+    server.respond = rotate
+    requesting = grant(client, server.url, client_secret_file=str(file), client_auth="client_secret_post")
+    assert (await requesting.request_token()).value == "token-1"
+    assert (await requesting.request_token()).value == "token-2"
+    sent = [request.form["client_secret"] for request in server.requests]
+    assert sent == ["old-secret", "new-secret", "new-secret"]
+
+
+@pytest.mark.parametrize(
+    ("is_rotated", "error", "requests"),
+    [(False, "invalid_client", 1), (True, "invalid_client", 2), (True, "invalid_scope", 1)],
+)
+async def test_a_refused_secret_is_not_sent_twice(
+    server: TokenServer, tmp_path: Path, error: str, requests: int, *, is_rotated: bool
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("secret-0")
+
+    def refuse(_request: Request) -> Answer:
+        if is_rotated:
+            file.write_text(f"secret-{len(server.requests)}")
+        return refusal(error, "no", status=401)
+
+    server.respond = refuse
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(TokenRejectedError, match=rf"{error} \(no\)"):
+            await grant(client, server.url, client_secret_file=str(file)).request_token()
+    assert len(server.requests) == requests
+
+
+async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, tmp_path: Path) -> None:
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(TokenUnavailableError, match="the client_secret of the client cannot be read: No such file"):
+            await grant(client, server.url, client_secret_file=str(tmp_path / "none")).request_token()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(f"{SECRET}\r\n".encode(encoding))
+    assert text_in_file(str(file)) == SECRET
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xef\xbb\xbf", b"\xff\xfe\x00", b"\x80\x81"])
+def test_a_file_without_text_is_no_secret(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    with pytest.raises(CredentialError, match="its file holds no text"):
+        text_in_file(str(file))
+
+
+async def test_a_secret_too_short_to_be_redacted_is_warned_of(
+    server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with httpx.AsyncClient() as client:
+        server.queue.append(refusal("invalid_scope", "abcdef"))
+        with pytest.raises(TokenRejectedError, match="abcdef"):
+            await grant(client, server.url, client_secret="abc").request_token()
+    assert "client secret is too short to be redacted" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        b"HTTP/1.1 200 OK\r\nX-Echo\x01: %s\r\n\r\n",
+        b"HTTP/1.1 abc %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\nxx",
+    ],
+    ids=["header", "status-line", "content-length", "chunk"],
+)
+async def test_no_error_and_none_of_its_causes_repeats_what_a_broken_server_echoes(
+    client: httpx.AsyncClient, server: TokenServer, echo: bytes
+) -> None:
+    server.respond = lambda request: Answer(raw=echo % request.headers["authorization"].encode())
+    with pytest.raises(TokenUnavailableError) as caught:
+        await grant(client, server.url).request_token()
+    sent = server.requests[0].headers["authorization"].removeprefix("Basic ")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert sent not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ProxyError])
+async def test_a_fault_of_the_proxy_names_the_proxy_and_not_its_password(kind: type[httpx.TransportError]) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise kind("http://user:p4ssw0rd@proxy:1 answered 407", request=request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        with pytest.raises(TokenUnavailableError, match="http://proxy:1 answered 407") as caught:
+            await grant(client, "https://login.example/token").request_token()
+    assert ("the token endpoint" in str(caught.value)) == (kind is httpx.ConnectError)
+    assert caught.value.__context__ is None
+
+
+async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
+    client: httpx.AsyncClient, server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    requesting = grant(client, server.url, client_secret="s3cr3t")
+    with caplog.at_level(logging.DEBUG):
+        token = await requesting.request_token()
+    proof = secret_proof("relay", "s3cr3t", "client_secret_basic", "")
+    encoded = base64.b64encode(b"relay:s3cr3t").decode()
+    for text in [caplog.text, *map(repr, (requesting, proof, token))]:
+        assert not any(secret in text for secret in ("s3cr3t", encoded, "token-1"))
+
+
+async def test_a_federated_token_is_read_again_for_every_request(server: TokenServer, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    async with httpx.AsyncClient() as client:
+        requesting = grant(client, server.url, client_auth="private_key_jwt", federated_token_file=str(file))
+        for content in (None, b"", b"two tokens", b"caf\xc3\xa9"):
+            if content is not None:
+                file.write_bytes(content)
+            with pytest.raises(TokenUnavailableError, match="the federated_token of the client"):
+                await requesting.request_token()
+        assert server.requests == []
+        for assertion in ("first.assertion.a", "second.assertion.b"):
+            file.write_text(f"{assertion}\n")
+            await requesting.request_token()
+    assert server.requests[0].body == (
+        b"grant_type=client_credentials&client_id=relay"
+        b"&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"
+        b"&client_assertion=first.assertion.a"
+    )
+    assert server.requests[1].form["client_assertion"] == "second.assertion.b"
+
+
+class TestDiscovery:
+    """The endpoint is the one that the issuer names."""
+
+    @pytest.fixture
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient() as open_client:
+            yield open_client
+
+    async def test_asks_the_issuer_at_first_use_and_keeps_what_it_found(
+        self, client: httpx.AsyncClient, server: TokenServer
+    ) -> None:
+        server.respond = lambda request: configuration(server) if request.target == DOCUMENT else None
+        requesting = grant(client, None, issuer=server.origin)
+        assert server.requests == []
+        assert [(await requesting.request_token()).value for _ in range(2)] == ["token-1", "token-2"]
+        assert [request.target for request in server.requests] == [DOCUMENT, "/token", "/token"]
+        assert "authorization" not in server.requests[0].headers
+
+    @pytest.mark.parametrize("configured", ["", "/", "/realms/a", "/realms/a/"])
+    @pytest.mark.parametrize("slash", ["", "/"])
+    async def test_finds_the_endpoint_however_the_issuer_ends(
+        self, client: httpx.AsyncClient, server: TokenServer, configured: str, slash: str
+    ) -> None:
+        issuer = server.origin + configured
+        server.queue.append(configuration(server, issuer.removesuffix("/") + slash))
+        assert (await grant(client, None, issuer=issuer).request_token()).value == "token-1"
+        assert server.requests[0].target == configured.removesuffix("/") + DOCUMENT
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            DROPPED,
+            Answer(429),
+            Answer(302, headers={"Location": "/elsewhere"}),
+            Answer(body=b"[]"),
+            Answer(body=b"{}"),
+            Answer(body=b'{"issuer": "' + b"x" * 70_000),
+            Answer(body=gzip.compress(bytes(1_000_000)), headers={"Content-Encoding": "gzip"}),
+        ],
+        ids=["dropped", "429", "redirect", "list", "empty", "oversized", "bomb"],
+    )
+    async def test_a_failure_is_unavailable_and_not_kept(
+        self, client: httpx.AsyncClient, server: TokenServer, trouble: Answer
+    ) -> None:
+        requesting = grant(client, None, issuer=server.origin)
+        server.queue.extend([trouble, configuration(server)])
+        with pytest.raises(TokenUnavailableError, match="the issuer"):
+            await requesting.request_token()
+        assert (await requesting.request_token()).value == "token-1"
+
+    async def test_trouble_names_the_setting_and_when_to_come_back(
+        self, client: httpx.AsyncClient, server: TokenServer
+    ) -> None:
+        server.queue.extend([json_answer({}, 503, Retry_After="9"), Answer(404)])
+        with pytest.raises(TokenUnavailableError, match=r"in trouble: it answered 503$") as caught:
+            await grant(client, None, issuer=server.origin).request_token()
+        assert (caught.value.status, caught.value.retry_after) == (503, 9.0)
+        with pytest.raises(TokenUnavailableError, match=r"it answered 404; check CRM_API_ISSUER$"):
+            await grant(client, None, issuer=server.origin).request_token()
+
+    async def test_a_configuration_of_another_issuer_is_refused(
+        self, client: httpx.AsyncClient, server: TokenServer
+    ) -> None:
+        server.queue.append(configuration(server, "https://evil.example\r\n"))
+        with pytest.raises(TokenUnavailableError, match=r"that of another one, https://evil\.example$"):
+            await grant(client, None, issuer=server.origin).request_token()
+
+    @pytest.mark.parametrize(
+        ("endpoint", "problem"),
+        [
+            ("http://login.example/token", "must be https"),
+            ("https://user:pass@login.example/token", "user name or a password"),
+            ("https://login.example/token", "another scheme than the issuer"),
+            ("/token", "not an absolute URL"),
+            (["https://login.example/token"], "no token_endpoint"),
+        ],
+    )
+    async def test_an_endpoint_that_would_leak_the_secret_is_refused(
+        self, client: httpx.AsyncClient, server: TokenServer, endpoint: object, problem: str
+    ) -> None:
+        server.queue.append(configuration(server, token_endpoint=endpoint))
+        with pytest.raises(TokenUnavailableError, match=problem):
+            await grant(client, None, issuer=server.origin).request_token()
+
+    async def test_an_https_issuer_may_not_name_a_plain_http_endpoint_even_on_loopback(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            issuer, endpoint = "https://login.example", "http://127.0.0.1:9/token"
+            assert request.url.host == "login.example"
+            return httpx.Response(200, json={"issuer": issuer, "token_endpoint": endpoint})
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+            with pytest.raises(TokenUnavailableError, match="another scheme than the issuer"):
+                await grant(client, None, issuer="https://login.example").request_token()
+
+    @pytest.mark.parametrize(
+        ("trouble", "is_moved"), [(Answer(404), True), (Answer(410), True), (DROPPED, True), (Answer(500), False)]
+    )
+    async def test_an_endpoint_that_has_moved_is_looked_for_again(
+        self, client: httpx.AsyncClient, server: TokenServer, trouble: Answer, *, is_moved: bool
+    ) -> None:
+        requesting = grant(client, None, issuer=server.origin)
+        server.queue.extend([configuration(server, token_endpoint=server.origin + "/old"), trouble])
+        with pytest.raises(TokenUnavailableError):
+            await requesting.request_token()
+
+        def answer(request: Request) -> Answer | None:
+            new = server.origin + "/new"
+            return configuration(server, token_endpoint=new) if request.target == DOCUMENT else None
+
+        server.respond = answer
+        assert (await requesting.request_token()).value == "token-1"
+        later = [request.target for request in server.requests[2:]]
+        assert later == ([DOCUMENT, "/new"] if is_moved else ["/old"])
+
+
+def configuration(server: TokenServer, issuer: str = "", token_endpoint: object = None) -> Answer:
+    return json_answer({"issuer": issuer or server.origin, "token_endpoint": token_endpoint or server.url})

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.auth.access_token import AccessToken
+from shared.auth.grants.entra import Entra, EntraGrant
+from shared.auth.private_key_jwt import client_certificate_from_pem
+from shared.errors import TokenRejectedError, TokenUnavailableError
+from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
+from tests.fakes.passing_time import let_pass
+from tests.fakes.tls import tls_server
+from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+TENANT = "11111111-2222-3333-4444-555555555555"
+DOCUMENT = f"/{TENANT}/v2.0/.well-known/openid-configuration"
+TOKEN = f"/{TENANT}/oauth2/v2.0/token"
+SETTINGS = Entra(TENANT, "relay", client_secret="s3cr3t", resource="https://api.example")
+
+
+class Login:
+    """Microsoft Entra on loopback TLS: serves the tenant's metadata, and numbers its tokens."""
+
+    def __init__(self, server: TokenServer, trusted: Path) -> None:
+        self.server = server
+        self.client = httpx.AsyncClient(verify=ssl.create_default_context(cafile=trusted), trust_env=False)
+        server.respond = self.respond
+
+    @property
+    def token_requests(self) -> list[Request]:
+        return [request for request in self.server.requests if request.target == TOKEN]
+
+    def respond(self, request: Request) -> Answer | None:
+        if request.target != DOCUMENT:
+            return None
+        issuer = f"{self.server.origin}/{TENANT}/v2.0"
+        endpoints = dict.fromkeys(("token_endpoint", "authorization_endpoint"), self.server.origin + TOKEN)
+        return json_answer({"issuer": issuer} | endpoints)
+
+    def grant(self, timeout: float = 10.0, **settings: Any) -> EntraGrant:  # noqa: ANN401, whatever Entra has
+        if {"client_certificate", "federated_token_file"} & settings.keys():
+            settings["client_secret"] = None
+        own = dataclasses.replace(SETTINGS, **settings)
+        return EntraGrant(self.client, own, authority=self.server.origin, timeout=timeout)
+
+
+async def end_of_all_threads() -> None:
+    """Wait for the loop's worker threads, which can take no more work then."""
+    async with asyncio.timeout(5):
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    return tls_server(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def entra(tls: tuple[Any, Path]) -> AsyncIterator[Login]:
+    context, trusted = tls
+    async with TokenServer(tls=context) as server:
+        running = Login(server, trusted)
+        async with running.client:
+            yield running
+
+
+async def test_a_secret_is_sent_in_the_form(entra: Login) -> None:
+    token = await entra.grant().request_token()
+
+    assert token == AccessToken("token-1", 3600.0)
+    (request,) = entra.token_requests
+    assert request.method == "POST"
+    assert request.form == {
+        "client_id": "relay",
+        "grant_type": "client_credentials",
+        "client_info": "1",
+        "client_secret": "s3cr3t",
+        "scope": "https://api.example/.default",
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "scope"),
+    [
+        ({"resource": "https://api.example/"}, "https://api.example//.default"),
+        ({"audience": "api://relay", "resource": None}, "api://relay/.default"),
+        ({"scope": "api://a/.default", "audience": "api://b"}, "api://a/.default"),
+    ],
+)
+async def test_the_scope_is_the_one_named_or_the_default_of_what_is_named(
+    entra: Login, asked: dict[str, Any], scope: str
+) -> None:
+    await entra.grant(**asked).request_token()
+    assert entra.token_requests[0].form["scope"] == scope
+
+
+async def test_no_cache_of_msal_answers_for_the_server(entra: Login) -> None:
+    grant = entra.grant()
+    first = await grant.request_token()
+    second = await grant.request_token(refused=first)
+    third = await grant.request_token()
+
+    assert [token.value for token in (first, second, third)] == ["token-1", "token-2", "token-3"]
+    assert len(entra.token_requests) == 3
+
+
+async def test_the_servers_wish_to_be_asked_again_early_is_kept(entra: Login) -> None:
+    entra.server.respond = lambda request: (
+        json_answer({"access_token": "at", "expires_in": 86_399, "refresh_in": 43_199})
+        if request.target == TOKEN
+        else entra.respond(request)
+    )
+    assert await entra.grant().request_token() == AccessToken("at", 86_399.0, 43_199.0)
+
+
+async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Login, tmp_path: Path) -> None:
+    key = rsa_key()
+    pem = key_pem(key) + certificate_pem(key)
+    file = tmp_path / "client.pem"
+    file.write_bytes(pem)
+    grant = entra.grant(client_certificate=str(file))
+    await grant.request_token()
+    await grant.request_token()
+
+    identifiers = set()
+    for request in entra.token_requests:
+        assertion = request.form["client_assertion"]
+        assert request.form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+        assert "client_secret" not in request.form
+        claims = jwt.decode(assertion, key.public_key(), ["PS256"], audience=entra.server.origin + TOKEN)
+        assert (claims["iss"], claims["sub"]) == ("relay", "relay")
+        thumbprint = jwt.get_unverified_header(assertion)["x5t#S256"]
+        assert thumbprint.rstrip("=") == client_certificate_from_pem(pem.decode()).thumbprint  # MSAL pads it
+        identifiers.add(claims["jti"])
+    assert len(identifiers) == 2
+
+
+def rsa_without_certificate() -> bytes:
+    return key_pem(rsa_key())
+
+
+def elliptic_with_certificate() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key_pem(key) + certificate_pem(key)
+
+
+@pytest.mark.parametrize("make", [rsa_without_certificate, elliptic_with_certificate])
+async def test_a_certificate_file_that_entra_has_no_use_for_is_unavailable(
+    entra: Login, tmp_path: Path, make: Callable[[], bytes]
+) -> None:
+    file = tmp_path / "client.pem"
+    file.write_bytes(make())
+    with pytest.raises(
+        TokenUnavailableError, match="the certificate of the client is not usable: Microsoft Entra needs"
+    ):
+        await entra.grant(client_certificate=str(file)).request_token()
+    assert entra.server.requests == []
+
+
+@pytest.mark.parametrize("setting", ["client_certificate", "federated_token_file", "client_secret_file"])
+async def test_a_missing_file_is_unavailable(entra: Login, tmp_path: Path, setting: str) -> None:
+    with pytest.raises(TokenUnavailableError, match="of the client cannot be read: No such file"):
+        await entra.grant(10.0, **{setting: str(tmp_path / "none")}).request_token()
+
+
+async def test_a_rotated_secret_is_read_again_when_the_old_one_is_refused(entra: Login, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("old")
+
+    def rotate(request: Request) -> Answer | None:
+        if request.target != TOKEN or "new" in request.form["client_secret"]:
+            return entra.respond(request)
+        file.write_text("new")
+        return refuse("invalid_client", "AADSTS7000222: The secret has expired.", 401)
+
+    entra.server.respond = rotate
+    assert (await entra.grant(client_secret_file=str(file)).request_token()).value == "token-1"
+    assert [request.form["client_secret"] for request in entra.token_requests] == ["old", "new"]
+
+
+async def grant_metadata(entra: Login) -> None:
+    """Queue the metadata first, so that what is queued after it answers the token request."""
+    answer = entra.respond(Request("GET", DOCUMENT, {}, b""))
+    assert answer
+    entra.server.queue.append(answer)
+
+
+def refuse(error: str, description: str, status: int) -> Answer:
+    return json_answer({"error": error, "error_description": description, "error_codes": [7]}, status)
+
+
+@pytest.mark.parametrize(
+    ("error", "description", "status"),
+    [
+        ("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401),
+        ("invalid_client", "AADSTS7000222: The provided client secret keys are expired.", 401),
+        ("unauthorized_client", "AADSTS700016: Application was not found in the directory.", 400),
+        ("invalid_scope", "AADSTS70011: The provided scope is not valid.", 400),
+    ],
+)
+async def test_every_refusal_of_the_client_is_a_rejection(
+    entra: Login, error: str, description: str, status: int
+) -> None:
+    await grant_metadata(entra)
+    entra.server.queue.append(refuse(error, description, status))
+    with pytest.raises(TokenRejectedError) as caught:
+        await entra.grant().request_token()
+    assert (caught.value.error, caught.value.description, caught.value.status) == (error, description, status)
+    assert len(entra.token_requests) == 1
+
+
+async def test_an_unknown_tenant_or_resource_is_named(entra: Login) -> None:
+    entra.server.queue.append(refuse("invalid_tenant", "AADSTS90002: Tenant not found.", 400))
+    with pytest.raises(TokenUnavailableError, match="error invalid_tenant; AADSTS90002: Tenant not found"):
+        await entra.grant().request_token()
+
+
+@pytest.mark.parametrize("status", [404, 429, 503])
+@pytest.mark.parametrize("at", ["metadata", "token"])
+async def test_a_server_in_trouble_is_unavailable_until_it_recovers(entra: Login, status: int, at: str) -> None:
+    grant = entra.grant()
+    if at == "token":
+        await grant_metadata(entra)
+    entra.server.queue.append(json_answer({"error": "temporarily_unavailable"}, status, Retry_After="33"))
+    with pytest.raises(TokenUnavailableError, match=f"it answered {status}; error temporarily") as caught:
+        await grant.request_token()
+    assert (caught.value.status, caught.value.retry_after) == (status, 33.0)
+    assert (await grant.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DROPPED,
+        Answer(raw=b"SSH-2.0-OpenSSH_9.2\r\n"),
+        Answer(body=b"<html>"),
+        Answer(body=b"[]"),
+        Answer(400, body=b"<html>"),
+        Answer(302, headers={"Location": "https://127.0.0.1:1/"}),
+        Answer(body=b'{"access_token":"' + b"x" * 70_000 + b'"}'),
+        json_answer({"token_type": "Bearer"}),
+        json_answer({"access_token": "a\r\nb", "expires_in": 3600}),
+        json_answer({"access_token": "a", "expires_in": 3600, "token_type": "pop"}),
+    ],
+    ids=[
+        "dropped",
+        "not-http",
+        "html",
+        "list",
+        "html-400",
+        "redirect",
+        "oversized",
+        "no-token",
+        "token-for-no-header",
+        "no-bearer",
+    ],
+)
+@pytest.mark.parametrize("at", ["metadata", "token"])
+async def test_nonsense_is_unavailable_and_not_kept(entra: Login, answer: Answer, at: str) -> None:
+    grant = entra.grant()
+    if at == "token":
+        await grant_metadata(entra)
+    entra.server.queue.append(answer)
+    with pytest.raises(TokenUnavailableError):
+        await grant.request_token()
+    assert (await grant.request_token()).value == "token-1"
+
+
+@pytest.mark.parametrize("endpoint", ["http://login.example/token", "http://127.0.0.1/token", None])
+async def test_metadata_that_would_leak_the_secret_is_refused(entra: Login, endpoint: str | None) -> None:
+    entra.server.queue.append(
+        json_answer({"issuer": entra.server.origin, "authorization_endpoint": "x", "token_endpoint": endpoint})
+    )
+    with pytest.raises(TokenUnavailableError, match="MSAL cannot read its answer"):
+        await entra.grant().request_token()
+    assert entra.token_requests == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nX-Drip: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"],
+    ids=["header", "body"],
+)
+async def test_a_server_that_drips_is_given_up_and_leaves_no_thread_behind(entra: Login, head: bytes) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    grant = entra.grant(timeout=0.5)
+    await grant_metadata(entra)
+    for _ in range(3):
+        entra.server.queue.append(Answer(raw=head + b"x" * 99_999, drips=True))
+        with pytest.raises(TokenUnavailableError, match=r"did not answer within 0\.5 s"):
+            await grant.request_token()
+    await end_of_all_threads()
+
+
+async def test_metadata_and_token_have_one_deadline_together(entra: Login) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    slow = asyncio.Event()
+    metadata = entra.respond(Request("GET", DOCUMENT, {}, b""))
+    assert metadata
+    entra.server.queue.extend([dataclasses.replace(metadata, after=slow), Answer(after=asyncio.Event())])
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    entra.server.came.clear()
+    flight = asyncio.create_task(entra.grant(timeout=60).request_token())
+    for _ in range(2):
+        await entra.server.came.wait()
+        entra.server.came.clear()
+        await let_pass(40)
+        slow.set()
+    with pytest.raises(TokenUnavailableError, match="did not answer within 60 s"):
+        await flight
+    assert loop.time() - begun < 40 + 60
+
+
+async def test_a_request_that_nobody_waits_for_any_more_sends_no_token_request(entra: Login) -> None:
+    await entra.grant().request_token()  # so that MSAL is imported already
+    entra.server.came.clear()
+    released = asyncio.Event()
+    metadata = entra.respond(Request("GET", DOCUMENT, {}, b""))
+    assert metadata
+    entra.server.queue.append(dataclasses.replace(metadata, after=released))
+    flight = asyncio.create_task(entra.grant().request_token())
+    await entra.server.came.wait()
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+    released.set()
+    await end_of_all_threads()
+    assert len(entra.token_requests) == 1
+
+
+async def test_an_echoed_secret_is_redacted(entra: Login) -> None:
+    await grant_metadata(entra)
+    entra.server.queue.append(refusal("invalid_client", "AADSTS7000215: not s3cr3t", 401))
+    with pytest.raises(TokenRejectedError) as caught:
+        await entra.grant().request_token()
+    assert caught.value.description == "AADSTS7000215: not [redacted]"
+
+
+async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log(
+    entra: Login, caplog: pytest.LogCaptureFixture
+) -> None:
+    grant = entra.grant()
+    with caplog.at_level(logging.DEBUG):
+        token = await grant.request_token()
+        entra.server.queue.append(Answer(body=b'{"access_token": "token-9", '))
+        with pytest.raises(TokenUnavailableError) as caught:
+            await grant.request_token()
+    for text in (caplog.text, repr(grant), repr(SETTINGS), repr(token), str(caught.value)):
+        assert "s3cr3t" not in text
+        assert "token-1" not in text
+        assert "token-9" not in text
+
+
+def test_the_cache_key_names_every_part_of_the_request_and_no_secret(entra: Login) -> None:
+    others: list[dict[str, Any]] = [
+        {"tenant_id": "b"},
+        {"client_id": "b"},
+        {"resource": "b"},
+        {"scope": "b"},
+        {"federated_token_file": "b"},
+    ]
+    keys = {entra.grant(**other).cache_key for other in [{}, *others]} | {EntraGrant(entra.client, SETTINGS).cache_key}
+    assert len(keys) == 7
+    assert not any("s3cr3t" in key for key in keys)

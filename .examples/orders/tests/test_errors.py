@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from shared import errors
+from shared.errors import (
+    ApiConnectError,
+    ApiInterruptedError,
+    ApiUnavailableError,
+    DeliveryError,
+    Fault,
+    InvalidBusinessError,
+    RelayError,
+    SettingsError,
+    TokenError,
+    TokenRejectedError,
+    TokenUnavailableError,
+)
+
+
+def classes() -> dict[str, type[Exception]]:
+    return {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    drawn: dict[str, str] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"([│├└─ ]*)([A-Z]\w+Error)\b", line)
+        if found:
+            depth = len(found[1]) // 4
+            path = [*path[:depth], found[2]]
+            drawn[found[2]] = path[depth - 1] if depth else "Exception"
+    assert drawn == {name: kind.__bases__[0].__name__ for name, kind in classes().items()}
+
+
+def test_every_error_is_one_of_ours_and_ends_in_error() -> None:
+    for name, kind in classes().items():
+        assert issubclass(kind, RelayError)
+        assert name.endswith("Error")
+
+
+def test_a_settings_error_lists_every_problem() -> None:
+    error = SettingsError(["A is missing", "B must be 1"])
+    assert str(error) == "The app settings are not usable: A is missing; B must be 1"
+    assert error.problems == ("A is missing", "B must be 1")
+
+
+def test_an_invalid_business_lists_every_fault_with_its_place() -> None:
+    error = InvalidBusinessError([Fault("/name", "is missing"), Fault("", "is too large")])
+    assert str(error) == "/name: is missing; is too large"
+    assert error.faults == (Fault("/name", "is missing"), Fault("", "is too large"))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TokenRejectedError("invalid_client"), "The token endpoint refused the client: invalid_client"),
+        (
+            TokenRejectedError("invalid_scope", "no such scope", status=400),
+            "The token endpoint refused the client: invalid_scope (no such scope)",
+        ),
+    ],
+)
+def test_a_refusal_of_the_client_says_which(error: TokenRejectedError, text: str) -> None:
+    assert str(error) == text
+    assert isinstance(error, TokenError)
+    assert (error.error, error.description, error.status) in {
+        ("invalid_client", None, None),
+        ("invalid_scope", "no such scope", 400),
+    }
+
+
+def test_a_token_that_cannot_be_had_now_says_why_and_how_long() -> None:
+    error = TokenUnavailableError("it is down", status=503, retry_after=7.5)
+    assert str(error) == "No access token can be had: it is down"
+    assert (error.status, error.retry_after) == (503, 7.5)
+    assert (TokenUnavailableError("x").status, TokenUnavailableError("x").retry_after) == (None, None)
+    assert isinstance(error, TokenError)
+
+
+@pytest.mark.parametrize("kind", [ApiConnectError, ApiInterruptedError])
+def test_no_response_is_one_family(kind: type[ApiUnavailableError]) -> None:
+    with pytest.raises(ApiUnavailableError, match="why"):
+        raise kind("why")
+
+
+def test_a_failed_delivery_keeps_its_reason() -> None:
+    assert str(DeliveryError("the partner rejects it")) == "the partner rejects it"

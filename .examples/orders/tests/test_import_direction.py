@@ -1,0 +1,115 @@
+"""The structure of the app: imports point one way, names are unique, and modules stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+# From the bottom to the top. A module imports from its own layer and from lower ones.
+LAYERS = (
+    "shared.errors",
+    "shared.resource",
+    "shared.rules",
+    "shared.telemetry",
+    "shared.auth",
+    "shared.settings.reader",
+    "shared.auth.grants",  # a grant declares and reads its own settings
+    "shared.settings",
+    "shared.client",
+    "shared.durable",
+    "shared.http",
+    "shared.partner",
+    "shared.container",
+    "function_app",
+)
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "getproxies", "proxy_bypass"}
+MOST_MODULES = 50
+MOST_LINES = 350
+
+PATHS = {
+    ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in [PROJECT / "function_app.py", *sorted((PROJECT / "shared").rglob("*.py"))]
+}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def imports_of(name: str) -> set[str]:
+    """Return the modules that a module imports anywhere, under TYPE_CHECKING and in functions too."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            # `from shared import errors` imports a module, `from shared.errors import RelayError` does not.
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & PATHS.keys()
+            found |= modules or {node.module or ""}
+    return found
+
+
+IMPORTS = {name: imports_of(name) for name in PATHS}
+OWN_IMPORTS = {name: {each for each in found if each in PATHS} for name, found in IMPORTS.items()}
+
+
+def layer(name: str) -> int:
+    """Return the number of a module's layer; the longest matching name counts."""
+    matching = [each for each in LAYERS if is_in(name, each)]
+    assert matching, f"{name} belongs to no layer"
+    return LAYERS.index(max(matching, key=len))
+
+
+def repeated(names: list[str]) -> str:
+    return " ".join(name for name, count in Counter(names).items() if count > 1)
+
+
+def test_imports_point_one_way() -> None:
+    modules = {name for name in PATHS if PATHS[name].name != "__init__.py"}
+    upward = {(name, each) for name in modules for each in OWN_IMPORTS[name] & modules if layer(each) > layer(name)}
+    assert upward == set()
+
+
+def test_there_are_no_cycles() -> None:
+    # It raises CycleError, which names the cycle.
+    TopologicalSorter(OWN_IMPORTS).prepare()
+
+
+def test_the_app_imports_only_what_is_deployed() -> None:
+    packages = ("benchmarks", "deployment", "examples", "relay", "sandbox", "tests")
+    imports = {(name, each) for name in PATHS for each in IMPORTS[name]}
+    assert {(name, each) for name, each in imports if any(is_in(each, package) for package in packages)} == set()
+
+
+def test_only_the_function_app_imports_azure() -> None:
+    assert {name for name in PATHS if any(is_in(each, "azure") for each in IMPORTS[name])} == {"function_app"}
+
+
+def test_only_the_container_reads_the_environment() -> None:
+    readers = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT)
+        or (isinstance(node, ast.alias) and node.name in ENVIRONMENT)
+    }
+    assert readers == {"shared.container"}
+
+
+def test_a_name_means_one_thing() -> None:
+    modules = [name.rpartition(".")[2] for name in PATHS if PATHS[name].name != "__init__.py"]
+    classes = [node.name for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert repeated(modules) == ""
+    assert repeated([name for name in classes if not name.startswith("_")]) == ""
+
+
+def test_modules_are_few_and_small() -> None:
+    shared = {name: path for name, path in PATHS.items() if name != "function_app"}
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in shared.items()}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+    assert len(shared) <= MOST_MODULES

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import jwt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.auth.private_key_jwt import client_certificate_from_pem
+from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
+from shared.settings.reader import SettingReader
+from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
+from tests.fakes.token_server import Answer, Request, TokenServer, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tests.fakes.certificates import SigningKey
+
+NOW = datetime.fromtimestamp(1_750_000_000.9, UTC)
+TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as open_client:
+        yield open_client
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[TokenServer]:
+    async with TokenServer() as running:
+        yield running
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "client.pem"
+
+
+def grant(client: httpx.AsyncClient, server: TokenServer, file: Path, **settings: str) -> ClientCredentialsGrant:
+    own: dict[str, Any] = {"client_auth": "private_key_jwt", "client_certificate": str(file)} | settings
+    return ClientCredentialsGrant(
+        client, ClientCredentials("CRM_", "relay", token_url=server.url, **own), now=lambda: NOW
+    )
+
+
+def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) -> dict[str, Any]:
+    """Verify the assertion as a server would, at the fixed time that the tests sign at."""
+    options: Any = {"require": ["iss", "sub", "aud", "jti", "iat", "exp"], "verify_exp": False, "verify_iat": False}
+    return jwt.decode(
+        request.form["client_assertion"],
+        key.public_key(),
+        [algorithm],
+        audience=audience,
+        issuer="relay",
+        options=options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (rsa_key(), "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (ec.generate_private_key(ec.SECP384R1()), "ES384"),
+        (Ed25519PrivateKey.generate(), "EdDSA"),
+    ],
+    ids=["rsa", "p-256", "p-384", "ed25519"],
+)
+async def test_signs_an_assertion_for_the_token_endpoint(
+    client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
+) -> None:
+    file.write_bytes(key_pem(key))
+    requesting = grant(client, server, file)
+
+    assert (await requesting.request_token()).value == "token-1"
+
+    (request,) = server.requests
+    form = request.form
+    assert list(form) == ["grant_type", "client_id", "client_assertion_type", "client_assertion"]
+    assert (form["client_id"], form["client_assertion_type"]) == ("relay", TYPE)
+    assert "authorization" not in request.headers
+    claims = claims_of(request, key, algorithm, server.url)
+    jti = claims.pop("jti")
+    assert claims == {"iss": "relay", "sub": "relay", "aud": server.url, "iat": 1_750_000_000, "exp": 1_750_000_060}
+    assert len(jti) >= 32
+    assert jwt.get_unverified_header(form["client_assertion"]) == {"alg": algorithm, "typ": "JWT"}
+
+
+async def test_names_the_key_where_a_certificate_or_a_key_id_is_there(
+    client: httpx.AsyncClient, server: TokenServer, file: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key_pem(key) + certificate_pem(key)
+    file.write_bytes(pem)
+    await grant(client, server, file, client_key_id="key-7").request_token()
+
+    header = jwt.get_unverified_header(server.requests[0].form["client_assertion"])
+    thumbprint = client_certificate_from_pem(pem.decode()).thumbprint
+    assert header == {"alg": "ES256", "typ": "JWT", "kid": "key-7", "x5t#S256": thumbprint}
+
+
+async def test_every_request_has_a_fresh_assertion(client: httpx.AsyncClient, server: TokenServer, file: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    file.write_bytes(key_pem(key))
+    requesting = grant(client, server, file)
+    await requesting.request_token()
+    await requesting.request_token()
+    first, second = (claims_of(request, key, "ES256", server.url) for request in server.requests)
+    assert first["jti"] != second["jti"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "audience"),
+    [
+        ({}, "https://relay.example/issuer"),
+        ({"CLIENT_ASSERTION_AUDIENCE": "issuer"}, "https://relay.example/issuer"),
+        ({"CLIENT_ASSERTION_AUDIENCE": "token_endpoint"}, "https://relay.example/token"),
+        ({"CLIENT_ASSERTION_AUDIENCE": "https://other.example/"}, "https://other.example/"),
+        ({"ISSUER": "", "TOKEN_URL": "https://relay.example/token"}, "https://relay.example/token"),
+    ],
+)
+async def test_the_audience_is_the_issuer_unless_there_is_none_or_a_setting_decides(
+    file: Path, settings: dict[str, str], audience: str
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    file.write_bytes(key_pem(key))
+    sent: list[Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            document = {"issuer": "https://relay.example/issuer", "token_endpoint": "https://relay.example/token"}
+            return httpx.Response(200, json=document)
+        sent.append(Request("POST", request.url.path, {}, request.content))
+        return httpx.Response(200, json={"access_token": "token-1"})
+
+    issuer = {"ISSUER": "https://relay.example/issuer/", "CLIENT_ID": "relay", "CLIENT_CERTIFICATE": str(file)}
+    read = SettingReader(issuer | {"CLIENT_AUTH": "private_key_jwt"} | settings)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        await ClientCredentials.from_settings(read).build(client).request_token()
+    assert read.problems == []
+    assert claims_of(sent[0], key, "ES256", audience)["aud"] == audience
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [(rsa_key(), "PS256"), (rsa_key(), "RS512"), (Ed25519PrivateKey.generate(), "Ed25519")]
+)
+async def test_the_algorithm_can_be_chosen(
+    client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
+) -> None:
+    file.write_bytes(key_pem(key))
+    await grant(client, server, file, client_key_algorithm=algorithm).request_token()
+    header, content, signature = server.requests[0].form["client_assertion"].split(".")
+    assert jwt.get_unverified_header(f"{header}.{content}.{signature}")["alg"] == algorithm
+    checks = jwt.algorithms.get_default_algorithms()[{"Ed25519": "EdDSA"}.get(algorithm, algorithm)]
+    octets = jwt.utils.base64url_decode(signature)
+    assert checks.verify(f"{header}.{content}".encode(), checks.prepare_key(key.public_key()), octets)
+
+
+async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
+    client: httpx.AsyncClient, server: TokenServer, file: Path
+) -> None:
+    file.write_bytes(key_pem(ec.generate_private_key(ec.SECP384R1())))
+    with pytest.raises(TokenUnavailableError, match="its key signs with ES384, not with ES256"):
+        await grant(client, server, file, client_key_algorithm="ES256").request_token()
+
+
+async def test_a_rotated_key_is_used_at_once_when_the_old_one_is_refused(
+    client: httpx.AsyncClient, server: TokenServer, file: Path
+) -> None:
+    old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    file.write_bytes(key_pem(old))
+
+    def rotate(_request: Request) -> Answer | None:
+        file.write_bytes(key_pem(new))
+        return refusal("invalid_client", status=401) if len(server.requests) == 1 else None
+
+    server.respond = rotate
+    requesting = grant(client, server, file)
+
+    assert (await requesting.request_token()).value == "token-1"
+    claims_of(server.requests[0], old, "ES256", server.url)
+    claims_of(server.requests[1], new, "ES256", server.url)
+
+
+async def test_an_unchanged_key_that_is_refused_is_not_tried_again(
+    client: httpx.AsyncClient, server: TokenServer, file: Path
+) -> None:
+    file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
+    server.queue.append(refusal("invalid_client", status=401))
+    with pytest.raises(TokenRejectedError, match="invalid_client"):
+        await grant(client, server, file).request_token()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "0 PEM private keys where one is needed")]
+)
+async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
+    client: httpx.AsyncClient, server: TokenServer, file: Path, content: bytes | None, problem: str
+) -> None:
+    requesting = grant(client, server, file)
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(TokenUnavailableError, match=f"the private_key_jwt of the client .*{problem}"):
+        await requesting.request_token()
+    assert server.requests == []
+
+    file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
+    assert (await requesting.request_token()).value == "token-1"
+
+
+async def test_an_echoed_assertion_is_redacted(client: httpx.AsyncClient, server: TokenServer, file: Path) -> None:
+    file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
+    server.respond = lambda request: refusal("invalid_client", f"bad {request.form['client_assertion']}")
+    with pytest.raises(TokenRejectedError) as caught:
+        await grant(client, server, file).request_token()
+    assert caught.value.description == "bad [redacted]"
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    return rsa_key()
+
+
+@pytest.mark.parametrize(
+    ("signing_key", "algorithm"),
+    [
+        (rsa_key(), "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (ec.generate_private_key(ec.SECP384R1()), "ES384"),
+        (ec.generate_private_key(ec.SECP521R1()), "ES512"),
+        (Ed25519PrivateKey.generate(), "EdDSA"),
+    ],
+    ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
+)
+@pytest.mark.parametrize("certified", [True, False])
+def test_the_kind_of_the_key_chooses_the_algorithm(signing_key: SigningKey, algorithm: str, *, certified: bool) -> None:
+    pem = key_pem(signing_key) + (certificate_pem(signing_key) if certified else b"")
+    own = client_certificate_from_pem(pem.decode())
+    assert own.algorithm == algorithm
+    assert own.key.public_key() == signing_key.public_key()
+    assert (own.certificate is not None) == (own.thumbprint is not None) == certified
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="only openssl can make such a certificate")
+def test_a_certificate_for_rsa_pss_alone_chooses_ps256() -> None:
+    # cryptography reads such certificates and makes none.
+    command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
+    made = subprocess.run([*command, "-subj", "/CN=relay", "-keyout", "-"], capture_output=True, check=True).stdout  # noqa: S603 - a constant command
+    assert client_certificate_from_pem(made.decode()).algorithm == "PS256"
+
+
+def test_reads_the_older_forms_of_a_key_in_any_order_between_other_text() -> None:
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    pem = (
+        b"Bag Attributes\n"
+        + certificate_pem(elliptic)
+        + b"Key Attributes\n"
+        + key_pem(elliptic, PrivateFormat.TraditionalOpenSSL)
+    )
+    assert client_certificate_from_pem(pem.decode()).algorithm == "ES256"
+
+
+def test_takes_the_certificate_that_belongs_to_the_key_out_of_a_chain(key: SigningKey) -> None:
+    pem = certificate_pem(key)
+    chain = certificate_pem(Ed25519PrivateKey.generate()) + pem + key_pem(key)
+    assert client_certificate_from_pem(chain.decode()).certificate == x509.load_pem_x509_certificate(pem)
+
+
+def encrypted(key: SigningKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+
+
+UNUSABLE: dict[str, tuple[Callable[[SigningKey], bytes], str]] = {
+    "nothing": (lambda _key: b"", "0 PEM private keys"),
+    "certificate-alone": (certificate_pem, "0 PEM private keys"),
+    "two-keys": (lambda key: key_pem(key) + key_pem(key), "2 PEM private keys"),
+    "encrypted": (encrypted, "encrypted"),
+    "broken-key": (lambda _key: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "do not hold"),
+    "broken-certificate": (
+        lambda key: key_pem(key) + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "do not hold",
+    ),
+    "foreign-certificate": (
+        lambda key: key_pem(key) + certificate_pem(Ed25519PrivateKey.generate()),
+        "none of its certificates belongs",
+    ),
+    "key-for-no-signature": (
+        lambda _key: X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        "unusable kind, X25519PrivateKey",
+    ),
+    "unknown-curve": (lambda _key: key_pem(ec.generate_private_key(ec.BrainpoolP256R1())), "curve brainpoolP256r1"),
+    "weak-rsa": (lambda _key: key_pem(rsa_key(1024)), "1024 bits"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_an_unusable_file_says_why_and_shows_nothing_of_the_key(key: SigningKey, kind: str) -> None:
+    make, problem = UNUSABLE[kind]
+    pem = make(key)
+    with pytest.raises(CredentialError, match=problem) as caught:
+        client_certificate_from_pem(pem.decode())
+    assert not any(line in str(caught.value) for line in pem.decode().splitlines() if len(line) > 3)
+
+
+def test_the_repr_shows_no_key(key: SigningKey) -> None:
+    own = client_certificate_from_pem((key_pem(key) + certificate_pem(key)).decode())
+    assert "PRIVATE KEY" not in repr(own)
