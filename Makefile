@@ -2,6 +2,18 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
+# With EXAMPLE=orders, any target runs in .examples/orders: a copy of the project with the example's partner.py in the
+# place of shared/partner.py.
+EXAMPLE :=
+ifneq ($(EXAMPLE),)
+GOALS := $(or $(MAKECMDGOALS),help)
+.PHONY: $(GOALS)
+$(GOALS):
+	@$(MAKE) --no-print-directory setup EXAMPLE=
+	@$(CURDIR)/.venv/bin/python scripts/stage-example $(EXAMPLE)
+	@$(MAKE) --no-print-directory -C .examples/$(EXAMPLE) $@ EXAMPLE= VENV=$(CURDIR)/.venv PEERS=$(CURDIR)/.venvs/bench
+else
+
 PYTHON_VERSION := 3.13
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -18,7 +30,7 @@ EXTRAS := azure-monitor otlp token-store
 # The age from which `make pin` accepts a release: most bad ones are withdrawn sooner. Dependabot waits as long.
 COOLDOWN := 7 days
 
-.PHONY: help setup demo up test test-long test-all test-chaos bench check audit format start package test-package pin clean
+.PHONY: help setup demo up relay test test-long test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,11 +50,15 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt | $(filter .tools/bin/
 	@$(UV) pip sync --quiet --require-hashes --python $(PYTHON) requirements-dev.txt
 	@touch $@
 
-demo: setup ## Deliver a business end to end on this machine, then exit
+demo: setup ## Deliver records end to end on this machine, then exit
 	@$(PYTHON) -m sandbox demo $(ARGS)
 
 up: setup ## Run the partner API and the app until Ctrl-C
 	@$(PYTHON) -m sandbox up $(ARGS)
+
+relay: $(filter .tools/bin/uv,$(UV)) ## Install the command line, `relay`
+	@$(UV) tool install --quiet --force .
+	@echo "Installed relay: $$($(UV) tool dir --bin)/relay"
 
 local.settings.json: ## Make the settings for one machine from the example, where there are none
 	@cp local.settings.json.example $@
@@ -117,4 +133,6 @@ pin: setup ## Pin all requirements with their hashes; ARGS=--upgrade for newer v
 	done
 
 clean: ## Remove everything that the other targets made
-	rm -rf .venv .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+	rm -rf .examples .venv .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+
+endif

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployment.errors import DeploymentError
+from deployment.errors import DeploymentError, TrialError
 from deployment.output import check_is_ours
 from deployment.package import HOST_JSON_OF, Package, chosen_backend
 from deployment.requirements import EXTRAS, chosen_extras
@@ -57,11 +57,14 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], project: Path = P
 
 
 def _try(options: argparse.Namespace) -> None:
+    package: Path = options.output / "app.zip"
+    if not package.is_file():
+        raise TrialError(f"{package} is missing: `make package` writes it")
     # Imported here: whoever packages, as azd does, may have nothing but pathspec. `shared` is that of the app.
     sys.path.insert(0, str(options.app.resolve()))
     trial = importlib.import_module("deployment.trial")
     resources = importlib.import_module("sandbox.resources").load_resources()
-    trial.try_package(options.app, options.output / "app.zip", options.uv, resources)
+    trial.try_package(options.app, package, options.uv, resources)
 
 
 def _package(app: Path, output: Path, backend: str, extras: Collection[str]) -> None:

@@ -56,8 +56,6 @@ def try_package(app: Path, package: Path, uv: str, resources: Sequence[Resource]
     Raises:
         TrialError: a step went wrong; the text says which, and how.
     """
-    if not package.is_file():
-        raise TrialError(f"{package} is missing: `make package` writes it")
     with tempfile.TemporaryDirectory(prefix="business-relay-") as name:
         folder = Path(name)
         unpacked = folder / "app"

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from shared.link import PartnerLink
     from shared.resource import Partner, Resource
     from shared.rules.flow import Snapshot
-    from shared.settings.app import AppSettings
-    from shared.settings.partner import PartnerSettings
+    from shared.settings.app_settings import AppSettings
+    from shared.settings.partner_settings import PartnerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Container:
             SettingsError: it lists every problem, those of the partners too.
         """
         if self._app is None:
-            from shared.settings.app import AppSettings  # noqa: PLC0415, not for a cold start
+            from shared.settings.app_settings import AppSettings  # noqa: PLC0415, not for a cold start
 
             try:
                 self._app = AppSettings.from_environ(self._environ)
@@ -139,7 +139,7 @@ class Container:
         """
         settings = self._settings.get(partner.name)
         if settings is None:
-            from shared.settings.partner import PartnerSettings, settings_problems  # noqa: PLC0415, the same
+            from shared.settings.partner_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
 
             names = list(self.partners) or [partner.name]
             try:
@@ -287,7 +287,7 @@ class Container:
         await loop.session.aclose()
 
     def _problems(self) -> list[str]:
-        from shared.settings.partner import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
+        from shared.settings.partner_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
 
         problems = settings_problems(self._environ, list(self.partners))
         schedule = self._environ.get(RECOVERY_SCHEDULE, "").strip()

@@ -11,6 +11,7 @@ from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport
+from shared.errors import ApiInterruptedError
 from shared.settings.network import tls_context
 from shared.telemetry import process_telemetry
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from shared.auth.access_token import TokenGrant
     from shared.auth.stored_grant import StoredGrant
     from shared.resource import Partner
-    from shared.settings.app import TokenStoreSettings
-    from shared.settings.partner import PartnerSettings
+    from shared.settings.app_settings import TokenStoreSettings
+    from shared.settings.partner_settings import PartnerSettings
 
 TOKEN_TIMEOUT = 10.0
 """The most seconds for one token request."""
@@ -44,7 +45,9 @@ class PartnerLink:
             ApiUnavailableError: the partner does not answer, or answers 5xx.
         """
         await self.provider.get_token()
-        await self.api.probe()
+        response = await self.api.probe()
+        if response.status >= 500:  # noqa: PLR2004, RFC 9110 section 15.6
+            raise ApiInterruptedError(f"The API answered {response.status} to GET of its base URL")
 
     async def aclose(self) -> None:
         """Close the connections, and end what goes on in the background."""

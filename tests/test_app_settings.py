@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.rules.retry import RetryPolicy
-from shared.settings.app import AppSettings, TokenStoreSettings
+from shared.settings.app_settings import AppSettings, TokenStoreSettings
 
 SECRET = "s3cr3t-value-of-more-than-32-characters"
 KEY = {"TOKEN_STORE_KEY": "k" * 32}

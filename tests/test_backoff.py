@@ -24,14 +24,6 @@ def test_the_steps_of_a_refused_client_end_at_five_seconds_and_are_spread_as_wel
     assert Backoff(maximum=2.0, jitter=lambda: 0.0).step(100, is_rejected=True) == 2.0
 
 
-def test_a_refused_client_is_held_back_for_the_steps_of_one() -> None:
-    cache = NegativeCache(EVEN)
-    for _ in range(6):
-        cache.add(TokenRejectedError("invalid_client"), 0.0)
-    assert cache.answer(4.999) is not None
-    assert cache.answer(5.0) is None
-
-
 @pytest.mark.parametrize(
     "failure",
     [
@@ -50,15 +42,6 @@ def test_a_caller_gets_an_equal_error_that_is_not_the_same(failure: RelayError) 
     assert copy is not failure
     assert (type(copy), str(copy), copy.__cause__) == (type(failure), str(failure), failure.__cause__)
     assert vars(copy) == vars(failure)
-
-
-def test_an_answer_changes_nothing_in_the_failure_it_repeats() -> None:
-    failure = TokenUnavailableError("503", retry_after=7)
-    cache = NegativeCache(EVEN)
-    cache.add(failure, 100.0)
-    answer = cache.answer(104.0)
-    assert isinstance(answer, TokenUnavailableError)
-    assert (answer.retry_after, failure.retry_after) == (3, 7)
 
 
 def test_answers_until_the_step_is_over_and_not_longer() -> None:

@@ -124,13 +124,13 @@ async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token
     ) as client:
 
         async def call_on() -> None:
-            while asyncio.get_running_loop().time() < 4:
+            while asyncio.get_running_loop().time() < 2:
                 statuses.append((await client.get(API)).status_code)
 
         await asyncio.gather(*(call_on() for _ in range(64)))
-    assert statuses.count(200) > 10_000  # of 25,600 without a single refusal; 64 at a time wait for at most a second
+    assert statuses.count(200) > 5_000  # of 12,800 without a single refusal; 64 at a time wait for at most a second
     assert statuses.count(401) < len(statuses) / 1000  # refused twice
-    assert grant.requests <= 8
+    assert grant.requests <= 6
 
 
 async def test_a_newer_token_that_another_call_has_renewed_is_used_without_a_request() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings.app import AppSettings
-from shared.settings.partner import PartnerSettings, settings_problems
+from shared.settings.app_settings import AppSettings
+from shared.settings.partner_settings import PartnerSettings, settings_problems
 
 PROJECT = Path(__file__).parent.parent
 REQUIRED = {

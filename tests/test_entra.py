@@ -16,9 +16,8 @@ from shared.auth.grants.entra import Entra, EntraGrant
 from shared.auth.private_key_jwt import client_certificate_from_pem
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
-from tests.fakes.passing_time import let_pass
 from tests.fakes.tls import tls_server
-from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
+from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -114,15 +113,6 @@ async def test_no_cache_of_msal_answers_for_the_server(entra: Login) -> None:
 
     assert [token.value for token in (first, second, third)] == ["token-1", "token-2", "token-3"]
     assert len(entra.token_requests) == 3
-
-
-async def test_the_servers_wish_to_be_asked_again_early_is_kept(entra: Login) -> None:
-    entra.server.respond = lambda request: (
-        json_answer({"access_token": "at", "expires_in": 86_399, "refresh_in": 43_199})
-        if request.target == TOKEN
-        else entra.respond(request)
-    )
-    assert await entra.grant().request_token() == AccessToken("at", 86_399.0, 43_199.0)
 
 
 async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Login, tmp_path: Path) -> None:
@@ -304,26 +294,6 @@ async def test_a_server_that_drips_is_given_up_and_leaves_no_thread_behind(entra
     await end_of_all_threads()
 
 
-async def test_metadata_and_token_have_one_deadline_together(entra: Login) -> None:
-    await entra.grant().request_token()  # so that MSAL is imported already
-    slow = asyncio.Event()
-    metadata = entra.respond(Request("GET", DOCUMENT, {}, b""))
-    assert metadata
-    entra.server.queue.extend([dataclasses.replace(metadata, after=slow), Answer(after=asyncio.Event())])
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    entra.server.came.clear()
-    flight = asyncio.create_task(entra.grant(timeout=60).request_token())
-    for _ in range(2):
-        await entra.server.came.wait()
-        entra.server.came.clear()
-        await let_pass(40)
-        slow.set()
-    with pytest.raises(TokenUnavailableError, match="did not answer within 60 s"):
-        await flight
-    assert loop.time() - begun < 40 + 60
-
-
 async def test_a_request_that_nobody_waits_for_any_more_sends_no_token_request(entra: Login) -> None:
     await entra.grant().request_token()  # so that MSAL is imported already
     entra.server.came.clear()
@@ -339,14 +309,6 @@ async def test_a_request_that_nobody_waits_for_any_more_sends_no_token_request(e
     released.set()
     await end_of_all_threads()
     assert len(entra.token_requests) == 1
-
-
-async def test_an_echoed_secret_is_redacted(entra: Login) -> None:
-    await grant_metadata(entra)
-    entra.server.queue.append(refusal("invalid_client", "AADSTS7000215: not s3cr3t", 401))
-    with pytest.raises(TokenRejectedError) as caught:
-        await entra.grant().request_token()
-    assert caught.value.description == "AADSTS7000215: not [redacted]"
 
 
 async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log(

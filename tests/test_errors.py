@@ -10,9 +10,8 @@ from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,
     ApiUnavailableError,
-    DeliveryError,
     Fault,
-    InvalidBusinessError,
+    InvalidRecordError,
     RelayError,
     SettingsError,
     TokenError,
@@ -50,7 +49,7 @@ def test_a_settings_error_lists_every_problem() -> None:
 
 
 def test_an_invalid_business_lists_every_fault_with_its_place() -> None:
-    error = InvalidBusinessError([Fault("/name", "is missing"), Fault("", "is too large")])
+    error = InvalidRecordError([Fault("/name", "is missing"), Fault("", "is too large")])
     assert str(error) == "/name: is missing; is too large"
     assert error.faults == (Fault("/name", "is missing"), Fault("", "is too large"))
 

@@ -27,23 +27,14 @@ AIOHTTP_ERRORS = sorted(
     {error for error in subclasses(aiohttp.ClientError) if error.__module__.startswith("aiohttp")},
     key=lambda error: error.__qualname__,
 )
-# Of these alone it is certain that no byte of the request has left.
-BEFORE_SENDING = {
-    "ClientConnectorCertificateError",
-    "ClientConnectorDNSError",
-    "ClientConnectorError",
-    "ClientConnectorSSLError",
-    "ClientHttpProxyError",
-    "ClientProxyConnectionError",
-    "ClientSSLError",
-    "ConnectionTimeoutError",
-    "InvalidURL",
-    "InvalidUrlClientError",
-    "InvalidUrlRedirectClientError",
-    "NonHttpUrlClientError",
-    "NonHttpUrlRedirectClientError",
-    "UnixClientConnectorError",
-}
+# Of these and their subclasses alone it is certain that no byte of the request has left.
+BEFORE_SENDING = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
 
 
 def made(error: Any) -> Any:  # noqa: ANN401, each has arguments of its own
@@ -71,14 +62,11 @@ def made(error: Any) -> Any:  # noqa: ANN401, each has arguments of its own
 def test_every_error_becomes_a_fault_that_tells_whether_the_request_was_sent(
     error: type[BaseException], proxy: str | None
 ) -> None:
+    assert len(AIOHTTP_ERRORS) >= 25
     fault = request_fault(made(error), proxy)
     assert isinstance(fault, httpx.TransportError)
-    assert isinstance(fault, NOT_SENT) is (error.__name__ in BEFORE_SENDING)
+    assert isinstance(fault, NOT_SENT) is issubclass(error, BEFORE_SENDING)
     assert not isinstance(body_fault(made(error)), NOT_SENT)
     assert str(fault)
     assert "s3cret" not in str(fault)
     assert proxy is None or proxy in str(fault)
-
-
-def test_all_errors_of_aiohttp_are_known() -> None:
-    assert {error.__name__ for error in AIOHTTP_ERRORS} >= BEFORE_SENDING

@@ -283,4 +283,8 @@ def test_a_sub_orchestration_can_be_called_with_retry() -> None:
 
 def test_a_rewound_history_schedules_again_under_the_number_that_is_gone() -> None:
     gone = pb.HistoryEvent(eventId=0, genericEvent=pb.GenericEvent())
-    assert summary(decided(state(activity(), activity("B")), [gone, scheduled(1, "B")])) == [(0, "scheduleTask")]
+    both, before = state(activity(), activity("B"), isDone=True, output=1), [gone, scheduled(1, "B"), completed(1)]
+    assert summary(decided(both, before)) == [(0, "scheduleTask")]
+    assert summary(decided(both, [*before, scheduled(0)])) == []
+    assert summary(decided(both, [*before, scheduled(0), completed(0)])) == [(-1, "completeOrchestration")]
+    assert output(decided(state(error="lost"), before)).startswith("Non-Deterministic workflow detected: ")

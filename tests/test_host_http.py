@@ -58,12 +58,6 @@ def test_a_path_with_a_nul_is_a_bad_request(host: HostProcess) -> None:
     assert raw_get(host, "/v1/things/%00") == (400, None)
 
 
-def test_serves_constraints_and_optional_parameters(host: HostProcess) -> None:
-    assert host.http.get("/v1/numbers/12").json()["route"] == {"number": "12"}
-    assert host.http.get("/v1/numbers/12/kg").json()["route"] == {"number": "12", "unit": "kg"}
-    assert host.http.get("/v1/numbers/twelve").status_code == 404
-
-
 def test_a_function_without_a_route_has_its_name(host: HostProcess) -> None:
     answer = host.http.get("/v1/no_route")
     assert answer.text == "by its name"

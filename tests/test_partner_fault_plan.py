@@ -157,7 +157,8 @@ def test_is_empty_until_a_fault_is_set() -> None:
 
 
 def test_a_fault_may_mean_one_partner_or_resource() -> None:
-    plan = plan_of(Drop(route="any", partner="CRM_API"), Drop(route="post", resource="Order"))
+    plan_faults = (Drop(route="any", partner="CRM_API"), Drop(route="post", resource="Order"))
+    plan = plan_of(*plan_faults)
 
     assert [hit.fault for hit in plan.hitting("before", Target("token", "CRM_API"))] == [
         Drop(route="any", partner="CRM_API")

@@ -199,16 +199,6 @@ async def test_a_rotated_key_is_used_at_once_when_the_old_one_is_refused(
     claims_of(server.requests[1], new, "ES256", server.url)
 
 
-async def test_an_unchanged_key_that_is_refused_is_not_tried_again(
-    client: httpx.AsyncClient, server: TokenServer, file: Path
-) -> None:
-    file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
-    server.queue.append(refusal("invalid_client", status=401))
-    with pytest.raises(TokenRejectedError, match="invalid_client"):
-        await grant(client, server, file).request_token()
-    assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize(
     ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "0 PEM private keys where one is needed")]
 )
@@ -265,17 +255,6 @@ def test_a_certificate_for_rsa_pss_alone_chooses_ps256() -> None:
     command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
     made = subprocess.run([*command, "-subj", "/CN=relay", "-keyout", "-"], capture_output=True, check=True).stdout  # noqa: S603 - a constant command
     assert client_certificate_from_pem(made.decode()).algorithm == "PS256"
-
-
-def test_reads_the_older_forms_of_a_key_in_any_order_between_other_text() -> None:
-    elliptic = ec.generate_private_key(ec.SECP256R1())
-    pem = (
-        b"Bag Attributes\n"
-        + certificate_pem(elliptic)
-        + b"Key Attributes\n"
-        + key_pem(elliptic, PrivateFormat.TraditionalOpenSSL)
-    )
-    assert client_certificate_from_pem(pem.decode()).algorithm == "ES256"
 
 
 def test_takes_the_certificate_that_belongs_to_the_key_out_of_a_chain(key: SigningKey) -> None:

@@ -49,7 +49,7 @@ async def calling(
 ) -> AsyncIterator[ResourceApi]:
     transport = RelayTransport(max_connections=max_connections, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     provider = TokenProvider(grant or NumberedGrant())
-    api = ResourceApi(transport, BearerAuth(provider), url, timeout=timeout)
+    api = ResourceApi(transport, BearerAuth(provider, origin=url), url, timeout=timeout)
     yield api
     await api.aclose()
     await provider.aclose()
@@ -76,7 +76,7 @@ def holding_after(octets: bytes) -> Serve:
 
 
 async def test_a_post_carries_the_record_as_it_was_sent_and_its_headers() -> None:
-    resource = replace(PARCEL, partner=Partner("CARRIER_API", headers={"X-Tenant": "7"}))
+    resource = replace(PARCEL, partner=Partner("CARRIER_API", headers={"X-Tenant": "7", "User-Agent": "acme"}))
     async with RawServer(answering(response(b'{"id":7}', status="201 Created"))) as server:
         async with calling(f"{server.url}/v1/") as api:
             answer = await api.post(resource, RECORD, idempotency_key="key-1:0")
@@ -91,7 +91,7 @@ async def test_a_post_carries_the_record_as_it_was_sent_and_its_headers() -> Non
         ("content-type", "application/json"),
         ("host", f"127.0.0.1:{server.port}"),
         ("idempotency-key", "key-1:0"),
-        ("user-agent", "business-relay"),
+        ("user-agent", "acme"),
         ("x-tenant", "7"),
     ]
 
@@ -169,8 +169,6 @@ async def test_every_other_fault_leaves_it_open_whether_the_api_has_acted(fault:
 @pytest.mark.parametrize(
     "serve",
     [
-        pytest.param(answering_once(b""), id="closed"),
-        pytest.param(answering_once(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), id="truncated"),
         pytest.param(answering_once(b"token-1\r\n\r\n"), id="garbage"),
         pytest.param(answering_once(response(b"text", "Content-Encoding: gzip")), id="not the encoding"),
         pytest.param(answering_once(response(b"x" * 99, "Content-Encoding: token-1")), id="unknown encoding"),
@@ -241,6 +239,24 @@ async def test_a_success_that_names_another_record_ends_its_connection(
         assert server.connections == connections
 
 
+@pytest.mark.parametrize(
+    ("items", "body", "connections"),
+    [
+        ("", b'{"parcelId":"other"}', 2),
+        ("", b'{"parcelId":"s3cret/1"}', 1),
+        ("/items", b'{"items":[{"parcelId":"other"}]}', 1),  # a search may find more
+    ],
+)
+async def test_a_look_up_that_finds_another_record_ends_its_connection(
+    items: str, body: bytes, connections: int
+) -> None:
+    resource = replace(PARCEL, look_up=LookUp("/parcels/{id}", items=items))
+    async with RawServer(answering(response(body))) as server, calling(server.url) as api:
+        for _ in range(2):
+            assert (await api.look_up(resource, RECORD.id)).status == 200
+        assert server.connections == connections
+
+
 # The access token
 
 
@@ -269,7 +285,7 @@ async def test_without_a_token_nothing_is_sent() -> None:
         assert server.connections == 0
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
+@pytest.mark.parametrize("status", ["302 Found", "401 Unauthorized", "403 Forbidden", "404 Not Found"])
 async def test_an_error_does_not_repeat_the_token(status: str) -> None:
     echo = response(b'{"detail":"token-1 token-2"}' if "401" in status else b"token-1", status=status)
     async with RawServer(answering(echo)) as server, calling(server.url) as api:

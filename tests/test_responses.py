@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import httpx
 import msgspec
@@ -77,11 +76,6 @@ def test_the_wish_to_wait_is_seconds_from_now(status: int, value: str, seconds: 
     assert read(status, b"{}", retry_after=value).retry_after == seconds
 
 
-def test_the_wish_to_wait_is_read_where_the_body_is_not() -> None:
-    assert read(200, b"<html>", retry_after="7").retry_after == 7.0
-    assert read(200, b"{}").retry_after is None
-
-
 def test_the_members_of_problem_details_are_kept() -> None:
     body = {"type": "urn:x", "title": "Bad", "detail": "Very", "status": 400, "instance": "/1", "code": 7, "e": ["f"]}
     problem = problem_of(msgspec.json.encode(body))
@@ -116,7 +110,7 @@ def test_text_is_one_line_of_printable_characters() -> None:
 
 
 def test_long_texts_and_many_members_are_cut_off() -> None:
-    long = "x" * 20_000
+    long = "x" * 5_000
     problem = problem_of(msgspec.json.encode({"title": long, "big": [long], long: 1}))
     assert problem.title == "x" * (MAX_TEXT - 1) + "…"
     members = dict(problem.members)
@@ -151,16 +145,6 @@ def test_no_response_raises(status: int, body: bytes, redact: str | None) -> Non
     assert answer.status == status
     assert (answer.problem is None) is answer.is_success
     assert not (answer.is_html and answer.is_readable)
-
-
-@given(st.recursive(SURROGATES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
-def test_what_is_kept_of_any_error_can_be_stored_as_json(value: Any) -> None:  # noqa: ANN401, it is any JSON
-    try:
-        body = msgspec.json.encode(value)
-    except UnicodeEncodeError:  # a lone surrogate in the text
-        return
-    problem = problem_of(body)
-    assert len(msgspec.json.encode(problem.to_json())) < 200_000
 
 
 PAGE = b"<!DOCTYPE html><title>Log in</title>"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.delivery.retry import RetryPolicy, retry_wait
+from shared.rules.retry import RetryPolicy, retry_wait
 
 SECONDS = st.floats(0.001, 86_400)
 ATTEMPTS = st.integers(1, 5_000)

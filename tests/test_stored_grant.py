@@ -282,20 +282,6 @@ async def test_nobody_waits_for_the_token_to_be_stored() -> None:
     await app.settle()
 
 
-@in_virtual_time
-async def test_closing_waits_a_second_at_most_for_a_store_that_hangs() -> None:
-    app = App()
-    process = app.process()
-    app.grant.gate.clear()
-    flight = asyncio.create_task(process.request_token())
-    await app.grant.asked.wait()
-    app.store.hangs = True
-    app.grant.gate.set()
-    await flight
-    await process.aclose()
-    assert 0 < now() <= 1
-
-
 async def test_a_token_issued_by_a_clock_that_is_far_ahead_is_left_alone(app: App) -> None:
     app.clock.now += 3600
     await app.process().request_token()

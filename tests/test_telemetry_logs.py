@@ -75,14 +75,6 @@ def test_each_level_has_its_severity(log: Log, level: int, severity: SeverityNum
     assert log.record.severity_number is severity
 
 
-def test_a_level_below_all_names_is_a_trace(log: Log) -> None:
-    log.logger.setLevel(1)
-
-    log.logger.log(5, "event")
-
-    assert log.record.severity_number is SeverityNumber.TRACE
-
-
 def test_an_error_goes_with_its_type_and_its_traceback(log: Log) -> None:
     try:
         raise ValueError("odd")  # noqa: TRY301, where it is raised does not matter

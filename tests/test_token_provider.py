@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import traceback
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -94,14 +93,6 @@ class TestCache:
         assert "had expired when it arrived" in str(failure)
         assert provider.cached() is None
 
-    @in_virtual_time
-    async def test_a_token_that_expires_on_its_way_is_a_failure(self) -> None:
-        grant = NumberedGrant(expires_in=1, latency=2)
-        provider = provider_of(grant)
-        failures = await asyncio.gather(*(failure_of(provider.get_token()) for _ in range(5)))
-        assert all("had expired" in str(failure) for failure in failures)
-        assert grant.requests == 1
-
 
 class TestSingleFlight:
     @in_virtual_time
@@ -154,18 +145,6 @@ class TestSingleFlight:
         ends = await asyncio.gather(*(call(after) for after in (0, 1, 5, 9.9)))
         assert set(ends) == {10.0}
         assert (grant.requests, grant.cancelled) == (1, 1)
-
-    @in_virtual_time
-    async def test_each_caller_gets_an_error_of_its_own(self) -> None:
-        grant = NumberedGrant(latency=1)
-        grant.failure = SettingsError(["TOKEN_STORE_URL needs redis"])
-        provider = provider_of(grant)
-        outcomes = await asyncio.gather(*(provider.get_token() for _ in range(3)), return_exceptions=True)
-        assert len({id(outcome) for outcome in outcomes}) == 3
-        for outcome in outcomes:
-            assert isinstance(outcome, SettingsError)
-            assert outcome.problems == ("TOKEN_STORE_URL needs redis",)
-            assert len(traceback.extract_tb(outcome.__traceback__)) < 5
 
     @in_virtual_time
     async def test_an_error_that_is_not_ours_fails_the_callers_without_its_text(self) -> None:
@@ -318,15 +297,6 @@ class TestRenewal:
         assert grant.refused == [None, refused]
 
     @in_virtual_time
-    async def test_a_caller_who_reports_late_gets_the_newer_token_without_a_request(self) -> None:
-        grant = NumberedGrant()
-        provider = provider_of(grant)
-        refused = await provider.get_token()
-        await provider.renew(refused)
-        assert (await provider.renew(refused)).value == "token-2"
-        assert grant.requests == 2
-
-    @in_virtual_time
     async def test_nobody_gets_a_refused_token_while_it_is_renewed(self) -> None:
         grant = NumberedGrant(latency=1)
         provider = provider_of(grant)
@@ -471,17 +441,6 @@ class TestRenewal:
         assert gaps == pytest.approx([1.0] * len(gaps), abs=0.2)
 
     @in_virtual_time
-    async def test_one_revocation_after_another_is_renewed_at_once(self) -> None:
-        grant = NumberedGrant()
-        provider = provider_of(grant)
-        token = await provider.get_token()
-        for number in range(2, 20):
-            await asyncio.sleep(31)
-            began = now()
-            token = await provider.renew(token)
-            assert (token.value, now()) == (f"token-{number}", began)
-
-    @in_virtual_time
     async def test_a_wait_that_the_server_named_is_not_cut_short_by_a_refusal(self) -> None:
         grant = NumberedGrant(expires_in=100, refresh_in=0)  # old after 10 s
         provider = provider_of(grant)
@@ -506,17 +465,6 @@ class TestLife:
         await provider.aclose()
         assert isinstance(await caller, TokenUnavailableError)
         assert (now(), grant.cancelled) == (1, 1)
-
-    @in_virtual_time
-    async def test_closing_before_the_request_has_taken_its_first_step_leaves_nobody_waiting(self) -> None:
-        grant = NumberedGrant(latency=5)
-        provider = provider_of(grant)
-        caller = provider.get_token()
-        caller.send(None)  # the token request is a task now, but no step of it has run
-        await provider.aclose()
-        with pytest.raises(TokenUnavailableError, match="was cancelled"):
-            caller.send(None)
-        assert grant.requests == 0
 
     @in_virtual_time
     async def test_a_closed_provider_gives_out_its_live_token_and_requests_no_other(self) -> None:

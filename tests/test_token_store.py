@@ -5,7 +5,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -67,15 +66,6 @@ async def test_one_owner_at_a_time_has_the_lease(server: RedisServer) -> None:
         assert await store.acquire("name", "two", 10)
     with server.client() as client:
         assert 9_000 < client.pttl("business-relay:lease:name") <= 10_000
-
-
-@needs_redis
-async def test_a_lease_that_is_never_given_back_runs_out(server: RedisServer) -> None:
-    async with open_store(server) as store:
-        assert await store.acquire("name", "one", 0.05)
-        deadline = time.monotonic() + 10
-        while not await store.acquire("name", "two", 10):
-            assert time.monotonic() < deadline
 
 
 @needs_redis
@@ -303,7 +293,3 @@ def test_a_stored_token_is_an_access_token_with_what_is_left_of_its_life() -> No
     assert TOKEN.at(1_600.0) == AccessToken("at-1", 3_000.0, 1_200.0)
     assert TOKEN.at(3_600.0) == AccessToken("at-1", 1_000.0, 0.0)
     assert StoredToken("at-1", 0.0, 10.0).at(4.0) == AccessToken("at-1", 6.0)
-
-
-def test_the_repr_shows_no_token() -> None:
-    assert "at-1" not in repr(TOKEN)

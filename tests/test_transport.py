@@ -98,12 +98,6 @@ async def test_a_refused_connection_was_not_sent() -> None:
             await client.post(f"http://127.0.0.1:{unused_port()}/")
 
 
-async def test_an_unknown_host_was_not_sent() -> None:
-    async with calling() as client:
-        with pytest.raises(httpx.ConnectError):
-            await client.post("http://no-such-host.invalid/")
-
-
 async def test_a_call_that_gets_no_connection_in_time_was_not_sent_and_takes_no_turn_along() -> None:
     async with RawServer(hold) as server, calling(max_connections=1) as client:
         held = asyncio.create_task(client.post(server.url))
@@ -155,13 +149,6 @@ async def test_a_server_that_does_not_speak_tls_is_sent_nothing(octets: bytes) -
             await client.post(server.url.replace("http:", "https:"))
 
 
-async def test_a_trusted_server_is_called_over_tls(tmp_path: Path) -> None:
-    context, trusted = tls_server(tmp_path)
-    tls = ssl.create_default_context(cafile=trusted)
-    async with RawServer(answering(response(b"hi")), tls=context) as server, calling(tls=tls) as client:
-        assert (await client.post(server.url)).content == b"hi"
-
-
 # What may have been sent
 
 
@@ -171,15 +158,10 @@ async def test_a_trusted_server_is_called_over_tls(tmp_path: Path) -> None:
         pytest.param(answering_once(b""), httpx.RemoteProtocolError, id="closed without a response"),
         pytest.param(reset_at_once, httpx.ReadError, id="reset without a response"),
         pytest.param(answering_once(OK), httpx.RemoteProtocolError, id="closed in the headers"),
-        pytest.param(answering_once(OK + b"a: b\r\n"), httpx.RemoteProtocolError, id="closed after a header"),
         pytest.param(answering_once(b"SSH-2.0-OpenSSH_9.9\r\n"), httpx.RemoteProtocolError, id="another protocol"),
-        pytest.param(answering_once(b"\x00\xff" * 50), httpx.RemoteProtocolError, id="no text at all"),
         pytest.param(answering_once(b"HTTP/1.1 abc\r\n\r\n"), httpx.RemoteProtocolError, id="no status"),
         pytest.param(
             answering_once(OK + b"a: " + b"b" * 100_000 + b"\r\n\r\n"), httpx.RemoteProtocolError, id="endless header"
-        ),
-        pytest.param(
-            answering_once(OK + b"Content-Length: -1\r\n\r\n"), httpx.RemoteProtocolError, id="negative length"
         ),
         pytest.param(
             answering_once(OK + b"Content-Length: 10\r\n\r\nabc"), httpx.ReadError, id="less body than its length"

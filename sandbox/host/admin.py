@@ -86,7 +86,7 @@ class Admin:
         return guarded
 
     async def status(self, _request: Request) -> Response:
-        """Say that the host runs."""
+        """Answer that the host runs."""
         document = {
             "id": "sandbox",
             "state": "Running",

@@ -35,7 +35,7 @@ class LineFormatter(logging.Formatter):
         self._second = (-1, "")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the standard library's name
-        """Give all but tracebacks."""
+        """Return the line without the traceback."""
         created = int(record.created)
         second, text = self._second
         if second != created:

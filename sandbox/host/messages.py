@@ -163,7 +163,7 @@ class Channel(asyncio.Protocol):
         del self._buffer[:start]
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Say that the other end is gone."""
+        """Report that the other end is gone."""
         self._on_end()
 
     def send(self, message: Message) -> None:

@@ -104,12 +104,12 @@ class _Parameter:
     data: TypedData
 
     def WhichOneof(self, _group: str) -> str:  # noqa: N802 - the name is protobuf's, the runtime calls it
-        """Say that the input is given by value."""
+        """Return that the input is given by value."""
         return "data"
 
 
 def _origin(error: BaseException, directory: pathlib.Path) -> str:
-    """Say in which file and line an import failed: the innermost that belongs to the app, else the innermost."""
+    """Return the file and line where an import failed: the innermost of the app, else the innermost."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]

@@ -106,8 +106,8 @@ class Application:
             return
         response = await self._functions.respond(request, path)
         if response is None:
-            is_root = path == "/"
-            response = Response(BANNER, headers={"Content-Type": "text/html"}) if is_root else Response(status_code=404)
+            banner = Response(BANNER, headers={"Content-Type": "text/html"})
+            response = banner if path == "/" else Response(status_code=404)
         await response(scope, receive, send)
 
 

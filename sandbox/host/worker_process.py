@@ -34,7 +34,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def _ending(process: asyncio.subprocess.Process) -> str:
-    """Say how a process ended, in the platform's words: a signal counts from 128."""
+    """Return how a process ended, in the platform's words: a signal counts from 128."""
     code = process.returncode or 0
     code = code if code >= 0 else 128 - code
     return f"{sys.executable} exited with code {code} (0x{code:X})"

@@ -1,1 +1,1 @@
-"""Access tokens: how they are had, kept, renewed and attached. Knows nothing of businesses or Azure Functions."""
+"""Access tokens: requesting, keeping, renewing, sharing and attaching them. Knows nothing of Azure Functions."""

@@ -21,14 +21,15 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
+from shared.resource import Post
 from shared.rules.content_encoding import ACCEPTED, BodyDecoder
-from shared.rules.record import named_id
+from shared.rules.record import at_pointer, named_id
 from shared.rules.text import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.resource import ApiResponse, LookUp, Post, Resource
+    from shared.resource import ApiResponse, LookUp, Resource
     from shared.rules.record import CheckedRecord
     from shared.telemetry import Telemetry
 
@@ -51,6 +52,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 # Statuses that an auth flow looks into.
 _REFUSALS = (401, 403)
 _FIRST_ERROR = 400
+_ROOT = Post("/")
 _NOT_FOUND = 404
 
 
@@ -91,7 +93,7 @@ class ResourceApi:
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
         self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(CONNECT_TIMEOUT, timeout)}}
-        self._headers = {**_HEADERS, **(headers or {})}
+        self._headers = headers or {}
         self._endpoints: dict[int, _Endpoint] = {}
         url = httpx.URL(base_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
@@ -110,19 +112,26 @@ class ResourceApi:
             headers.append((resource.idempotency_header.encode(), key.encode()))
         request = self._request(endpoint, record.id, headers, record.text)
         response, answer = await self._call(endpoint, request)
-        if answer.is_success and (named_id(resource, answer.content) or record.id) != record.id:
-            close = response.extensions.get("close_connection")
-            if close is not None:
-                close()
+        if answer.is_success and answer.content is not None:
+            _close_if_other(response, named_id(resource, answer.content), record.id)
         return answer
 
     async def look_up(self, resource: Resource, id_: str) -> ApiResponse:
-        """Look a record up by its id."""
+        """Look a record up by its id. If the answer is one record with another id, the connection is closed."""
         if resource.look_up is None:
             raise ValueError(f"Resource {resource.name} has no look-up")
         endpoint = self._endpoint(resource, resource.look_up, "GET")
-        _, answer = await self._call(endpoint, self._request(endpoint, id_, endpoint.headers, b""))
+        response, answer = await self._call(endpoint, self._request(endpoint, id_, endpoint.headers, b""))
+        if answer.is_success and answer.content is not None:
+            found = at_pointer(answer.content, resource.look_up.items)
+            _close_if_other(response, named_id(resource, found), id_)
         return answer
+
+    async def probe(self) -> ApiResponse:
+        """Ask for the base URL itself: any response shows that the partner answers."""
+        headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
+        endpoint = _Endpoint(_ROOT, "GET", headers, httpx.URL(f"{self._base_url}/"))
+        return (await self._call(endpoint, self._request(endpoint, "", headers, b"")))[1]
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -131,10 +140,12 @@ class ResourceApi:
     def _endpoint(self, resource: Resource, description: Post | LookUp, method: str) -> _Endpoint:
         endpoint = self._endpoints.get(id(description))
         if endpoint is None:
-            headers = {**self._headers, **resource.partner.headers}
+            named = {**_HEADERS}
             if description is resource.post:
-                headers["content-type"] = resource.post.media_type
-            encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+                named["content-type"] = resource.post.media_type
+            for headers in (self._headers, resource.partner.headers):
+                named |= {name.lower(): value for name, value in headers.items()}
+            encoded = [(name.encode(), value.encode()) for name, value in named.items()]
             endpoint = _Endpoint(description, method, encoded)
             if description.target("a") == description.target("b"):
                 endpoint.url = httpx.URL(self._base_url + description.target(""))
@@ -203,7 +214,7 @@ class ResourceApi:
         finally:
             await flow.aclose()
         redactor = None
-        if response.status_code >= _FIRST_ERROR:
+        if not response.is_success:
             redactor = self._redactor_for((*refused, request.headers.get("authorization", "")))
         return response, read_response(response.status_code, response.headers, body, redactor=redactor)
 
@@ -212,6 +223,13 @@ class ResourceApi:
         if authorizations != self._redactor[0]:
             self._redactor = authorizations, Redactor(header.partition(" ")[2] for header in authorizations)
         return self._redactor[1]
+
+
+def _close_if_other(response: httpx.Response, named: str | None, id_: str) -> None:
+    """Close the connection of an answer that names another record: each answer on it may be that to another request."""
+    close = response.extensions.get("close_connection")
+    if named is not None and named != id_ and close is not None:
+        close()
 
 
 async def _whole_body(response: httpx.Response) -> bytes:

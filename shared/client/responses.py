@@ -26,7 +26,7 @@ MAX_TEXT = 1_000
 MAX_MEMBERS = 16
 """Extension members of a problem."""
 
-MAX_ERROR = 64 * 1024
+MAX_ERROR = 16 * 1024
 """Bytes of an error's body. The rest is dropped."""
 
 _WHITE_SPACE = b" \t\r\n"

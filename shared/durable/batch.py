@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,7 +197,8 @@ class BatchBooks:
                 continue
             self.deferrals.pop(index, None)
         for index in result.left:
-            self.deferrals.setdefault(index, Deferral()).due = age + result.left_for
+            due = _tick(age + result.left_for) if result.left_for else 0.0
+            self.deferrals.setdefault(index, Deferral()).due = due
 
     def enter_lost(self, indices: Iterable[int], reason: str, age: float, seed: str) -> None:
         """Enter an order whose activity failed: its records may have been posted, and one may be the cause."""
@@ -223,6 +225,11 @@ class BatchBooks:
         absent_at = self.deferrals[index].absent_at if index in self.deferrals else None
         return absent_at is not None and age - absent_at >= settle
 
+    def forget_absence(self) -> None:
+        """Forget that look-ups have missed records."""
+        for deferral in self.deferrals.values():
+            deferral.absent_at = None
+
     def counts(self) -> dict[str, int]:
         """Count the records by what became of them."""
         expired = sum(rejection.state == "expired" for rejection in self.rejections.values())
@@ -242,7 +249,8 @@ class BatchBooks:
         counts = self.counts()
         pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
         ranges = {
-            "delivered": to_ranges(self.created | self.exists),
+            "createdRecords": to_ranges(self.created),
+            "existsRecords": to_ranges(self.exists),
             "rejectedRecords": to_ranges(self.rejections),
             "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - self.rejections.keys()),
             "posting": to_ranges(posting),
@@ -262,12 +270,13 @@ class BatchBooks:
 
     def _defer(self, index: int, outcome: Outcome, age: float, seed: str) -> None:
         deferral = self.deferrals.setdefault(index, Deferral())
-        deferral.attempts += 1
+        deferral.attempts += not outcome.was_held
         deferral.last = outcome
         deferral.absent_at = next_absent_at(deferral.absent_at, outcome, age)
         if outcome.is_uncertain:
             self.uncertain.add(index)
-        deferral.due = age + retry_wait(self.policy, deferral.attempts, seed, outcome.retry_after)
+        wait = retry_wait(self.policy, max(1, deferral.attempts), seed, outcome.retry_after)
+        deferral.due = _tick(age + wait)
         if deferral.due > self.policy.deadline:
             self._expire(index, deferral)
 
@@ -288,6 +297,11 @@ class BatchBooks:
 def _short(outcome: Outcome, most: int) -> dict[str, Any]:
     said = outcome.to_json() | {"problem": kept_problem(outcome.problem, most)}
     return said | {"reason": shortened(outcome.reason or "", most)}
+
+
+def _tick(age: float) -> float:
+    """Round up to a millisecond: a timer has no finer time, and must not fire before a record is due."""
+    return math.ceil(age * 1000) / 1000
 
 
 def wake_at(dues: Sequence[float], age: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.durable.batch import BatchBooks, OrderResult, to_ranges, wake_at
+from shared.durable.batch import BatchBooks, OrderResult, from_ranges, to_ranges, wake_at
 from shared.durable.batch_input import records_of
 from shared.durable.delivery_options import DeliveryOptions, check_batch
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, SETTLING, ended, failure_reason, wait_until
@@ -38,12 +38,15 @@ def deliver_batch(context: OrchestrationContext, resource: Resource) -> Generato
     """
     batch = check_batch(context.get_input())
     options = DeliveryOptions.from_json(batch["terms"])
-    known: dict[str, Any] = batch.get("progress") or {"uncertain": batch.get("uncertain", "")}
+    known: dict[str, Any] = batch.get("progress", {})
     books = BatchBooks.from_json(batch["total"], options.retry, known)
+    books.uncertain |= from_ranges(batch.get("uncertain", ""))
     began = context.current_utc_datetime
     start = datetime.fromisoformat(known["start"]) if "start" in known else began
     pace = _Pace(books, (began - start).total_seconds())
     if "pause" in batch:
+        # An earlier activity may have posted since a look-up missed a record.
+        books.forget_absence()
         paused = {**books.progress(), "reason": SETTLING}
         yield from wait_until(context, began + timedelta(seconds=batch["pause"]), paused)
     waves = 0
@@ -120,7 +123,7 @@ def _next_wave(ready: Sequence[int], suspects: set[int], options: DeliveryOption
     worker process with all that runs in it. So these records go last, one order at a time, and each order has a
     fraction of what failed: after a few rounds such a record is alone, and the others are delivered.
     """
-    others = [index for index in ready if index not in suspects]
+    others: Sequence[int] = [index for index in ready if index not in suspects]
     if not others:
         return [ready[: max(1, -(-len(ready) // SUSPECT_ORDERS))]]
     # As many records as keep all activities busy, from a chunk to the most of an order.

@@ -156,7 +156,7 @@ class DurableClient:
         return page, answer.headers.get("x-ms-continuation-token") or None
 
     async def manage(self, operation: Operation, instance_id: str, reason: str) -> bool:
-        """Have an instance terminated, suspended, resumed or rewound; False if there is none, or it is in no such state.
+        """Terminate, suspend, resume or rewind an instance; False if there is none, or its state does not allow it.
 
         Rewinding raises as well where the engine does not offer it.
         """

@@ -75,8 +75,9 @@ def deliver_one(context: OrchestrationContext, resource: Resource) -> Generator[
     began = context.current_utc_datetime
     start = datetime.fromisoformat(known["start"]) if "start" in known else began
     attempts: int = known.get("attempts", 0)
-    is_uncertain: bool = known.get("uncertain", delivery.get("uncertain", False))
-    absent_at: float | None = known.get("absentAt")
+    is_uncertain: bool = known.get("uncertain", False) or delivery.get("uncertain", False)
+    # After a pause an earlier activity may have posted since.
+    absent_at: float | None = known.get("absentAt") if "pause" not in delivery else None
     status: dict[str, Any] = {"recordId": shown_id(resource, delivery["record"]), "attempts": attempts}
     status |= known.get("facts", {})
     if "pause" in delivery:

@@ -82,11 +82,11 @@ def _left_of_batch(instance: Instance, resource: Resource, terms: Mapping[str, A
         }
         uncertain = {index for index, each in rejections.items() if each.get("uncertain")}
     else:
-        delivered, rejected, uncertain, posting = (
+        created, exists, rejected, uncertain, posting = (
             from_ranges(result.get(name, ""))
-            for name in ("delivered", "rejectedRecords", "uncertainRecords", "posting")
+            for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
         )
-        left = set(range(len(records))) - delivered
+        left = set(range(len(records))) - created - exists
         before = batch.get("progress", batch).get("uncertain", "")
         uncertain |= posting | (from_ranges(before) - rejected)
     if not left:

@@ -96,7 +96,7 @@ def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
 def started_again(ended: Instance, input_: Mapping[str, Any], call_timeout: float) -> dict[str, Any]:
     """Return the input with which to start a delivery again that ended without a verdict: it may have posted."""
     all_records = f"0-{input_['total'] - 1}" if is_batch(input_) else None
-    return {**input_, "uncertain": all_records or True, **settling_pause(ended, call_timeout)}
+    return {**input_, "uncertain": all_records or True, "pause": LOOK, **settling_pause(ended, call_timeout)}
 
 
 def settling_pause(ended: Instance, call_timeout: float) -> dict[str, float]:

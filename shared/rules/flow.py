@@ -209,8 +209,7 @@ class Flow:
 
     def _advance(self, now: float) -> float:
         """Return a time that never goes back."""
-        if now > self._now:
-            self._now = now
+        self._now = max(self._now, now)
         return self._now
 
     def _succeed(self, now: float, level: int, seconds: float) -> None:

@@ -14,6 +14,8 @@ GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
 BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 # Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
 SHARE = 0.06
+# Below this rate, time counts in proportion: few calls a second tell little.
+UNHURRIED = 25.0
 # A limit that is exceeded by this factor without pushback is outdated.
 EXCEEDED = 1.3
 # One that is exceeded by this factor without pushback is forgotten.
@@ -68,7 +70,7 @@ class RateLimit:
             # Fewer calls than the rate allows say nothing about a higher one.
             self.restart(now)
             return
-        self._grown += min(passed, max(0.25, 1.5 / self.rate))
+        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * min(1.0, max(self.limit / UNHURRIED, 0.1))
         growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
         self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
         if self._doubling and growth > self._halve_at:

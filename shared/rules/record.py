@@ -67,7 +67,7 @@ def shown_id(resource: Resource, text: object) -> str:
 
 
 def named_id(resource: Resource, content: object) -> str | None:
-    """Return the id that a partner's answer to a post names, None if it names none.
+    """Return the id that a partner's record, or its answer to a post, names. None: it names none.
 
     It is the member that `look_up.id` points to, else the one that holds the id in the record that was sent.
     """

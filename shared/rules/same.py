@@ -45,8 +45,17 @@ def is_equal(sent: object, found: object) -> bool:
     return one is not None and one == other
 
 
+def is_same_id(sent: str, found: str) -> bool:
+    """Return whether two ids are the same, after NFC normalisation and trimming."""
+    return sent == found or _normal(sent) == _normal(found)
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def _is_same_text(sent: str, found: str) -> bool:
-    one, other = (unicodedata.normalize("NFC", text).strip() for text in (sent, found))
+    one, other = _normal(sent), _normal(found)
     if one == other:
         return True
     instant = _instant(one)

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from shared.rules.outcome import Outcome, kept_problem
-from shared.rules.record import CheckedRecord, at_pointer, named_id
-from shared.rules.same import differing_members, is_equal
+from shared.rules.record import at_pointer, named_id
+from shared.rules.same import differing_members, is_same_id
 from shared.rules.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from shared.resource import ApiResponse, Resource
+    from shared.rules.record import CheckedRecord
 
 # RFC 9110 section 15.5, RFC 4918 section 11.3, RFC 8470 section 5.2, RFC 6585 section 4: the request was not acted on,
 # and a later one may be.
@@ -81,7 +82,7 @@ def judge_look_up(
     "absent": the partner does not have it. "no look-up": the partner offers none, so the post must decide.
     """
     if response.is_success and response.is_readable and not response.is_html:
-        found = _found(resource, record, response)
+        found = found_records(resource, record.id, response, record)
         if found == "absent":
             return "absent"
         if found is not None:
@@ -122,7 +123,7 @@ def _accepted(resource: Resource, record: CheckedRecord, response: ApiResponse) 
     if not response.is_readable or response.is_html:
         return _deferred(record, response, "with a body that is not JSON", is_uncertain=True)
     named = named_id(resource, response.content)
-    if named is not None and not is_equal(record.id, named):
+    if named is not None and not is_same_id(record.id, named):
         return _deferred(record, response, "with the id of another record", is_uncertain=True)
     return Outcome("created", record.id, response.status)
 
@@ -140,15 +141,13 @@ def _is_about_token(response: ApiResponse) -> bool:
     return "insufficient_scope" not in errors if response.status == 401 else "invalid_token" in errors  # noqa: PLR2004
 
 
-def found_records(resource: Resource, id_: str, response: ApiResponse) -> list[dict[str, Any]] | Literal["absent"] | None:
-    """Return the partner's records with this id in the answer to a look-up; None where the answer proves nothing."""
-    return _found(resource, CheckedRecord(id_, b"{}"), response)
-
-
-def _found(
-    resource: Resource, record: CheckedRecord, response: ApiResponse
+def found_records(
+    resource: Resource, id_: str, response: ApiResponse, record: CheckedRecord | None = None
 ) -> list[dict[str, Any]] | Literal["absent"] | None:
-    """Return the records with this id in the answer to a look-up; None where the answer proves nothing."""
+    """Return the records with this id in the answer to a look-up; None where the answer proves nothing.
+
+    `record` is the one that was sent, for partners whose form of it only `Resource.same` knows.
+    """
     if response.content is None:
         return "absent" if response.body.strip() in {b"", b"null"} else None
     pointer = resource.look_up.items if resource.look_up is not None else ""
@@ -160,13 +159,15 @@ def _found(
         return "absent" if is_said else None
     records = [each for each in (items if isinstance(items, list) else [items]) if isinstance(each, dict)]
     ids = [named_id(resource, each) for each in records]
-    matching = [each for each, id_ in zip(records, ids, strict=True) if id_ is not None and is_equal(record.id, id_)]
+    matching = [each for each, other in zip(records, ids, strict=True) if other is not None and is_same_id(id_, other)]
     if matching:
         return matching
     if isinstance(items, list):
-        return "absent" if not items or any(id_ is not None for id_ in ids) else None
+        return "absent" if not items or any(other is not None for other in ids) else None
     # A partner may keep the id in a form of its own, which `same` knows.
-    return records if records and resource.same is not None and resource.same(record.content(), records[0]) else None
+    if record is None or resource.same is None or not records:
+        return None
+    return records if resource.same(record.content(), records[0]) else None
 
 
 def _compared(

@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 import shutil
-import subprocess
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,8 @@ pytestmark = pytest.mark.long
 PROJECT = Path(__file__).parents[2]
 # A fence, what follows "sh" in it, and the text of the block.
 BLOCK = re.compile(r"^( *)```sh *([\w-]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+# Files that tools make.
+MADE = shutil.ignore_patterns(".git", ".*_cache", ".venv*", ".tools", ".examples", ".hypothesis", "__pycache__", "dist")
 COMMANDS = """
 make() { command make --dry-run "$@" >/dev/null; }
 curl() { command curl --fail-with-body --silent --show-error "$@"; }
@@ -44,14 +45,10 @@ PAGES = [page for page in ALL_PAGES if blocks(page)]
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Return a copy of the files that git tracks, with the environment of the project."""
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True)  # noqa: S607, git
-    for name in listing.stdout.split("\0"):
-        if (PROJECT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to(PROJECT / ".venv")
-    return tmp_path
+    """Return a copy of the project, with a link to its environment."""
+    project = Path(shutil.copytree(PROJECT, tmp_path / "project", ignore=MADE))
+    (project / ".venv").symlink_to(PROJECT / ".venv")
+    return project
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))

@@ -25,7 +25,7 @@ START = datetime(2026, 1, 31, 23, 59, 58, tzinfo=UTC)
 # History events (HistoryEventType) and actions (ActionType) by their numbers in the protocol.
 EXECUTION_STARTED, TASK_SCHEDULED, TASK_COMPLETED, TASK_FAILED = 0, 4, 5, 6
 TIMER_CREATED, TIMER_FIRED, ORCHESTRATOR_STARTED, ORCHESTRATOR_COMPLETED = 10, 11, 12, 13
-CALL_ACTIVITY, CREATE_TIMER = 0, 5
+CALL_ACTIVITY, CONTINUE_AS_NEW, CREATE_TIMER = 0, 4, 5
 _FAILURE_MARK = "\n\n$OutOfProcData$:"
 
 
@@ -55,7 +55,10 @@ class Answer:
 
 @dataclass
 class Play:
-    """One orchestration from its start to its end: `episodes` are its answers, each with the events it was given."""
+    """One orchestration from its start to its end: `episodes` are its answers, each with the events it was given.
+
+    `earlier` are its runs before it continued as new.
+    """
 
     orchestrator: Callable[[Any], Any]
     instance_id: str
@@ -65,6 +68,7 @@ class Play:
     episodes: list[tuple[int, Answer]] = field(default_factory=list)
     activities: list[tuple[str, Any]] = field(default_factory=list)
     timers: list[datetime] = field(default_factory=list)
+    earlier: list[Play] = field(default_factory=list)
 
     @property
     def last(self) -> Answer:
@@ -94,10 +98,18 @@ async def play(
     clock: Clock | None = None,
 ) -> Play:
     """Run an orchestration to its end, and record its history."""
-    run = Play(orchestrator, instance_id, input_, clock or Clock())
+    run = await _play(Play(orchestrator, instance_id, input_, clock or Clock()), activity)
+    while run.last.actions and run.last.actions[-1]["actionType"] == CONTINUE_AS_NEW:
+        again = json.loads(run.last.actions[-1]["input"])
+        next_run = Play(orchestrator, instance_id, again, run.clock, earlier=[*run.earlier, run])
+        run = await _play(next_run, activity)
+    return run
+
+
+async def _play(run: Play, activity: Activity) -> Play:
     pending_tasks: dict[int, asyncio.Task[Any]] = {}
     pending_timers: dict[int, datetime] = {}
-    new = [_event(run.clock, EXECUTION_STARTED, Name="Orchestrator", Version="", Input=json.dumps(input_))]
+    new = [_event(run.clock, EXECUTION_STARTED, Name="Orchestrator", Version="", Input=json.dumps(run.input))]
     while True:
         run.history += [_event(run.clock, ORCHESTRATOR_STARTED), *new]
         answer = answer_to(run)
@@ -111,7 +123,7 @@ async def play(
                 run.history.append(_event(run.clock, TASK_SCHEDULED, id_, Name=name, Version="", Input=action["input"]))
                 run.activities.append((name, given))
                 pending_tasks[id_] = asyncio.ensure_future(activity(name, given))
-            else:
+            elif action["actionType"] == CREATE_TIMER:
                 fire_at = datetime.fromisoformat(action["fireAt"])
                 run.history.append(_event(run.clock, TIMER_CREATED, id_, FireAt=action["fireAt"]))
                 run.timers.append(fire_at)
@@ -124,7 +136,7 @@ async def play(
 
 
 async def _next_event(clock: Clock, tasks: dict[int, asyncio.Task[Any]], timers: dict[int, datetime]) -> dict[str, Any]:
-    """Give the next completion: the first activity to finish, else the earliest timer, at the time it fires."""
+    """Return the next completion: the first activity to finish, else the earliest timer, at the time it fires."""
     if tasks:
         await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         id_ = next(id_ for id_, task in tasks.items() if task.done())
@@ -179,7 +191,7 @@ def answer_of(handle: Callable[[str], str], context: dict[str, Any]) -> Answer:
 
 
 def replay(run: Play, orchestrator: Callable[[Any], Any] | None = None) -> int:
-    """Answer every prefix of a history again, and compare; give the number of prefixes.
+    """Answer every prefix of a history again, and compare. Return the number of prefixes.
 
     Where an episode ended, the whole answer must be what it was; anywhere, the actions must be what they became.
     """
@@ -200,7 +212,7 @@ def _flat(actions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if "compoundActions" in action:
             flat += _flat(action["compoundActions"])
         else:
-            assert action["actionType"] in {CALL_ACTIVITY, CREATE_TIMER}, f"not played here: {action}"
+            assert action["actionType"] in {CALL_ACTIVITY, CONTINUE_AS_NEW, CREATE_TIMER}, f"not played here: {action}"
             flat.append(action)
     return flat
 

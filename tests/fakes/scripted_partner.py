@@ -1,72 +1,105 @@
-"""A partner that answers by a script: it numbers its answers, keeps every request, and answers nothing unscripted."""
+"""A partner behind `ResourceApi`'s methods that answers by a script, and the access to it that activities get."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import httpx
-
-from shared.client.resource_api import ResourceApi
+from shared.durable.attempt import PartnerAccess
+from shared.resource import ApiResponse, ProblemDetails
+from shared.rules.strict_json import decode_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    # A step is an answer, a fault that is raised instead of one, or a function of the request that gives an answer.
-    Step = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
+    from shared.resource import Resource
+    from shared.rules.flow import CallResult
+    from shared.rules.record import CheckedRecord
 
-ORIGIN = "https://partner.example/v1"
-
-
-def created() -> httpx.Response:
-    """The record is stored."""
-    return httpx.Response(201, json={"stored": True})
+    # A step is an answer, a fault that is raised instead of one, or an event to wait for before the next step.
+    Step = ApiResponse | BaseException | asyncio.Event
 
 
-def found(record: object) -> httpx.Response:
-    """A look-up shows this record."""
-    return httpx.Response(200, json=record)
+def answer(status: int, content: object = None, *, after: float | None = None, **headers: str) -> ApiResponse:
+    """JSON; `after` is Retry-After, underscores in a header's name stand for hyphens."""
+    body = b"" if content is None else json.dumps(content).encode()
+    problem = None
+    if status >= 400:
+        members = dict(content) if isinstance(content, dict) else {}
+        named = {name: members.pop(name, None) for name in ("title", "detail", "type")}
+        problem = ProblemDetails(**named, members=tuple(members.items()))
+    named_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    decoded = decode_exactly(body) if body else None
+    return ApiResponse(status, named_headers, body, decoded, problem, retry_after=after)
 
 
-def missing() -> httpx.Response:
-    """A look-up shows nothing."""
-    return httpx.Response(404, json={"title": "Not Found"})
+def html(status: int) -> ApiResponse:
+    return ApiResponse(status, {}, b"<html>", None, ProblemDetails(detail="<html>"), is_readable=False, is_html=True)
 
 
-def refused(status: int, detail: str = "no", **headers: str) -> httpx.Response:
-    """Problem details; underscores in a header's name stand for hyphens."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    document = {"title": "Refused", "status": status, "detail": detail}
-    return httpx.Response(status, json=document, headers={"content-type": "application/problem+json"} | named)
+class FreeTurns:
+    """Flow control that lets every call through, or makes it wait as often as `waits` says."""
+
+    def __init__(self, *waits: float) -> None:
+        self.waits = deque(waits)
+        self.patience: list[float] = []
+        self.results: list[CallResult] = []
+        self.in_flight = 0
+
+    async def enter(self, delivery: str, *, patience: float) -> float:
+        assert delivery
+        self.patience.append(patience)
+        wait = self.waits.popleft() if self.waits else 0.0
+        self.in_flight += not wait
+        return wait
+
+    def leave(self, result: CallResult) -> None:
+        self.in_flight -= 1
+        self.results.append(result)
 
 
 class ScriptedPartner:
-    """Answers request by request what the script says; each answer has its number in the header `answer`."""
+    """Answers call by call what the script says; anything else is an error of the test."""
 
-    def __init__(self, *script: Step) -> None:
+    telemetry = None
+
+    def __init__(self, *script: Step, respond: Callable[[str, str], Step] | None = None) -> None:
         self.script = deque(script)
-        self.requests: list[httpx.Request] = []
-        self._api = ResourceApi(httpx.MockTransport(self._answer), httpx.Auth(), ORIGIN, timeout=30)
+        self.calls: list[str] = []
+        self.keys: list[str] = []
+        self.bodies: list[bytes] = []
+        self._respond = respond
 
-    async def api(self) -> ResourceApi:
-        """Return the client of this partner, as the container does."""
-        return self._api
+    def access(self, turns: FreeTurns | None = None, timeout: float = 30.0) -> PartnerAccess:
+        async def api() -> Any:  # noqa: ANN401 - stands for a ResourceApi
+            return self
 
-    @property
-    def calls(self) -> list[str]:
-        """The requests as "GET /v1/…", in their order."""
-        return [f"{request.method} {request.url.raw_path.decode()}" for request in self.requests]
+        return PartnerAccess(api, turns or FreeTurns(), timeout)
 
-    @property
-    def posted_keys(self) -> list[str]:
-        return [request.headers["idempotency-key"] for request in self.requests if request.method == "POST"]
+    async def post(self, _: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
+        self.keys.append(idempotency_key)
+        self.bodies.append(record.text)
+        return await self._answer("post", record.id)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        assert self.script, f"nothing is scripted for request {len(self.requests)}: {request.method} {request.url}"
-        step: Any = self.script.popleft()
-        if isinstance(step, Exception):
+    async def look_up(self, _: Resource, id_: str) -> ApiResponse:
+        return await self._answer("look up", id_)
+
+    async def _answer(self, call: str, id_: str) -> ApiResponse:
+        self.calls.append(f"{call} {id_}")
+        if self._respond is not None:
+            await asyncio.sleep(0)
+            step = self._respond(call, id_)
+        else:
+            assert self.script, f"nothing is scripted for {self.calls[-1]}"
+            step = self.script.popleft()
+        if isinstance(step, asyncio.Event):
+            await step.wait()
+            return await self._scripted()
+        if isinstance(step, BaseException):
             raise step
-        answer: httpx.Response = step if isinstance(step, httpx.Response) else step(request)
-        answer.headers["answer"] = str(len(self.requests))
-        return answer
+        return step
+
+    async def _scripted(self) -> ApiResponse:
+        return cast("ApiResponse", self.script.popleft())

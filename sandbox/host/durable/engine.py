@@ -9,7 +9,6 @@ falls short of the semantics of Durable Functions; the package is pinned exactly
 - a sub-orchestration reports to its parent when it ends, however long that takes;
 - the result of an activity only reaches the execution that scheduled it, never a later one with the same id;
 - what reaches an instance that is finished is dropped; while one is suspended it waits;
-- a failed instance can be rewound as with Azure Storage, without the help of its orchestrator;
 - every event has a timestamp.
 
 All methods must be called from the event loop's thread.
@@ -42,7 +41,6 @@ PARENT_ID = "parentInstanceId"
 TERMINAL = frozenset(
     {pb.ORCHESTRATION_STATUS_COMPLETED, pb.ORCHESTRATION_STATUS_FAILED, pb.ORCHESTRATION_STATUS_TERMINATED}
 )
-_FAILURES = {"taskFailed", "subOrchestrationInstanceFailed", "executionCompleted"}
 
 
 class _Signal(threading.Event):
@@ -71,7 +69,7 @@ class _Signal(threading.Event):
 
 
 def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
-    """Give the present time to the last events that have none."""
+    """Set the present time on the last events that have none."""
     now = datetime.now(UTC)
     for event in events:
         if event.timestamp.seconds:
@@ -111,40 +109,6 @@ class Engine(InMemoryOrchestrationBackend):
         instance = self._instances[instance_id]
         instance.pending_events[:0] = instance.dispatched_events[-count:]
         del instance.dispatched_events[-count:]
-
-    def rewind(self, instance_id: str, reason: str) -> None:
-        """Let a failed instance go on from before its failure: what had failed is scheduled again.
-
-        In the history a generic event stands in the place of each failure, and of what was scheduled and failed. A
-        failed sub-orchestration is rewound instead, and reports to its parent again.
-        """
-        instance = self._instances[instance_id]
-        failed = {
-            getattr(event, kind).taskScheduledId
-            for event in instance.history
-            if (kind := event.WhichOneof("eventType")) in ("taskFailed", "subOrchestrationInstanceFailed")
-        }
-        children = []
-        for position, event in enumerate(instance.history):
-            kind, is_gone = event.WhichOneof("eventType"), event.WhichOneof("eventType") in _FAILURES
-            if event.eventId in failed and kind in ("taskScheduled", "subOrchestrationInstanceCreated"):
-                child = self._instances.get(event.subOrchestrationInstanceCreated.instanceId)
-                is_gone = child is None or child.status != pb.ORCHESTRATION_STATUS_FAILED
-                if child is not None and not is_gone:
-                    self._parents[child.instance_id] = instance, event.eventId
-                    children.append(child)
-            if is_gone:
-                instance.history[position] = pb.HistoryEvent(
-                    eventId=event.eventId, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
-                )
-        instance.status = pb.ORCHESTRATION_STATUS_RUNNING
-        instance.output = instance.failure_details = instance.completed_at = None
-        for child in children:
-            self.rewind(child.instance_id, reason)
-        if not children:
-            data = helpers.get_string_value(reason or None)
-            instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
-            self._enqueue_orchestration(instance_id)
 
     def close(self) -> None:
         """Drop all timers; the instances are gone with the process."""

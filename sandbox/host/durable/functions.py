@@ -115,10 +115,9 @@ class DurableFunctions:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            is_final = isinstance(error, WorkerEndedError) and error.is_final
-            if not is_final:
-                logger.error("A work item could not be handled", exc_info=error)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not (isinstance(error, WorkerEndedError) and error.is_final):
+            logger.error("A work item could not be handled", exc_info=error)
 
     async def _invoke(self, function: Function, value: TypedData, trace: TraceContext) -> Answer:
         """Run a function; the end of its worker process counts as its exception.

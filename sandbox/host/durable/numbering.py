@@ -143,7 +143,7 @@ def _scheduling(actions: Iterable[Mapping[str, Any]]) -> list[_Call]:
 
 
 def number_calls(  # noqa: C901 - one pass over the history, with what it has found so far
-    actions: Sequence[Mapping[str, Any]], history: Iterable[pb.HistoryEvent], known: KnownFunctions
+    actions: Sequence[Mapping[str, Any]], history: Sequence[pb.HistoryEvent], known: KnownFunctions
 ) -> tuple[list[pb.OrchestratorAction], bool]:
     """Return what is new, in the engine's form, and whether anything that was ever scheduled is still open.
 
@@ -151,32 +151,35 @@ def number_calls(  # noqa: C901 - one pass over the history, with what it has fo
         OrchestratorFailedError: an action is not supported, or names no function of the app.
         NonDeterministicError: the history has something else under a number, or more numbers than this replay.
     """
+    kinds = [event.WhichOneof("eventType") for event in history]
+    scheduled = {event.eventId: (kind, event) for kind, event in zip(kinds, history, strict=True) if kind in _SCHEDULED}
     calls = _scheduling(actions)
     waiting = iter(calls)
     numbered: list[_Call] = []
-    planned: list[pb.OrchestratorAction | None] = []
+    new: list[pb.OrchestratorAction] = []
     due: _Call | None = None
     now = datetime.min.replace(tzinfo=UTC)
 
-    def take_number(event: pb.HistoryEvent | None, kind: ActionType | None = None) -> bool:
+    def take_number() -> bool:
         nonlocal due
-        call = due or next(waiting, None)
+        number, call = len(numbered), due or next(waiting, None)
         due = None
-        if event is not None and kind is not None:
-            _check_replay(kind, event, call)
+        if number in scheduled:
+            kind, event = scheduled[number]
+            _check_replay(_SCHEDULED[kind], event, call)
+        elif call is not None:
+            new.append(call.engine_action(number, known))
         if call is None:
             return False
-        planned.append(call.engine_action(len(numbered), known) if event is None else None)
         numbered.append(call)
         return True
 
-    for event in history:
-        kind = event.WhichOneof("eventType")
+    for kind, event in zip(kinds, history, strict=True):
         if kind in _SCHEDULED:
-            # A rewound instance lacks the numbers of what had failed.
-            while len(numbered) < event.eventId and take_number(None):
-                pass
-            take_number(event, _SCHEDULED[kind])
+            # In a rewound history the numbers of what had failed come later, or are still missing.
+            while len(numbered) <= event.eventId:
+                if not take_number():
+                    _check_replay(_SCHEDULED[kind], event, None)
         elif kind == "orchestratorStarted":
             now = event.timestamp.ToDatetime(tzinfo=UTC)
         elif kind in _ENDS:
@@ -184,6 +187,6 @@ def number_calls(  # noqa: C901 - one pass over the history, with what it has fo
             number = ended.timerId if kind == "timerFired" else ended.taskScheduledId
             if number < len(numbered) and numbered[number].finish(has_failed=kind in _FAILURES, now=now):
                 due = numbered[number]
-    while take_number(None):
+    while take_number():
         pass
-    return [action for action in planned if action is not None], any(call.is_open for call in calls)
+    return new, any(call.is_open for call in calls)

@@ -28,6 +28,9 @@ STATUS_NAMES = {
 }
 
 
+_FAILURES = {"taskFailed", "subOrchestrationInstanceFailed", "executionCompleted"}
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceFilter:
     """Which instances to list or purge: empty fields allow all. `statuses` has names."""
@@ -47,9 +50,9 @@ class InstanceFilter:
 
 
 class TaskHub(Engine):
-    """Orchestration instances: start, look at, signal, end and purge them; all of them must exist.
+    """Orchestration instances: start, list, signal, end, rewind and purge them.
 
-    Nothing happens to a finished instance, except that it is rewound or purged.
+    An instance that is named must exist. Nothing happens to a finished one, except that it is rewound or purged.
     """
 
     def start_new(
@@ -110,6 +113,40 @@ class TaskHub(Engine):
         """Let a suspended instance go on."""
         text = helpers.get_string_value(reason)
         self.ResumeInstance(pb.ResumeRequest(instanceId=instance_id, reason=text), self.context)
+
+    def rewind(self, instance_id: str, reason: str) -> None:
+        """Let a failed instance go on from before its failure: what had failed is scheduled again.
+
+        In the history a generic event stands in the place of each failure, and of what was scheduled and failed. A
+        failed sub-orchestration is rewound instead, and reports to its parent again.
+        """
+        instance = self._instances[instance_id]
+        failed = {
+            getattr(event, kind).taskScheduledId
+            for event in instance.history
+            if (kind := event.WhichOneof("eventType")) in ("taskFailed", "subOrchestrationInstanceFailed")
+        }
+        children = []
+        for position, event in enumerate(instance.history):
+            kind, is_gone = event.WhichOneof("eventType"), event.WhichOneof("eventType") in _FAILURES
+            if event.eventId in failed and kind in ("taskScheduled", "subOrchestrationInstanceCreated"):
+                child = self._instances.get(event.subOrchestrationInstanceCreated.instanceId)
+                is_gone = child is None or child.status != pb.ORCHESTRATION_STATUS_FAILED
+                if child is not None and not is_gone:
+                    self._parents[child.instance_id] = instance, event.eventId
+                    children.append(child)
+            if is_gone:
+                instance.history[position] = pb.HistoryEvent(
+                    eventId=event.eventId, timestamp=event.timestamp, genericEvent=pb.GenericEvent()
+                )
+        instance.status = pb.ORCHESTRATION_STATUS_RUNNING
+        instance.output = instance.failure_details = instance.completed_at = None
+        for child in children:
+            self.rewind(child.instance_id, reason)
+        if not children:
+            data = helpers.get_string_value(reason or None)
+            instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
+            self._enqueue_orchestration(instance_id)
 
     def purge(self, instance_id: str) -> int:
         """Delete a finished instance; return the number of deleted instances."""

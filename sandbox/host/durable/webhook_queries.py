@@ -1,14 +1,18 @@
-"""What a request to the management webhooks asks for, read from its query; what makes no sense is ignored. Pure."""
+"""What a request to the management webhooks asks for; what makes no sense in its query is ignored."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sandbox.host.durable.task_hub import STATUS_NAMES, InstanceFilter
+from sandbox.host.http_invocation import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from starlette.requests import Request
 
 DEFAULT_PAGE = 100
 
@@ -52,3 +56,20 @@ def instance_id_problem(instance_id: str) -> str | None:
     if any(char in "/\\#?" or not char.isprintable() for char in instance_id):
         return "Instance ids must not contain /, \\, #, ? or control characters."
     return None
+
+
+async def json_text(request: Request) -> str | None:
+    """Read a body of JSON as its text, None where it is empty.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    text = (await read_body(request)).decode()
+    if not text.strip():
+        return None
+    try:
+        # As text: of bytes it would take a byte order mark, which nobody who reads the text later does.
+        json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return text

@@ -15,7 +15,6 @@ from sandbox.host.durable.instance_status import history_json, status_json
 from sandbox.host.durable.spans import INSTANCE_ID
 from sandbox.host.durable.task_hub import STATUS_NAMES
 from sandbox.host.errors import EngineError
-from sandbox.host.http_invocation import read_body
 from sandbox.host.json_response import JsonResponse, origin_of
 from sandbox.host.trace import trace_context_of
 
@@ -37,23 +36,6 @@ def _failure(status: int, message: str, problem: object, kind: str) -> Response:
     """Answer as the extension does after an exception of .NET, whose type is `kind`."""
     document = {"Message": message, "ExceptionMessage": str(problem), "ExceptionType": kind, "StackTrace": ""}
     return JsonResponse(document, status_code=status)
-
-
-async def _json_text(request: Request) -> str | None:
-    """Read a body of JSON as its text, None where it is empty.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    text = (await read_body(request)).decode()
-    if not text.strip():
-        return None
-    try:
-        # As text: of bytes it would take a byte order mark, which nobody who reads the text later does.
-        json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    return text
 
 
 class Webhooks:
@@ -97,7 +79,7 @@ class Webhooks:
         if problem is not None:
             return _failure(400, problem, problem, "System.ArgumentException")
         try:
-            payload = await _json_text(request)
+            payload = await queries.json_text(request)
         except ValueError as error:
             return _failure(500, WRONG, error, "Newtonsoft.Json.JsonSerializationException")
         version = request.query_params.get("version", self._section.default_version)
@@ -123,7 +105,7 @@ class Webhooks:
             return _failure(409, message, self._already_exists(instance_id), kind)
 
     def _already_exists(self, instance_id: str | None) -> str:
-        """Say why an instance cannot be started: the engine refuses it for no other reason."""
+        """Return why an instance cannot be started: the engine refuses it for no other reason."""
         found = self._hub.get(instance_id or "")
         status = STATUS_NAMES[found.status] if found is not None else "Pending"
         return f"An Orchestration instance with the status {status} already exists."
@@ -236,7 +218,7 @@ class Webhooks:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return JsonResponse({"Message": "Only application/json request content is supported"}, status_code=400)
         try:
-            payload = json.loads(await _json_text(request) or "null")
+            payload = json.loads(await queries.json_text(request) or "null")
         except ValueError as error:
             return _failure(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
         instance = self._instance(request)

@@ -45,11 +45,6 @@ def special(req: func.HttpRequest) -> str:
     return f"special, in {threading.current_thread() is threading.main_thread()}"
 
 
-@app.route(route="numbers/{number:int}/{unit?}", methods=["GET"])
-async def number(req: func.HttpRequest) -> func.HttpResponse:
-    return as_seen(req)
-
-
 @app.route(methods=["GET"])
 async def no_route(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse("by its name", headers={"Cache-Control": "max-age=5"})
@@ -59,14 +54,6 @@ async def no_route(req: func.HttpRequest) -> func.HttpResponse:
 async def status(req: func.HttpRequest) -> func.HttpResponse:
     code = int(req.route_params["code"])
     return func.HttpResponse(b"\x00\xff", status_code=code, mimetype="application/octet-stream")
-
-
-@app.route(route="cookies", methods=["GET"])
-async def cookies(req: func.HttpRequest) -> func.HttpResponse:
-    response = func.HttpResponse("")
-    response.headers.add("Set-Cookie", "a=1; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=60")
-    response.headers.add("Set-Cookie", "b=2; Domain=example.com; Expires=Thu, 01 Jan 2026 00:00:00 GMT")
-    return response
 
 
 @app.route(route="broken/{how}", methods=["GET", "POST"])
@@ -98,12 +85,6 @@ async def wait(req: func.HttpRequest) -> func.HttpResponse:
         while not (DIARY / name).exists():
             await asyncio.sleep(0.01)
     return func.HttpResponse("done")
-
-
-@app.route(route="die")
-async def die(req: func.HttpRequest) -> func.HttpResponse:
-    os.kill(os.getpid(), 9)
-    return func.HttpResponse("never")
 
 
 @app.route(route="block")

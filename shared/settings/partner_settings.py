@@ -10,7 +10,7 @@ from shared.auth.grants.client_credentials import ClientCredentials
 from shared.auth.grants.entra import Entra
 from shared.auth.grants.managed_identity import ManagedIdentity
 from shared.errors import SettingsError
-from shared.settings.app import AppSettings
+from shared.settings.app_settings import AppSettings
 from shared.settings.network import proxy_for, tls_context
 from shared.settings.reader import SettingReader
 
