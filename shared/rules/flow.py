@@ -272,9 +272,15 @@ class Flow:
         self._pushbacks = 0
 
     def _is_about_all(self) -> bool:
-        # A rate that was not measured for long enough needs more proof.
-        most = PUSHBACK if self._rate.limit is None or self._rate.is_measured(self._now) else MORE_PUSHBACK
-        return self._rate.has_successes and self._pushbacks >= most
+        """Return whether recent pushback is about the partner, not about single records."""
+        limit = self._rate.limit
+        if limit is not None and not self._rate.is_measured(self._now):
+            # Too little is known since the last cut: it takes more proof.
+            return self._pushbacks >= MORE_PUSHBACK
+        if limit is not None and self._rate.rate > limit:
+            # This was a try to exceed the limit.
+            return True
+        return self._pushbacks >= PUSHBACK and self._rate.has_successes
 
     def _remember(self, *, is_pushback: bool) -> None:
         self._recent.append(is_pushback)

@@ -6,20 +6,21 @@ import math
 
 # The limiter never goes below this rate, in calls per second.
 SLOWEST = 0.1
-# A rate is measured after so many successes in so many seconds; before that it is guessed.
+# A rate is measured after so many successes in so many seconds, or fewer in more; before that it is guessed.
 ENOUGH, LONG_ENOUGH = 20, 0.5
+FEW_ENOUGH, VERY_LONG = 5, 4.0
 # A guessed rate doubles in so many seconds, and the first that was measured, which is too low after a low guess.
 GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
 # A measured rate starts just below the limit and reaches it after so many seconds. Then it grows with the cube of time.
 BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 # Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
-SHARE = 0.06
+SHARE = 0.1
 # Below this rate, time counts in proportion: few calls a second tell little.
-UNHURRIED = 25.0
+UNHURRIED, UNHURRIED_GUESS = 10.0, 8.0
 # A limit that is exceeded by this factor without pushback is outdated.
 EXCEEDED = 1.3
 # One that is exceeded by this factor without pushback is forgotten.
-FORGOTTEN = 8.0
+FORGOTTEN, FORGOTTEN_GUESS = 8.0, 100.0
 # What was counted more than so many seconds ago weighs half.
 HALF_LIFE = 5.0
 
@@ -70,7 +71,8 @@ class RateLimit:
             # Fewer calls than the rate allows say nothing about a higher one.
             self.restart(now)
             return
-        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * min(1.0, max(self.limit / UNHURRIED, 0.1))
+        hurry = min(max(self.rate / (UNHURRIED_GUESS if self._doubling else UNHURRIED), 0.1), 1.0)
+        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * hurry
         growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
         self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
         if self._doubling and growth > self._halve_at:
@@ -81,7 +83,7 @@ class RateLimit:
             # The partner allows more than it did: what was counted at the old limit misleads.
             self._is_exceeded = True
             self.restart(now)
-        if growth > FORGOTTEN and self._doubling != GUESS_DOUBLING:
+        if growth > (FORGOTTEN_GUESS if self._doubling else FORGOTTEN):
             self.limit, self.rate = None, math.inf
 
     @property
@@ -91,7 +93,10 @@ class RateLimit:
 
     def is_measured(self, now: float) -> bool:
         """Return whether enough was counted to tell the rate."""
-        return self._successes >= ENOUGH and now - self._since >= LONG_ENOUGH
+        seconds = now - self._since
+        return (self._successes >= ENOUGH and seconds >= LONG_ENOUGH) or (
+            self._successes >= FEW_ENOUGH and seconds >= VERY_LONG
+        )
 
     def cut(self, now: float, accepted: float, pause: float) -> None:
         """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
@@ -104,7 +109,8 @@ class RateLimit:
             self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
         else:
             # Too little was counted since the last cut: go on counting, at a lower rate.
-            self.rate = self.limit = max(self.rate * math.sqrt(max(accepted, 0.5)), SLOWEST)
+            most = 2 * (self._successes + 1) / max(seconds, 0.1)
+            self.rate = self.limit = max(min(self.rate * math.sqrt(max(accepted, 0.5)), most), SLOWEST)
             self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
             return
         self.limit = max(limit, SLOWEST)

@@ -1,1 +1,0 @@
-"""Everything to run the app on one machine with no Azure account. Not deployed."""

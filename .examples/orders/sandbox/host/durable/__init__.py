@@ -1,1 +1,0 @@
-"""Durable Functions: the task hub, the orchestrators and activities that it runs, and their webhooks."""

@@ -1,1 +1,0 @@
-"""The app's own package: tokens in `auth`, the partner's API in `api`, the orchestrations in `delivery`."""

@@ -1,1 +1,0 @@
-"""Access tokens: how they are had, kept, renewed and attached. Knows nothing of businesses or Azure Functions."""

@@ -1,1 +1,0 @@
-"""What the orchestrations do with a record. Knows nothing of HTTP clients."""
