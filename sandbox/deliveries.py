@@ -109,7 +109,8 @@ def commands_to_try(host: str, partner: str, resources: Sequence[Resource], key:
     lines = [f"console: {host}/api/console"]
     for resource in resources:
         url, record = f"{host}/api/{resource.route}", sample_record(resource, 1)
-        lines.append(f"  curl -i {url}{key_header} --json {shlex.quote(json.dumps(record, ensure_ascii=False))}")
+        body = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(record, ensure_ascii=False))}"
+        lines.append(f"  curl -i {url}{key_header} {body}")
         if resource.look_up is not None:
             lines.append(
                 f"  curl -s {url}/{httpx.URL(path=str(record[resource.id_member])).raw_path.decode()}{key_header}"
