@@ -108,7 +108,7 @@ def commands_to_try(host: str, partner: str, resources: Sequence[Resource], key:
     key_header = f" -H 'x-functions-key: {key}'" if key else ""
     lines = [f"console: {host}/api/console"]
     for resource in resources:
-        url, record = f"{host}/api/{resource.route}", sample_record(resource, 1)
+        url, record = f"{host}/api/{resource.route}", sample_record(resource, 1001)
         body = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(record, ensure_ascii=False))}"
         lines.append(f"  curl -i {url}{key_header} {body}")
         if resource.look_up is not None:
