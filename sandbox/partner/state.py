@@ -132,7 +132,6 @@ class Site:
         client_id, client_secret = client_of(partner)
         self.client_id = config.client_id or client_id
         self.client_secret = config.client_secret or client_secret
-        self.resources = [resource for resource in config.resources if resource.partner.name == partner.name]
         self.counters = Counters()
         self.tokens = Tokens(state.clock)
         self.records = Records()

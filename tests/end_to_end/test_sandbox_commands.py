@@ -16,18 +16,18 @@ from sandbox.processes import PROJECT, SandboxProcess, StartError
 from sandbox.resources import app_settings, load_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Seconds: less than the time limit of a test, so that it ends what it has started.
 PATIENCE = 60
 
 
 @contextmanager
-def _sandbox(*arguments: str, project: Path = PROJECT, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def _sandbox(*arguments: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
     """Run a command of the sandbox; where the test fails, end it before it would be left behind with its children."""
     with subprocess.Popen(  # noqa: S603, it is the sandbox itself
         [sys.executable, "-m", "sandbox", *arguments],
-        cwd=project,
+        cwd=PROJECT,
         env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,7 +63,7 @@ def _children_after(process: subprocess.Popen[str], words: str) -> list[Path]:
 def test_the_demo_tells_each_step_and_ends_by_itself() -> None:
     # A proxy in the environment is not on the way to this machine itself.
     elsewhere = {f"{resource.partner.name}_ISSUER": "https://elsewhere.example" for resource in load_resources()}
-    with _sandbox("demo", HTTP_PROXY="http://127.0.0.1:9", **elsewhere) as demo:
+    with _sandbox("demo", environ={"HTTP_PROXY": "http://127.0.0.1:9", **elsewhere}) as demo:
         told, errors = demo.communicate(timeout=PATIENCE)
 
     assert (demo.returncode, errors) == (0, "")
