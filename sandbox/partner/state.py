@@ -163,6 +163,7 @@ class State:
     def to_json(self) -> dict[str, Any]:
         """Return what the console shows: totals, the same for each partner, the last seconds, and the faults."""
         self.tick()
+        faults = self.plan.to_json()
         marks = [*self._seconds, (0, _totals(self.counters()))]
         seconds = [
             {"second": second, **{name: after[name] - count for name, count in before.items()}}
@@ -172,7 +173,8 @@ class State:
             **_shown(self.counters()),
             "partners": {site.partner.name: _shown(site.counters) for site in self.sites},
             "seconds": seconds,
-            "faults": self.plan.to_json(),
+            "fault": ", ".join(str(fault["fault"]) for fault in faults) or None,
+            "faults": faults,
         }
 
 
