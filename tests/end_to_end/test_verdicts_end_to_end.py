@@ -189,7 +189,7 @@ def token_answers() -> Iterable[Any]:
     yield pytest.param([stray, {"fault": "cached", "route": "token"}], id="stray 401")
 
 
-@pytest.mark.parametrize("faults", token_answers())
+@pytest.mark.parametrize("faults", list(token_answers()))
 async def test_trouble_with_tokens_is_never_the_records_fault(stage: Stage, faults: list[Json]) -> None:
     await stage.deliver(record(99))
     # The stray 401 meets a good token, all others one that is not good any more.
