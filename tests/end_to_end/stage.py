@@ -57,7 +57,12 @@ def ids(count: int) -> dict[str, int]:
 
 
 class Stage:
-    """A partner and the app against it. `http` is the client of the running test."""
+    """A partner and the app against it. `http` is the client of the running test.
+
+    `partner` and `options` are options of the partner's and the host's command, `environ` are further app settings.
+    `app` is the folder of the app, which describes `resources`. `via` returns the URL under which the app sees the
+    partner.
+    """
 
     def __init__(  # noqa: PLR0913, each but the first has a default
         self,
@@ -68,12 +73,13 @@ class Stage:
         options: Sequence[str] = (),
         app: Path = PROJECT,
         resources: Sequence[Resource] = RESOURCES,
+        via: Callable[[str], str] = str,
     ) -> None:
         arguments = ["--app", str(app), "--port", "0"]
         self.http = httpx.AsyncClient()
         self.resources = resources
         self.partner = processes.enter_context(SandboxProcess("partner", [*arguments, "--verbose", *partner]))
-        settings = app_settings(self.partner.url, resources) | {"DELIVERY_RETRY_MAX": "2", "DELIVERY_SETTLE": "1"}
+        settings = app_settings(via(self.partner.url), resources) | {"DELIVERY_RETRY_MAX": "2", "DELIVERY_SETTLE": "1"}
         self.host = processes.enter_context(
             SandboxProcess("host", [*arguments, *options], settings | dict(environ or {}))
         )
