@@ -11,6 +11,7 @@ from shared.durable.durable_client import FINISHED
 from shared.durable.redelivery import redeliver as start_redelivery
 from shared.durable.starting import keyed_id, prefix_of
 from shared.http.delivery_view import STATES, accepted, events_of, record_states, state_of, view, while_it_goes_on
+from shared.http.intake import flag
 from shared.http.problem import refuse
 from shared.http.request import Reply
 from shared.rules.text import IDEMPOTENCY_KEY
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from shared.resource import Resource
 
 MAX_PAGE = 100
+PAGE_PATTERN = r"[A-Za-z0-9+/=_.-]{1,4000}"
+"""Durable's continuation tokens are base64."""
+
 _SINCE = timedelta(days=1)
 # Durable's runtimeStatus for each of our states.
 _RUNTIME = {
@@ -40,6 +44,7 @@ _RUNTIME = {
 }
 # Durable's ids may have more characters, but these cannot break out of a URL, as dots alone can.
 _INSTANCE_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_@:.-]{1,100}")
+_TOKEN = re.compile(PAGE_PATTERN)
 _OPERATIONS: dict[str, Operation] = {"cancel": "terminate", "suspend": "suspend", "resume": "resume"}
 _ACTIONS = {
     "cancel": ("accepted", "delivering", "waiting", "suspended"),
@@ -50,7 +55,7 @@ _ACTIONS = {
 
 async def get_delivery(request: Request, client: DurableClient, resources: Sequence[Resource]) -> Reply:
     """Show a delivery: 200 when it has finished, 202 while it goes on."""
-    wants_records = request.query.get("records", "").lower() in {"true", "1"}
+    wants_records = flag(request, "records", default=False)
     instance, resource = await _find(request, client, resources, show_input=wants_records)
     delivery = view(request, instance, resource.name)
     if wants_records and "total" in delivery:
@@ -84,7 +89,7 @@ async def list_deliveries(
             created_to=_moment(asked, "to"),
             prefix=prefix,
             top=_top(asked),
-            token=asked.get("token"),
+            token=_token(asked),
         )
     shown = []
     for instance in sorted(found, key=lambda each: each.created or now, reverse=True):
@@ -165,6 +170,14 @@ async def _by_key(client: DurableClient, resources: Sequence[Resource], key: str
 
 def _resource_of(instance: Instance, resources: Sequence[Resource]) -> Resource | None:
     return next((each for each in resources if instance.name in {each.deliver, each.deliver_batch}), None)
+
+
+def _token(asked: Mapping[str, str]) -> str | None:
+    token = asked.get("token")
+    # It becomes a header.
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise refuse("malformed", "token must be that of a nextLink.")
+    return token
 
 
 def _top(asked: Mapping[str, str]) -> int:

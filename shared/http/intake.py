@@ -109,6 +109,18 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+def flag(request: Request, name: str, *, default: bool) -> bool:
+    """Return a flag of the request's query.
+
+    Raises:
+        ProblemError: 400, it is neither true nor false.
+    """
+    told = request.query.get(name, "").lower() or str(default).lower()
+    if told not in {"true", "false"}:
+        raise refuse("malformed", f"{name} must be true or false.")
+    return told == "true"
+
+
 def _check_media_type(request: Request, media_types: Sequence[str]) -> str:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
