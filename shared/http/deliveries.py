@@ -78,18 +78,18 @@ async def list_deliveries(
     if not named:
         names = ", ".join(resource.name for resource in resources)
         raise refuse("malformed", f"resource={asked['resource'][:60]} is none of {names}.")
+    since, until, top, token = _moment(asked, "from") or now - _SINCE, _moment(asked, "to"), _top(asked), _token(asked)
     if "key" in asked:
         found = await _by_key(client, named, asked["key"])
         token = None
     else:
-        prefix = prefix_of(named[0]) if len(named) == 1 else None
         found, token = await client.list_instances(
             statuses=sorted({_RUNTIME[state] for state in states}),
-            created_from=_moment(asked, "from") or now - _SINCE,
-            created_to=_moment(asked, "to"),
-            prefix=prefix,
-            top=_top(asked),
-            token=_token(asked),
+            created_from=since,
+            created_to=until,
+            prefix=prefix_of(named[0]) if len(named) == 1 else None,
+            top=top,
+            token=token,
         )
     shown = []
     for instance in sorted(found, key=lambda each: each.created or now, reverse=True):
@@ -99,8 +99,8 @@ async def list_deliveries(
     page: dict[str, Any] = {"deliveries": shown}
     if token:
         # The same page of the same moment: a default `from` must not move on.
-        since = (_moment(asked, "from") or now - _SINCE).isoformat()
-        query = {name: value for name, value in asked.items() if name != "code"} | {"from": since, "token": token}
+        query = {name: value for name, value in asked.items() if name != "code"}
+        query |= {"from": since.isoformat(), "token": token}
         page["nextLink"] = f"{request.api_root}/deliveries?{urlencode(query)}"
     return Reply.json(200, page)
 

@@ -92,7 +92,8 @@ def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
     records, faults = _check(resource, map(bytes, texts))
     if faults:
         more = "" if len(faults) <= MAX_FAULTS else f"; the first {MAX_FAULTS} are named"
-        detail = f"The batch breaks rules in {len(faults)} places{more}. Nothing was started."
+        places = "one place" if len(faults) == 1 else f"{len(faults)} places"
+        detail = f"The batch breaks rules in {places}{more}. Nothing was started."
         raise refuse("invalid-record", detail, errors=faults[:MAX_FAULTS])
     return records
 
