@@ -84,7 +84,7 @@ async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(start: 
 
 
 async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(start: StartStage) -> None:
-    stage = start(["--token-down", "8"])
+    stage = start(["--fault", json.dumps({"fault": "status", "route": "token", "status": 503, "window": [0, 8]})])
     started = time.monotonic()
 
     links = await asyncio.gather(*map(stage.start, records(20)))
@@ -213,19 +213,15 @@ async def test_deep_health_says_what_is_wrong_with_which_partner(start: StartSta
     stage = start()
     name = RESOURCE.partner.name
 
-    async def deep() -> dict[str, object]:
+    async def deep(stage: Stage) -> dict[str, object]:
         response = await stage.ask("GET", "health/deep")
         shown: dict[str, object] = response.json()["partners"][name]
         return shown | {"status": response.status_code}
 
-    well = await deep()
-    await stage.control("PUT", "faults", json=[{"fault": "status", "route": "api", "status": 503}])
-    down = await deep()
-    await stage.control("PUT", "faults", json=[{"fault": "status", "route": "token", "status": 404}])
-    await stage.control("POST", "revoke")
-    refused = start(environ={f"{PREFIX}TOKEN_URL": f"{stage.partner_url}/nothing"})
-    stage = refused
-    lost = await deep()
+    well = await deep(stage)
+    lost = await deep(start(environ={f"{PREFIX}TOKEN_URL": f"{stage.partner_url}/nothing"}))
+    await asyncio.to_thread(stage.partner.stop)
+    down = await deep(stage)
 
     assert (well["status"], well["settings"], well["token"], well["partner"]) == (200, "ok", "ok", "ok")
     assert (down["status"], down["token"], down["partner"]) == (503, "ok", "unavailable")
@@ -234,7 +230,7 @@ async def test_deep_health_says_what_is_wrong_with_which_partner(start: StartSta
 
 
 async def test_admin_routes_answer_while_deliveries_go_on(start: StartStage) -> None:
-    stage = start(["--latency", "0.2"])
+    stage = start(["--fault", json.dumps({"fault": "latency", "route": "api", "seconds": 0.2})])
     links = await asyncio.gather(*map(stage.start, records(50)))
 
     status = await stage.http.get(f"{stage.host.url}/admin/host/status")
