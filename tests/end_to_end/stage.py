@@ -171,9 +171,16 @@ class Stage:
 
     async def kill_worker(self) -> int:
         """End the worker process as the out-of-memory killer would; return its process id."""
-        worker = (await self.http.get(f"{self.host.url}/sandbox/worker")).json()
-        os.kill(worker["pid"], signal.SIGKILL)
-        return int(worker["pid"])
+
+        async def killed() -> int | None:
+            worker = (await self.http.get(f"{self.host.url}/sandbox/worker")).json()
+            try:
+                os.kill(worker["pid"], signal.SIGKILL)
+            except ProcessLookupError:  # it has just ended
+                return None
+            return int(worker["pid"])
+
+        return await until(killed)
 
     async def restarts(self) -> int:
         return int((await self.http.get(f"{self.host.url}/sandbox/worker")).json()["restarts"])

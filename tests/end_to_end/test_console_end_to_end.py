@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.async_api import expect
 
 from tests.end_to_end.console_page import CHROMIUM, browser, open_console
 from tests.end_to_end.stage import RESOURCE, id_of, record, records
@@ -58,9 +59,9 @@ async def test_filters_the_timeline_and_the_keyboard_lead_to_what_went_wrong(sta
     batch = await stage.deliver([record(number) for number in range(11, 16)])
     async with browser() as chromium:
         page, complaints = await open_console(chromium, stage)
-        await page.wait_for_function("document.querySelectorAll('[data-open]').length === 4")
+        await expect(page.locator("[data-open]")).to_have_count(4, timeout=30_000)
         await page.click("text=Needs attention")
-        await page.wait_for_function("document.querySelectorAll('[data-open]').length === 2")
+        await expect(page.locator("[data-open]")).to_have_count(2, timeout=30_000)
         await page.click(f"[data-open='{batch['id']}']")
         reasons = await page.text_content("[aria-label='Undelivered records']")
         await stage.set_faults()
@@ -68,9 +69,9 @@ async def test_filters_the_timeline_and_the_keyboard_lead_to_what_went_wrong(sta
         await page.wait_for_selector("#one-title .delivered")
         await page.keyboard.press("Escape")
         await page.wait_for_selector("#one", state="hidden")
-        await page.click("text=All")
+        await page.click("[data-states='']")
         await page.select_option("#resource", RESOURCE.name)
-        await page.wait_for_function("document.querySelectorAll('[data-open]').length === 5")
+        await expect(page.locator("[data-open]")).to_have_count(5, timeout=30_000)
         focused = []
         for key in ("j", "j", "k"):
             await page.keyboard.press(key)

@@ -35,8 +35,8 @@ async def test_lists_any_number_of_deliveries_and_filters_them(start: StartStage
     stage = start()
     before = datetime.now(UTC)
     await stage.set_faults({"fault": "status", "route": "post", "record": id_of(7), "status": 422})
-    deliveries = await stage.deliver_all(records(250))
-    batch = await stage.deliver(records(5))
+    deliveries = await stage.deliver_all(records(150))
+    batch = await stage.deliver(records(8))
 
     everything = await listed(stage, top="40")
     rejected = await listed(stage, state="rejected,partly,expired,failed")
@@ -44,13 +44,11 @@ async def test_lists_any_number_of_deliveries_and_filters_them(start: StartStage
     of_type = await listed(stage, resource=RESOURCE.route, state="delivered")
 
     assert {each["id"] for each in everything} == {each["id"] for each in (*deliveries, batch)}
-    assert len(everything) == 251
+    assert len(everything) == 151
     assert not any({"output", "customStatus", "records"} & each.keys() for each in everything)
     [single, part] = sorted(rejected, key=lambda each: "total" in each)
     assert (single["recordId"], single["state"], single["status"]) == (id_of(7), "rejected", 422)
-    assert (part["id"], part["state"], part["total"], part["rejected"]) == (batch["id"], batch["state"], 5, 0) or (
-        part["rejected"] == 1
-    )
+    assert (part["id"], part["state"], part["total"], part["rejected"]) == (batch["id"], "partly", 8, 1)
     assert none_before == []
     assert {each["state"] for each in of_type} == {"delivered"}
     assert {each["resource"] for each in everything} == {RESOURCE.name}

@@ -135,7 +135,7 @@ CORPUS: list[tuple[str, str, bytes]] = [
     ),
     (BATCH, "text/csv", b"a,b\n1,2\n"),
 ]
-KEYS = ["a b", "x" * 256, "tab\there", "snow\u2603".encode().decode("latin-1"), "\u00e9"]
+KEYS = ["a b", "x" * 256, "tab\there", "snow\u2603".encode().decode("latin-1")]
 PATHS = ["%2e%2e", "%2E", "..", "a/b", "%0a", "a%7fb", "x" * 300, "%c2%85", "%20%09"]
 
 
