@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {404: "not-found", 409: "wrong-state", 503: "unavailable"}
+_KINDS = {400: "malformed", 404: "not-found", 409: "wrong-state", 503: "unavailable"}
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _APPLIED = {"preference-applied": "wait"}
 
