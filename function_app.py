@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -21,7 +21,9 @@ from shared.durable.durable_client import DurableClient
 from shared.durable.orchestrators import deliver_one
 from shared.http import deliveries, health, pages, routes
 from shared.http.request import Reply, Request
-from shared.resource import Resource
+
+if TYPE_CHECKING:
+    from shared.resource import Resource
 
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -169,7 +171,9 @@ http_function("UnknownRoute", "{*path}", ["GET", "HEAD", "POST", "PUT", "PATCH",
 async def recover_deliveries(timer: func.TimerRequest, client: str) -> None:  # noqa: ARG001, a trigger has its parameter
     """Every five minutes: have deliveries go on that the platform gave up on."""
     container.start()
-    await container.recovery.run(container.durable_client(client), container.call_timeout)
+    durable = container.durable_client(client)
+    await container.recovery.run(durable, container.call_timeout)
+    container.observe_backlog(await upkeep.backlog(durable, datetime.now(UTC)))
 
 
 @app.function_name("PurgeHistory")
