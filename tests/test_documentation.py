@@ -38,12 +38,11 @@ def test_every_problem_type_has_a_section() -> None:
     assert anchors(PROJECT / "docs/problems.md") - {"reference-problem-types"} == set(TYPES)
 
 
-def test_every_documented_metric_exists() -> None:
+def test_the_documented_metrics_are_those_that_exist() -> None:
     page = (PROJECT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(business_relay\.\S+)` \|", page, re.MULTILINE))
     metrics = [value for value in vars(names).values() if isinstance(value, names.Metric)]
-    assert documented
-    assert documented <= {metric.name for metric in (*metrics, *names.TOKEN_COUNTERS.values())}
+    assert documented == {metric.name for metric in (*metrics, *names.TOKEN_COUNTERS.values())}
 
 
 def test_every_setting_is_documented() -> None:
