@@ -18,7 +18,7 @@ from shared.container import container
 from shared.durable import activities, upkeep
 from shared.durable.batch_orchestrator import deliver_batch
 from shared.durable.durable_client import DurableClient
-from shared.durable.orchestrators import deliver_one
+from shared.durable.orchestrators import deliver_one, first_start
 from shared.http import deliveries, health, pages, routes
 from shared.http.request import Reply, Request
 
@@ -64,7 +64,8 @@ def orchestrator(name: str, resource: Resource, deliver: Callable[..., Any]) -> 
         began = context.current_utc_datetime
         output = yield from deliver(context, resource)
         if output is not None and not context.is_replaying:
-            container.count_end(resource, output, (context.current_utc_datetime - began).total_seconds())
+            seconds = (context.current_utc_datetime - first_start(context, began)).total_seconds()
+            container.count_end(resource, output, seconds)
         return output
 
 
