@@ -94,7 +94,7 @@ class Store:
         return fault(how, id_)
 
     def store(self, id_: str) -> ApiResponse:
-        key = self.partner.keys[-1]
+        key = self.partner.key_of[id_]
         if self.resource.honours_idempotency_key and key in self.keys:
             return answer(201, {"parcelId": id_})
         if self.duplicate != "stores" and self.stored[id_]:

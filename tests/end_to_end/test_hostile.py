@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from tests.hostile.servers import HostilePartner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -150,4 +150,41 @@ async def test_after_each_answer_of_a_token_endpoint_the_record_is_delivered(
     await asyncio.gather(*map(work, range(len(lanes))))
 
     assert faults == [], "\n".join(faults)
+    await relay.assert_is_well()
+
+
+async def test_thirty_batches_of_the_worst_json_stay_small(relay: HostileRelay, partner: HostilePartner) -> None:
+    async def hand_in(batch: int) -> str:
+        records = [{"parcelId": f"m-{batch}-{number}", "city": "x", "m": [{}] * 320} for number in range(1000)]
+        body = json.dumps(records, separators=(",", ":")).encode()
+        assert 950_000 < len(body) <= 1024 * 1024
+        while True:
+            answer = await relay.ask("POST", "drawers/batch", body)
+            if answer.status == 202:
+                return str(answer.json()["id"])
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+            await asyncio.sleep(1)
+
+    ids = await asyncio.gather(*map(hand_in, range(30)))
+    async with asyncio.timeout(200):
+        while sum(partner.stored.values()) < 2_000:
+            await asyncio.sleep(0.5)
+    for id_ in ids:
+        assert (await relay.ask("POST", f"deliveries/{id_}/cancel")).status == 202
+    ended = await relay.finished(ids)
+
+    assert {each["state"] for each in ended.values()} == {"cancelled"}
+    assert set(partner.stored.values()) == {1}
+    await relay.assert_is_well()
+
+
+async def test_a_hundred_answers_of_megabytes_at_once_stay_small(relay: HostileRelay, partner: HostilePartner) -> None:
+    flood = {"to": "look-up", "before": "[", "unit": '{"a":{}},', "times": 450_000, "after": "0]"}
+    ids = [f"flood-{number}" for number in range(100)]
+    partner.cases = {id_: Case(id_, "a flood", flood) for id_ in ids}
+
+    delivery = await relay.deliver("parcels/batch", [{"parcelId": id_, "city": "x"} for id_ in ids])
+
+    assert (await relay.finished([delivery]))[delivery]["state"] == "delivered"
+    assert [partner.stored[id_] for id_ in ids] == [1] * 100
     await relay.assert_is_well()

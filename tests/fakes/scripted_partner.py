@@ -69,6 +69,8 @@ class ScriptedPartner:
         self.script = deque(script)
         self.calls: list[str] = []
         self.keys: list[str] = []
+        # The last key of each record: calls may be under way at a time.
+        self.key_of: dict[str, str] = {}
         self.bodies: list[bytes] = []
         self._respond = respond
 
@@ -80,6 +82,7 @@ class ScriptedPartner:
 
     async def post(self, _: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         self.keys.append(idempotency_key)
+        self.key_of[record.id] = idempotency_key
         self.bodies.append(record.text)
         return await self._answer("post", record.id)
 
