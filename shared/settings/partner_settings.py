@@ -80,6 +80,12 @@ class PartnerSettings:
             proxy=_proxy(read, url, environ),
             token_proxy=_proxy(read, grant.server, environ),
         )
+        for other in partner_names:
+            for key in KEYS if other != name else ():
+                if read.name(key) in {f"{other}_{theirs}" for theirs in KEYS}:
+                    read.complain(
+                        f"{read.name(key)} is a setting of both {name} and {other}: rename one of the partners"
+                    )
         others = []
         for other in (f"{other}_" for other in partner_names if other != name):
             # A prefix of this partner's own prefix tells nothing; the whole names of its settings do.
