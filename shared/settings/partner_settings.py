@@ -81,11 +81,10 @@ class PartnerSettings:
             token_proxy=_proxy(read, grant.server, environ),
         )
         for other in partner_names:
-            for key in KEYS if other != name else ():
-                if read.name(key) in {f"{other}_{theirs}" for theirs in KEYS}:
-                    read.complain(
-                        f"{read.name(key)} is a setting of both {name} and {other}: rename one of the partners"
-                    )
+            # Only a name that begins with the other can have settings in common with it.
+            if other != name and f"{other}_".startswith(f"{name}_"):
+                for shared in {read.name(key) for key in KEYS} & {f"{other}_{key}" for key in KEYS}:
+                    read.complain(f"{shared} is a setting of both {name} and {other}: rename one of the partners")
         others = []
         for other in (f"{other}_" for other in partner_names if other != name):
             # A prefix of this partner's own prefix tells nothing; the whole names of its settings do.

@@ -188,3 +188,65 @@ async def test_a_hundred_answers_of_a_megabyte_at_once_stay_small(relay: Hostile
     assert (await relay.finished([delivery]))[delivery]["state"] == "delivered"
     assert [partner.stored[id_] for id_ in ids] == [1] * 100
     await relay.assert_is_well()
+
+
+SETTING_APP = """
+from shared.partner_types import Parcel
+from shared.resource import Partner, Put, Resource
+
+RESOURCES = [
+    Resource(Parcel, name=f"Parcel{number}", route=f"parcels/{number}", id="parcel_id", partner=Partner(f"SET{number}"),
+             post=Put("/parcels/{id}"))
+    for number in range(NUMBER)
+]
+"""
+
+
+def _settings(case: Case, number: int) -> dict[str, str]:
+    """Return the settings of one partner; in `case` one of them is wrong."""
+    right = {
+        "URL": "http://127.0.0.1:9",
+        "TOKEN_URL": "http://127.0.0.1:9/token",
+        "CLIENT_ID": "hostile-client",
+        "CLIENT_SECRET": "a-secret-that-is-right",
+    }
+    wrong = {case.fields["key"]: case.fields.get("value", case.fields["text"])}
+    return {f"SET{number}_{key}": value for key, value in (right | wrong).items()}
+
+
+async def test_each_setting_that_is_wrong_is_named_without_its_value_and_starts_nothing(tmp_path: Path) -> None:
+    found = [case for case in cases("settings") if not case.fields.get("is_fine")]
+    folder = app_folder(tmp_path / "app", SETTING_APP.replace("NUMBER", str(len(found))))
+    (folder / "shared" / "partner_types.py").write_text(RECORDS.partition("\ndef _parcels")[0])
+    environ: dict[str, str] = {}
+    for number, case in enumerate(found):
+        environ |= _settings(case, number)
+
+    with await asyncio.to_thread(HostileRelay, folder, environ) as relay:
+        record = b'{"parcelId": "x", "city": "x"}'
+        posts = (relay.ask("POST", f"parcels/{number}", record) for number in range(0, len(found), 9))
+        answers = await asyncio.gather(*posts, relay.ask("GET", "health"))
+        assert {answer.status for answer in answers} == {503}
+        problems = [error["detail"] for error in answers[0].json()["errors"]]
+        unnamed = [
+            (case.id, case.fields["key"], case.fields["text"])
+            for number, case in enumerate(found)
+            if not any(f"SET{number}_{case.fields['key']}" in problem for problem in problems)
+        ]
+        assert unnamed == []
+        assert "Sup3rS3cret" not in "".join(answer.body.decode() for answer in answers)
+        assert await relay.instances() == {}
+        await relay.assert_is_well(but="Sup3rS3cret")
+
+
+async def test_secrets_of_any_kind_are_settings(tmp_path: Path) -> None:
+    found = [case for case in cases("settings") if case.fields.get("is_fine")]
+    folder = app_folder(tmp_path / "app", SETTING_APP.replace("NUMBER", str(len(found))))
+    (folder / "shared" / "partner_types.py").write_text(RECORDS.partition("\ndef _parcels")[0])
+    environ: dict[str, str] = {}
+    for number, case in enumerate(found):
+        environ |= _settings(case, number)
+
+    with await asyncio.to_thread(HostileRelay, folder, environ) as relay:
+        assert (await relay.ask("GET", "health")).status == 200
+        await relay.assert_is_well()

@@ -37,7 +37,10 @@ def leaks(text: str) -> list[str]:
     begins = {form.rstrip("=")[:24] for form in sought}
     compact = "".join(text.replace("\\n", "").split())
     return [
-        where[max(0, where.index(begin) - 200) :][:400] for where in (text, compact) for begin in begins if begin in where
+        where[max(0, where.index(begin) - 200) :][:400]
+        for where in (text, compact)
+        for begin in begins
+        if begin in where
     ]
 
 
