@@ -250,3 +250,45 @@ async def test_secrets_of_any_kind_are_settings(tmp_path: Path) -> None:
     with await asyncio.to_thread(HostileRelay, folder, environ) as relay:
         assert (await relay.ask("GET", "health")).status == 200
         await relay.assert_is_well()
+
+
+POISON_APP = """
+import os
+import signal
+
+from shared.partner_types import Parcel
+from shared.resource import Partner, Put, Resource
+
+
+def judge(response):
+    # What a record does that makes the worker run out of memory.
+    if b"poison" in response.body:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+RESOURCES = [
+    Resource(Parcel, route="parcels", id="parcel_id", partner=Partner("LANE"), post=Put("/parcels/{id}"), judge=judge)
+]
+"""
+
+
+async def test_a_record_that_ends_the_worker_takes_no_other_along(tmp_path: Path, partner: HostilePartner) -> None:
+    folder = app_folder(tmp_path / "app", POISON_APP)
+    (folder / "shared" / "partner_types.py").write_text(RECORDS.partition("\ndef _parcels")[0])
+    ids = [f"beside-{number}" for number in range(60)]
+    ids[31] = "the-poison"
+    partner.always["the-poison"] = Case("the-poison", "poison", {"status": "201 Created", "body": "poison"})
+    settings = partner_settings("LANE", partner.server.url)
+    settings |= {"DELIVERY_DEADLINE": "75", "DELIVERY_RETRY_MAX": "20", "DELIVERY_CHUNK": "20"}
+    # An orchestration whose turn it is fails with the worker, and is started again.
+    settings["DELIVERY_RECOVERY_SCHEDULE"] = "*/3 * * * * *"
+
+    with await asyncio.to_thread(HostileRelay, folder, settings) as relay:
+        delivery = await relay.deliver("parcels/batch", [{"parcelId": id_, "city": "x"} for id_ in ids])
+        ended = (await relay.finished([delivery], 300, {"Completed"}))[delivery]
+        restarts = (await relay.worker())["restarts"]
+
+    assert restarts > 0
+    assert (ended["state"], ended["created"], ended["expired"]) == ("partly", 59, 1), ended
+    assert [(each["recordId"], each["uncertain"]) for each in ended["rejections"]] == [("the-poison", True)]
+    assert [partner.stored[id_] for id_ in ids if id_ != "the-poison"] == [1] * 59

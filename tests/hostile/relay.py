@@ -12,7 +12,7 @@ from sandbox.processes import SandboxProcess
 from tests.hostile.servers import CLIENT, SECRET, leaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 PROJECT = Path(__file__).parent.parent.parent
 FINISHED = {"Completed", "Failed", "Terminated"}
@@ -105,13 +105,15 @@ class HostileRelay:
         writer.close()
         return {each["instanceId"]: each for each in json.loads(body)}
 
-    async def finished(self, ids: Iterable[str], patience: float = 150.0) -> dict[str, dict[str, Any]]:
-        """Wait until these deliveries have finished. Return them as the app shows them."""
+    async def finished(
+        self, ids: Iterable[str], patience: float = 150.0, final: Collection[str] = FINISHED
+    ) -> dict[str, dict[str, Any]]:
+        """Wait until these deliveries have one of these statuses. Return them as the app shows them."""
         wanted = set(ids)
         async with asyncio.timeout(patience):
             while True:
                 there = await self.instances()
-                if all(each in there and there[each]["runtimeStatus"] in FINISHED for each in wanted):
+                if all(each in there and there[each]["runtimeStatus"] in final for each in wanted):
                     break
                 await asyncio.sleep(0.3)
         return {each: (await self.ask("GET", f"deliveries/{each}")).json() for each in wanted}
@@ -131,7 +133,7 @@ class HostileRelay:
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
     async def assert_is_well(self, but: str = "a secret of this test") -> None:
-        """Check that the worker has not ended, has stayed small, and has told no secret (nor `but`) and no traceback."""
+        """Check that the worker has not ended, has stayed small, and has told no secret and no traceback."""
         assert (await self.worker())["restarts"] == 0
         peak = await self.peak()
         print(f"the worker's peak: {peak // 1024} MiB")  # noqa: T201, a figure for whoever runs it with -s

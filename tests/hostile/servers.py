@@ -54,6 +54,7 @@ class HostilePartner:
     def __init__(self) -> None:
         self.stored: Counter[str] = Counter()
         self.cases: dict[str, Case] = {}
+        self.always: dict[str, Case] = {}
         self.token_cases: dict[str, deque[Case]] = defaultdict(deque)
         self.token_requests: Counter[str] = Counter()
         self.revoked: set[str] = set()
@@ -92,6 +93,8 @@ class HostilePartner:
             if case.fields.get("stores"):
                 self._store(partner, id_, request)
             return _hostile(case, {**forms("token", token), "{id}": id_})
+        if id_ in self.always:
+            return _hostile(self.always[id_], {})
         if not is_look_up:
             self._store(partner, id_, request)
             return response(b"", status="201 Created"), False
