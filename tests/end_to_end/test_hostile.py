@@ -118,6 +118,30 @@ async def test_each_answer_of_a_partner_leads_to_the_truth(
     await relay.assert_is_well()
 
 
+@pytest.mark.parametrize("route", ["drawers", "keyed/parcels", "v1/entries"])
+async def test_each_answer_to_a_post_leads_to_the_truth_whatever_the_shape_of_the_partner(
+    relay: HostileRelay, partner: HostilePartner, route: str
+) -> None:
+    found = [case for case in cases("partner_answers") if case.fields.get("to") != "look-up"]
+    is_entry = route == "v1/entries"
+    ids = {str(number) if is_entry else case.id: case for number, case in enumerate(found)}
+    partner.cases = dict(ids)
+    records = [{"entry_no": int(id_), "text": "x"} if is_entry else {"parcelId": id_, "city": "x"} for id_ in ids]
+
+    delivery = await relay.deliver(f"{route}/batch", records)
+    ended = (await relay.finished([delivery]))[delivery]
+
+    undelivered = {each["recordId"]: each["state"] for each in ended["rejections"]}
+    faults = [
+        f"{case.id}: {undelivered.get(id_)}, stored {partner.stored[id_]}: {case.fields!s:.200}"
+        for id_, case in ids.items()
+        if (ends := case.fields.get("ends", "delivered")) != undelivered.get(id_, "delivered")
+        or partner.stored[id_] != (ends == "delivered")
+    ]
+    assert faults == [], "\n".join(faults)
+    await relay.assert_is_well()
+
+
 def _states(delivery: dict[str, Any], family: list[Case]) -> dict[str, str]:
     if "total" not in delivery:
         return {family[0].id: delivery["state"]}
