@@ -211,6 +211,8 @@ class Attempt:
             except StopIteration as stop:
                 outcome: Outcome = stop.value
                 return outcome
+            # Decoded, a megabyte takes thirty: it must not wait for the next call's answer.
+            del answer
 
     async def _in_turn(self, step: Step, api: ResourceApi, record: CheckedRecord) -> ApiResponse | Outcome:
         """Make a call when its turn comes. Return the response, or the outcome where there is none."""

@@ -80,6 +80,11 @@ class PartnerSettings:
             proxy=_proxy(read, url, environ),
             token_proxy=_proxy(read, grant.server, environ),
         )
+        for other in partner_names:
+            # Only a name that begins with the other can have settings in common with it.
+            if other != name and f"{other}_".startswith(f"{name}_"):
+                for shared in {read.name(key) for key in KEYS} & {f"{other}_{key}" for key in KEYS}:
+                    read.complain(f"{shared} is a setting of both {name} and {other}: rename one of the partners")
         others = []
         for other in (f"{other}_" for other in partner_names if other != name):
             # A prefix of this partner's own prefix tells nothing; the whole names of its settings do.
