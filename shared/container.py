@@ -24,8 +24,7 @@ from shared.http.intake import IntakeBudget
 from shared.partner import RESOURCES
 from shared.resource import check_resources
 from shared.rules.flow import Flow
-from shared.telemetry import PARTNER, RESOURCE, process_telemetry
-from shared.telemetry.names import (
+from shared.telemetry import (
     DELIVERIES_DELIVERED,
     DELIVERIES_EXPIRED,
     DELIVERIES_REJECTED,
@@ -34,6 +33,9 @@ from shared.telemetry.names import (
     FLOW_IN_FLIGHT,
     FLOW_LIMIT,
     FLOW_RATE,
+    PARTNER,
+    RESOURCE,
+    process_telemetry,
 )
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.auth.access_token import TokenGrant
-    from shared.auth.stored_grant import StoredGrant
+    from shared.auth.token_store import StoredGrant
     from shared.resource import Partner
     from shared.settings.app_settings import TokenStoreSettings
     from shared.settings.partner_settings import PartnerSettings
@@ -105,8 +105,7 @@ def _stored_grant(
     if store is None or not settings.grant.is_shareable:
         return None
     # Imported only where a store is configured.
-    from shared.auth.stored_grant import StoredGrant  # noqa: PLC0415
-    from shared.auth.token_store import RedisStore, TokenCipher  # noqa: PLC0415
+    from shared.auth.token_store import RedisStore, StoredGrant, TokenCipher  # noqa: PLC0415
 
     return StoredGrant(
         grant,

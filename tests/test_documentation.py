@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shared import telemetry as names
 from shared.http.problem import TYPES
 from shared.settings import app_settings, partner_settings
-from shared.telemetry import names
 
 PROJECT = Path(__file__).parent.parent
 FOLDERS = ("docs", "examples", "infra")

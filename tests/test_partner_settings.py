@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
-from shared.auth.grants.entra import Entra, EntraGrant
-from shared.auth.grants.managed_identity import ManagedIdentity, ManagedIdentityGrant
+from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.auth.entra import Entra, EntraGrant, ManagedIdentity, ManagedIdentityGrant
 from shared.errors import SettingsError
 from shared.settings.partner_settings import GRANTS, PartnerSettings, settings_problems
 from shared.settings.reader import SettingReader

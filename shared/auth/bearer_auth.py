@@ -52,7 +52,7 @@ class BearerAuth(httpx.Auth):
             raise ValueError(f"the access token is for {own}, not for {other}")
         provider = self._provider
         token = provider.cached() or await provider.get_token()
-        request.headers["Authorization"] = token.authorization
+        request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
         status = response.status_code
         if status not in {_UNAUTHORIZED, _FORBIDDEN}:
@@ -65,7 +65,7 @@ class BearerAuth(httpx.Auth):
             provider.refuse(token)
             return
         token = await provider.renew(token)
-        request.headers["Authorization"] = token.authorization
+        request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
         if response.is_success:
             provider.accept(token)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Self, get_args
 
-from shared.auth.grants.client_credentials import ClientCredentials
-from shared.auth.grants.entra import Entra
-from shared.auth.grants.managed_identity import ManagedIdentity
+from shared.auth.client_credentials import ClientCredentials
+from shared.auth.entra import Entra, ManagedIdentity
 from shared.errors import SettingsError
 from shared.settings.app_settings import AppSettings
 from shared.settings.network import proxy_for, tls_context
