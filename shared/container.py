@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from shared.link import PartnerLink
     from shared.resource import Partner, Resource
     from shared.rules.flow import Snapshot
-    from shared.settings.app_settings import AppSettings
-    from shared.settings.partner_settings import PartnerSettings
+    from shared.settings.app_settings import AppSettings, PartnerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ class Container:
         """
         settings = self._settings.get(partner.name)
         if settings is None:
-            from shared.settings.partner_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
+            from shared.settings.app_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
 
             names = list(self.partners) or [partner.name]
             try:
@@ -289,7 +288,7 @@ class Container:
         await loop.session.aclose()
 
     def _problems(self) -> list[str]:
-        from shared.settings.partner_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
+        from shared.settings.app_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
 
         problems = settings_problems(self._environ, list(self.partners))
         schedule = self._environ.get(RECOVERY_SCHEDULE, "").strip()

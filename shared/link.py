@@ -12,7 +12,7 @@ from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport
 from shared.errors import ApiInterruptedError
-from shared.settings.network import tls_context
+from shared.settings.app_settings import tls_context
 from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from shared.auth.access_token import TokenGrant
     from shared.auth.token_store import StoredGrant
     from shared.resource import Partner
-    from shared.settings.app_settings import TokenStoreSettings
-    from shared.settings.partner_settings import PartnerSettings
+    from shared.settings.app_settings import PartnerSettings, TokenStoreSettings
 
 TOKEN_TIMEOUT = 10.0
 """The most seconds for one token request."""

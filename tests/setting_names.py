@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shared.settings.app_settings import NAMES
-from shared.settings.partner_settings import KEYS
+from shared.settings.app_settings import KEYS, NAMES
 
 
 def setting_names(partner: str = "BUSINESS_API") -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from shared import telemetry as names
 from shared.http.problem import TYPES
-from shared.settings import app_settings, partner_settings
+from shared.settings import app_settings
 
 PROJECT = Path(__file__).parent.parent
 FOLDERS = ("docs", "examples", "infra")
@@ -48,5 +48,5 @@ def test_every_documented_metric_exists() -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (PROJECT / "docs/reference/settings.md").read_text(encoding="utf-8")
-    settings = {f"NAME_{key}" for key in partner_settings.KEYS} | set(app_settings.NAMES)
+    settings = {f"NAME_{key}" for key in app_settings.KEYS} | set(app_settings.NAMES)
     assert {name for name in settings if f"`{name}`" not in page} == set()
