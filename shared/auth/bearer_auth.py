@@ -29,13 +29,13 @@ class BearerAuth(httpx.Auth):
     a second refusal is for the caller to judge. A request whose body cannot be sent twice (a stream) is not repeated,
     nor is one that was redirected: the caller gets the refusal, and the next request another token.
 
-    No request goes out without its token, and no token to another origin than `origin`. Errors, raised instead of a
-    response:
+    No request goes out without its token, and no token to another origin than `origin`.
 
-    - TokenError: no token can be had. After a refusal too: the token was refused, not the request, so the refusal must
-      not pass for the API's answer because the token endpoint happens to be down.
-    - ValueError: the request is for another origin.
-    - RuntimeError: the client is a synchronous `httpx.Client`.
+    Raises:
+        TokenError: instead of a response: no token can be had. After a refusal too: it must not pass for the API's
+            answer because the token endpoint happens to be down.
+        ValueError: the request is for another origin.
+        RuntimeError: the client is a synchronous `httpx.Client`.
     """
 
     def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str) -> None:
@@ -50,32 +50,23 @@ class BearerAuth(httpx.Auth):
         if (origin := _origin(request.url)) != self._origin:
             own, other = ("{}://{}:{}".format(*each) for each in (self._origin, origin))
             raise ValueError(f"the access token is for {own}, not for {other}")
-        provider = self._provider
-        token = provider.cached() or await provider.get_token()
+        token = await self._provider.get_token()
         request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
         status = response.status_code
-        if status not in {_UNAUTHORIZED, _FORBIDDEN}:
-            if response.is_success:
-                provider.accept(token)
-            return
-        if response.history or not is_refused_token(status, response.headers.get_list("www-authenticate")):
-            return
-        if not isinstance(request.stream, httpx.ByteStream):
-            provider.refuse(token)
-            return
-        token = await provider.renew(token)
-        request.headers["Authorization"] = f"Bearer {token.value}"
-        response = yield request
+        may_refuse = status in {_UNAUTHORIZED, _FORBIDDEN} and not response.history
+        if may_refuse and is_refused_token(status, response.headers.get_list("www-authenticate")):
+            if not isinstance(request.stream, httpx.ByteStream):
+                self._provider.refuse(token)
+                return
+            token = await self._provider.renew(token)
+            request.headers["Authorization"] = f"Bearer {token.value}"
+            response = yield request
         if response.is_success:
-            provider.accept(token)
+            self._provider.accept(token)
 
     def sync_auth_flow(self, request: httpx.Request) -> NoReturn:  # noqa: ARG002, httpx names it
-        """Refuse to work with a synchronous client: its token request would block.
-
-        Raises:
-            RuntimeError: always.
-        """
+        """Refuse to work with a synchronous client: its token request would block."""
         raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
 
 

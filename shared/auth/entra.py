@@ -170,7 +170,7 @@ class EntraGrant:
     async def _ask(self, credential: str | dict[str, str]) -> AccessToken:
         def ask(http: MsalHttp) -> None:
             # It takes 130 ms to import, which only its users should pay, and not on the event loop.
-            import msal  # type: ignore[import-untyped]  # noqa: PLC0415, see above; MSAL has no type hints
+            import msal  # type: ignore[import-untyped]  # noqa: PLC0415, see above
 
             app = msal.ConfidentialClientApplication(
                 self._settings.client_id,

@@ -42,17 +42,9 @@ def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its o
         CredentialError: the text holds no usable key.
     """
     own = client_certificate_from_pem(pem, algorithm)
-    issued_at = int(now)
-    claims = {
-        "iss": client_id,
-        "sub": client_id,
-        "aud": audience,
-        "jti": str(uuid.uuid4()),
-        "iat": issued_at,
-        "exp": issued_at + _LIFETIME,
-    }
-    named = {"kid": key_id, "x5t#S256": own.thumbprint}
-    headers = {name: value for name, value in named.items() if value}
+    times = {"iat": int(now), "exp": int(now) + _LIFETIME}
+    claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": str(uuid.uuid4()), **times}
+    headers = {name: value for name, value in (("kid", key_id), ("x5t#S256", own.thumbprint)) if value}
     return _JWS.encode(json.dumps(claims).encode(), own.key, own.algorithm, headers)
 
 
