@@ -25,9 +25,8 @@ _ESCAPED = re.compile(r"\\(.)")
 class BearerAuth(httpx.Auth):
     """Authenticates requests to one origin with the provider's access token.
 
-    If the API refuses the token, the provider is told which one it was, and the request is sent once more with another;
-    a second refusal is for the caller to judge. A request whose body cannot be sent twice (a stream) is not repeated,
-    nor is one that was redirected: the caller gets the refusal, and the next request another token.
+    If the API refuses the token, the request is sent once more with another, and a second refusal is the caller's. One
+    whose body cannot be sent twice (a stream) is not repeated, nor is one that was redirected.
 
     No request goes out without its token, and no token to another origin than `origin`.
 
@@ -79,8 +78,7 @@ def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
     """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1): schemes with their parameters.
 
     Names are in lower case, a token68 is left out. Commas separate challenges and parameters alike, so the list is read
-    word by word; a missing comma is forgiven, and so is a semicolon in its place. Where something follows no grammar,
-    the rest is left out: what stands before it is still meant.
+    word by word, with or without commas, up to where it follows no grammar.
     """
     challenges: list[tuple[str, dict[str, str]]] = []
     position = 0

@@ -183,7 +183,7 @@ class ClientCredentialsGrant:
             "POST",
             url,
             setting=None if self._settings.issuer else f"{self._settings.prefix}TOKEN_URL",
-            headers={"Content-Type": "application/x-www-form-urlencoded", **proof.headers},
+            headers=proof.headers,
             content=urlencode(self._form | proof.form).encode("ascii"),
             timeout=self._timeout,
         )
@@ -194,10 +194,9 @@ class ClientCredentialsGrant:
 
 @dataclass(frozen=True, slots=True)
 class ClientProof:
-    """What one token request carries to prove who the client is (RFC 6749 section 2.3).
+    """What proves who the client is (RFC 6749 section 2.3); proofs made from the same credential are equal.
 
-    Proofs are equal if they were made from the same `credential`. No error text may repeat one of the `secrets`. `hint`
-    says why a server may refuse a proof that is right.
+    No error text may repeat one of the `secrets`. `hint` says why a server may refuse a proof that is right.
     """
 
     credential: str = field(repr=False)
@@ -226,12 +225,8 @@ def _proof(settings: ClientCredentials, url: str, issuer: str, now: float) -> Cl
             algorithm=settings.client_key_algorithm,
             now=now,
         )
-    form = {
-        "client_id": settings.client_id,
-        "client_assertion_type": _ASSERTION_TYPE,
-        "client_assertion": assertion,
-    }
-    return ClientProof(credential, (assertion,), form=form)
+    form = {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
+    return ClientProof(credential, (assertion,), form={"client_id": settings.client_id, **form})
 
 
 def secret_proof(settings: ClientCredentials, secret: str) -> ClientProof:
@@ -260,11 +255,7 @@ def read_secret(secret: str | None, file: str | None) -> str:
 
 
 def federated_assertion(file: str) -> str:
-    """Read the assertion in a file (workload identity), which someone else signs and replaces before it expires.
-
-    Raises:
-        OSError, CredentialError: the file cannot be read, or holds no token.
-    """
+    """Read the assertion in a file (workload identity), which someone else signs and replaces before it expires."""
     assertion = text_in_file(file)
     if not assertion.isascii() or any(c.isspace() for c in assertion):
         raise CredentialError("it does not hold one token")
@@ -272,11 +263,7 @@ def federated_assertion(file: str) -> str:
 
 
 def text_in_file(file: str) -> str:
-    """Read the text in a file, without white space around it. A byte order mark, which PowerShell writes, is no text.
-
-    Raises:
-        OSError, CredentialError: the file cannot be read, or holds no text.
-    """
+    """Read the text in a file, without white space around it and a byte order mark, which PowerShell writes."""
     octets = Path(file).read_bytes()
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if octets.startswith(mark)), "utf-8")
     # What is not in the encoding becomes a character that no secret has.
@@ -291,11 +278,7 @@ async def request_with(
 ) -> AccessToken:
     """Request a token with the credential as it is now, and once more if a refused one has been rotated meanwhile.
 
-    `read` runs in a worker thread. `name` is the credential's in errors.
-
-    Raises:
-        TokenRejectedError: the server blames the client's configuration.
-        TokenUnavailableError: there is no credential or no token.
+    `read` runs in a worker thread. `name` is the credential's in errors, which are TokenErrors.
     """
     credential = await _read(read, name)
     try:

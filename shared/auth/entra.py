@@ -97,10 +97,7 @@ class Entra:
 
 @dataclass(frozen=True, slots=True)
 class ManagedIdentity:
-    """The settings of an identity that Azure gives to the app or the machine.
-
-    `client_id` names a user-assigned identity, None means the system-assigned one.
-    """
+    """The settings of an identity that Azure gives to the app or the machine; without a `client_id`, the system's."""
 
     SOURCES: ClassVar = ("MANAGED_IDENTITY",)
     KEYS: ClassVar = (*SOURCES, *TARGETS)
@@ -210,9 +207,8 @@ class ManagedIdentityGrant:
     """Requests access tokens for a managed identity; a TokenGrant.
 
     MSAL finds the endpoint: that of App Service and Azure Functions if the platform names one (IDENTITY_ENDPOINT), else
-    the virtual machine's (IMDS). Each request has an MSAL client of its own. The endpoint's own cache hands out the
-    same token for hours. `client` stays the caller's to close; it must use no proxy. `timeout` is seconds for one
-    token request.
+    the virtual machine's (IMDS), which hands out the same token for hours. `client` stays the caller's to close; it
+    must use no proxy. `timeout` is seconds for one token request.
     """
 
     def __init__(self, client: httpx.AsyncClient, settings: ManagedIdentity, *, timeout: float = 10.0) -> None:
@@ -239,9 +235,8 @@ class ManagedIdentityGrant:
         import msal  # noqa: PLC0415, as above
 
         client_id = self._settings.client_id
-        system = msal.SystemAssignedManagedIdentity()
-        identity = msal.UserAssignedManagedIdentity(client_id=client_id) if client_id else system
-        client = msal.ManagedIdentityClient(identity, http_client=http)
+        user = client_id and msal.UserAssignedManagedIdentity(client_id=client_id)
+        client = msal.ManagedIdentityClient(user or msal.SystemAssignedManagedIdentity(), http_client=http)
         result: dict[str, Any] = client.acquire_token_for_client(resource=self._settings.resource)
         return result
 
@@ -259,8 +254,7 @@ class MsalHttp:
     """The HTTP client that MSAL is given for one token request; `answer` is the last answer, with status 0 before one.
 
     `timeout` is seconds for all that is sent, `what` names the server in errors. `metadata` keeps the configuration
-    documents of authorities, by URL, from one token request to the next. `get` and `post` are for a worker thread, all
-    else is for the event loop.
+    documents of authorities, by URL, from one token request to the next. MSAL calls `get` and `post` in its thread.
     """
 
     def __init__(
@@ -312,39 +306,35 @@ class MsalHttp:
 
     def get(self, url: str, *, params: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401, as MSAL calls it
         """Send a GET request, unless it is for metadata that is there."""
-        if url in self._metadata:
-            return self._metadata[url]
-        response = self._exchange("GET", url, params, headers)
-        if self.answer.is_success:
-            document = self._checked()
-            if url.endswith(CONFIGURATION):
-                if discovered_problem(document.get("token_endpoint"), url) or "authorization_endpoint" not in document:
-                    raise ValueError("it names no usable endpoint")
-                self._metadata[url] = response
-        return response
+        return self._metadata.get(url) or self._exchange("GET", url, params, headers, None)
 
-    def post(self, url: str, *, params: Any = None, data: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401, as MSAL calls it
-        """Send a POST request with a form; its response is a JSON object, or this raises."""
-        form = {name: value for name, value in (data or {}).items() if value is not None}
-        response = self._exchange("POST", url, params, headers, form)
-        self._checked()
-        return response
+    def post(self, url: str, *, params: Any = None, data: Any = None, headers: Any = None, **_: Any) -> MsalResponse:  # noqa: ANN401, the same
+        """Send a POST request with a form."""
+        return self._exchange("POST", url, params, headers, data or {})
 
     def close(self) -> None:
         """Do nothing: the connections are the caller's."""
 
-    def _exchange(self, method: str, url: str, params: Any, headers: Any, form: Any = None) -> MsalResponse:  # noqa: ANN401, the same
+    def _exchange(self, method: str, url: str, params: Any, headers: Any, data: Any) -> MsalResponse:  # noqa: ANN401, the same
+        """Send a request; raise a ValueError for nonsense: MSAL would log it, or send a secret to where it says."""
         self.answer = _NO_ANSWER
-        headers, form = headers or {}, form or {}
-        self.secrets += [sent[name] for sent in (headers, form) for name in _SECRET_FIELDS if name in sent]
-        if form:
-            headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
-        if params:
-            url += ("&" if "?" in url else "?") + urlencode(params)
-        sending = self._send(method, url, headers, urlencode(form).encode("ascii") if form else None)
+        form = {name: value for name, value in (data or {}).items() if value is not None}
+        sent = {**(headers or {}), **form}
+        self.secrets += [sent[name] for name in _SECRET_FIELDS if name in sent]
+        whole_url = url + ("&" if "?" in url else "?") + urlencode(params) if params else url
+        content = None if data is None else urlencode(form).encode("ascii")
+        sending = self._send(method, whole_url, headers or {}, content)
         self.answer = answer = asyncio.run_coroutine_threadsafe(sending, self._loop).result()
-        text = answer.body.decode("utf-8", "replace")
-        return MsalResponse(answer.status, text, {name.lower(): value for name, value in answer.headers.items()})
+        document = answer.document()
+        if not document and (answer.is_success or method == "POST"):
+            raise ValueError("it is no JSON object")
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        response = MsalResponse(answer.status, answer.body.decode("utf-8", "replace"), headers)
+        if answer.is_success and url.endswith(CONFIGURATION):
+            if discovered_problem(document.get("token_endpoint"), url) or "authorization_endpoint" not in document:
+                raise ValueError("it names no usable endpoint")
+            self._metadata[url] = response
+        return response
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Answer:
         if self._ended:
@@ -353,10 +343,3 @@ class MsalHttp:
         return await exchange(
             self._client, method, url, what=self._what, headers=headers, content=content, timeout=self._timeout
         )
-
-    def _checked(self) -> dict[str, Any]:
-        """Return the JSON object in the last answer. MSAL never sees anything else: it would log it."""
-        document = self.answer.document()
-        if not document:
-            raise ValueError("it is no JSON object")
-        return document

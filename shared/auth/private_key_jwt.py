@@ -50,10 +50,7 @@ def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its o
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """The key that signs for a client; `algorithm` is its JWS name (RFC 7518 section 3.1).
-
-    `key_pem` is the key's PEM block; `certificate` belongs to the key, None if the file has the key alone.
-    """
+    """The key that signs for a client, its PEM block, its certificate if there is one, and its JWS algorithm."""
 
     key: PrivateKey = field(repr=False)
     key_pem: bytes = field(repr=False)

@@ -40,6 +40,7 @@ _HEADERS = {
     # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
     "Connection": "close",
 }
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 # The codes of RFC 6749 section 5.2 that only a change of the client's configuration can mend.
 _CONFIGURATION_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"})
@@ -130,8 +131,8 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
 ) -> Answer:
     """Send one request and read the answer, without the client's own authentication and without redirects.
 
-    `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors, `setting` the app setting
-    that holds its URL, if one does.
+    `content` is a form. `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors,
+    `setting` the app setting that holds its URL.
 
     Raises:
         TokenUnavailableError: there is no whole answer.
@@ -147,7 +148,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
                 method,
                 url,
                 content=content,
-                headers=_HEADERS | dict(headers or {}),
+                headers={**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})},
                 timeout=httpx.Timeout(timeout, connect=min(_CONNECT_TIMEOUT, timeout)),
                 auth=None,
                 follow_redirects=False,

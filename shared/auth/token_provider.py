@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.auth.access_token import Backoff, NegativeCache, RefusedTokens, hold
 from shared.errors import RelayError, TokenRejectedError, TokenUnavailableError
-from shared.telemetry import (
-    PARTNER,
-    TOKEN_REQUEST_DURATION,
-    TOKEN_TIME_TO_EXPIRY,
-    Telemetry,
-    process_telemetry,
-)
+from shared.telemetry import PARTNER, TOKEN_REQUEST_DURATION, TOKEN_TIME_TO_EXPIRY, Telemetry, process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,13 +45,12 @@ class TokenProvider:
     """Hands out the access token of one grant; at most one token request is under way, whatever the load.
 
     Times are seconds: `leeway` before expiry a token is old, `default_lifetime` counts if the server names none,
-    `request_timeout` ends one token request for all who wait. `clock` is monotonic. `jitter` returns a number in [0,
-    1). `client` names the API client in logs and metrics.
+    `request_timeout` ends one token request for all who wait. `clock` is monotonic, `jitter` returns a number in [0,
+    1), `client` names the API client in logs and metrics.
 
-    A provider belongs to the event loop of its first token request and is not thread-safe. It never hands out an
-    expired token, nor a refused one before its backoff step is over. One refusal of a token that the API has accepted
-    since the last may be a stray one: the token is renewed at once, and serves the other callers until then. Every
-    coroutine may be cancelled: that ends the caller's wait, never the token request.
+    A provider belongs to the event loop of its first token request. It never hands out an expired token, nor a refused
+    one before its backoff step is over. The refusal of a token that the API has accepted may be a stray one: it serves
+    the other callers until its renewal. Every coroutine may be cancelled: that ends the wait, never the token request.
     """
 
     def __init__(  # noqa: PLR0913, each has a default; time and chance are arguments, so that no test needs a patch
@@ -231,13 +224,8 @@ class TokenProvider:
 
     def _receive(self, flight: _Flight, token: AccessToken, now: float) -> None:
         """Take a token, unless it has expired or is refused. Its lifetime counts from before its request was sent."""
-        held = hold(
-            token,
-            flight.began_at,
-            leeway=self._leeway,
-            default_lifetime=self._default_lifetime,
-            jitter=self._jitter(),
-        )
+        times = {"leeway": self._leeway, "default_lifetime": self._default_lifetime, "jitter": self._jitter()}
+        held = hold(token, flight.began_at, **times)
         if not now < held.expires_at:
             self._fail(flight, TokenUnavailableError("the access token had expired when it arrived"), now)
         elif token.value not in self._refused.values(now):
@@ -267,8 +255,7 @@ class TokenProvider:
             self._negative_cache.add(failure, now)
             flight.failure = failure
         else:
-            # Nobody has been failed yet: who needs a token when the old one has expired gets a try of its own,
-            # even before a Retry-After is over.
+            # When the old one has expired, a caller gets a try of its own, even before a Retry-After is over.
             self._negative_cache.add(failure, now, latest=flight.ahead_of.expires_at)
         if self._closed.is_set():
             return

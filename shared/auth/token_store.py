@@ -10,7 +10,7 @@ import math
 import os
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -78,10 +78,9 @@ class TokenStore(Protocol):
 
 
 class RedisStore:
-    """Bytes and leases in the Redis at `url` (redis://, rediss:// or unix://); a TokenStore.
+    """Bytes and leases in the Redis at `url` (redis://, rediss:// or unix://); a TokenStore of one event loop.
 
-    Nothing is tried twice or bounded in time: a caller that gives up cancels. It belongs to the event loop that uses it
-    first. Each method raises TokenStoreError if Redis fails.
+    Nothing is tried twice or bounded in time: a caller that gives up cancels.
 
     Raises:
         SettingsError: the `redis` package is not installed, or `url` is not the address of a Redis.
@@ -174,16 +173,12 @@ class TokenCipher:
 
     def encrypt(self, name: str, token: StoredToken) -> bytes:
         """Return the bytes to store."""
-        plain = json.dumps([token.value, token.issued_at, token.expires_at, token.refresh_at]).encode()
+        plain = json.dumps(astuple(token)).encode()
         nonce = os.urandom(_NONCE)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, _VERSION + name.encode())
 
     def decrypt(self, name: str, stored: bytes) -> StoredToken:
-        """Return the token in stored bytes.
-
-        Raises:
-            ValueError: they were not made by `encrypt` with the same key and name.
-        """
+        """Return the token in stored bytes; a ValueError if `encrypt` has not made them with the same key and name."""
         nonce, sealed = stored[1 : 1 + _NONCE], stored[1 + _NONCE :]
         if stored[:1] != _VERSION or len(nonce) < _NONCE:
             raise ValueError("not a stored token of this version")
@@ -210,11 +205,9 @@ class StoredGrant:
     """Requests access tokens through `grant` and shares them in `store`, encrypted; a TokenGrant.
 
     One process requests a token while the others wait for it, up to a quarter of `request_timeout` (s); then they
-    request one themselves, as they do at once if the store fails. `default_lifetime` (s) counts if the server names
-    none. A store that fails, or takes more than 0.5 s (or that quarter) for one request, costs a warning and is left
-    alone for 30 s. `clock` returns POSIX seconds.
-
-    It returns no token twice: whoever asks again wants another one. It closes the store.
+    request one themselves, as they do at once if the store fails. A store that fails, or takes more than 0.5 s (or that
+    quarter) for one request, costs a warning and is left alone for 30 s. `default_lifetime` (s) counts if the server
+    names none. `clock` returns POSIX seconds. No token is returned twice. It closes the store.
     """
 
     def __init__(  # noqa: PLR0913, times, each by its own name

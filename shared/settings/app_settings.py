@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 import threading
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 from urllib.parse import parse_qs, urlsplit
@@ -202,10 +202,10 @@ def _proxy(read: SettingReader, url: str, environ: Mapping[str, str]) -> str | N
 def settings_problems(environ: Mapping[str, str], partner_names: Sequence[str]) -> list[str]:
     """Return what is wrong with the settings of the app and of all partners, one sentence for each problem."""
     problems: list[str] = []
-    checks: list[Callable[[], object]] = [functools.partial(AppSettings.from_environ, environ)]
-    checks += [functools.partial(PartnerSettings.from_environ, environ, name, partner_names) for name in partner_names]
+    checks: list[Callable[[], object]] = [partial(AppSettings.from_environ, environ)]
+    checks += [partial(PartnerSettings.from_environ, environ, name, partner_names) for name in partner_names]
     if any(environ.get(name, "").strip() for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")):
-        checks.append(functools.partial(tls_context, environ))
+        checks.append(partial(tls_context, environ))
     for check in checks:
         try:
             check()
@@ -277,7 +277,7 @@ def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
         return _make_tls_context(file or None, folder or None)
 
 
-@functools.cache
+@cache
 def _make_tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if file or folder:
         try:
