@@ -25,8 +25,8 @@ _ESCAPED = re.compile(r"\\(.)")
 class BearerAuth(httpx.Auth):
     """Authenticates requests to one origin with the provider's access token.
 
-    If the API refuses the token, the request is sent once more with another, and a second refusal is the caller's. One
-    whose body cannot be sent twice (a stream) is not repeated, nor is one that was redirected.
+    If the API refuses the token, the request is sent once more with another. A second refusal is for the caller to
+    judge, as is that of a request that cannot be sent twice (its body is a stream) or that was redirected.
 
     No request goes out without its token, and no token to another origin than `origin`.
 
