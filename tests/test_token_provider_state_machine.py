@@ -11,8 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.auth.access_token import AccessToken
-from shared.auth.backoff import Backoff
+from shared.auth.access_token import AccessToken, Backoff
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
