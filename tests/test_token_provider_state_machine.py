@@ -169,5 +169,5 @@ class TokenProviderMachine(RuleBasedStateMachine):
 
 
 TestTokenProvider = TokenProviderMachine.TestCase
-TestTokenProvider.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestTokenProvider.settings = settings(stateful_step_count=40)
 TestTokenProvider = pytest.mark.timeout(300)(TestTokenProvider)
