@@ -205,6 +205,17 @@ async def test_a_batch_in_place_of_an_ended_one_pauses_and_knows_what_may_be_sto
     assert [given["uncertain"] for _, given in run.activities] == ["1", "2"]
 
 
+async def test_a_batch_that_is_started_again_trusts_no_earlier_look_up() -> None:
+    absent = Outcome("deferred", "P-0", reason="not found", is_uncertain=True, is_absent=True).to_json()
+    progress = {"start": START.isoformat(), "created": "0", "deferrals": [[1, 3, 5.0, 1.0, absent]]}
+
+    run = await deliver(order(2, pause=62.0, uncertain="0-1", progress=progress), lambda *_: CREATED)
+
+    assert orders(run) == [[1]]
+    assert (run.activities[0][1]["uncertain"], run.activities[0][1].get("absent")) == ("1", None)
+    assert run.output["created"] == 2
+
+
 async def test_the_status_tells_the_pace_the_limit_and_the_end() -> None:
     run = await deliver(order(16), lambda *_: CREATED, takes=1.0)
 

@@ -39,7 +39,7 @@ POSTS = (
     ["ok"] * 3
     + ["stored: lost", "stored: 500", "stored: 302", "stored: text", "stored: other id", "stored: crash"]
     + ["lost", "refused", "crash", "token", "500", "503", "302", "html 403", "403 retry-after", "409 retry-after"]
-    + ["401", "408", "421", "423", "425", "429", "422"]
+    + ["401", "407", "408", "421", "423", "425", "429", "431", "422"]
 )
 LOOK_UPS = ["ok"] * 4 + [
     "lost",

@@ -174,6 +174,20 @@ async def test_a_delivery_in_place_of_an_ended_one_begins_with_its_pause() -> No
     assert given(run, "uncertain") == [True]
 
 
+async def test_a_delivery_that_is_started_again_trusts_no_earlier_look_up() -> None:
+    progress = {"start": START.isoformat(), "attempts": 20, "uncertain": False, "absentAt": 1.0}
+
+    run = await deliver(CREATED, input_=order(pause=62.0, uncertain=True, progress=progress))
+
+    assert (given(run, "uncertain"), given(run, "wasAbsent")) == ([True], [False])
+
+
+async def test_the_pause_takes_nothing_from_the_deadline() -> None:
+    run = await deliver(DEFERRED, CREATED, input_=order(10.0, pause=62.0))
+
+    assert run.output["state"] == "delivered"
+
+
 @pytest.mark.parametrize("instance_id", ["ключ", "a b", "x" * 400, "a\nb"])
 async def test_an_odd_instance_id_gives_a_key_that_a_header_can_hold(instance_id: str) -> None:
     run = await deliver(CREATED, instance_id=instance_id)

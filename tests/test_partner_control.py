@@ -250,6 +250,7 @@ async def test_the_console_sees_what_happens_and_what_is_set() -> None:
     assert state["partners"] == {"CARRIER_API": shown}
     assert {name: sum(second[name] for second in state["seconds"]) for name in totals} == totals
     assert [(fault["fault"], fault["fired"]) for fault in state["faults"]] == [("status", 1)]
+    assert state["fault"] == "status"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,13 @@ async def test_the_undelivered_records_of_a_batch_become_a_batch() -> None:
 
 @pytest.mark.parametrize("status", ["Terminated", "Failed"])
 async def test_of_an_ended_batch_all_is_left_that_is_not_known_to_be_delivered(status: str) -> None:
-    shown = {"createdRecords": "0", "rejectedRecords": "1", "expiredRecords": "2", "uncertainRecords": "2", "posting": "3-4"}
+    shown = {
+        "createdRecords": "0",
+        "rejectedRecords": "1",
+        "expiredRecords": "2",
+        "uncertainRecords": "2",
+        "posting": "3-4",
+    }
     host = many(None, status, custom_status=shown, updated=datetime.now(UTC))
 
     await ask(host)

@@ -8,7 +8,7 @@ import pytest
 
 from shared.durable.batch_input import batch_input, single_input
 from shared.durable.starting import next_redelivery
-from shared.durable.upkeep import MAX_REWINDS, Recovery, purge_history
+from shared.durable.upkeep import MAX_REWINDS, Recovery, backlog, purge_history
 from tests.fakes.durable_host import NOON, PAGE, DurableHost, answer
 from tests.models import PARCEL
 
@@ -87,6 +87,15 @@ async def test_a_history_with_a_failed_activity_is_not_rewound_for_that_would_ru
     assert timer.host.instances["1"].starts == 2
 
 
+@pytest.mark.parametrize("input_", [None, {"resource": "Parcel", "packed": 7}])
+async def test_an_input_that_no_intake_writes_is_given_up_at_once(input_: object) -> None:
+    timer = Timer()
+    timer.host.put("1", "DeliverParcelBatch", input_, status="Failed")
+
+    assert await timer.run() == 0
+    assert not timer.host.instances["1"].reasons
+
+
 async def test_what_is_redelivered_is_left_alone() -> None:
     timer = Timer()
     timer.failed()
@@ -135,3 +144,15 @@ async def test_no_delivery_is_forgotten_while_its_caller_may_ask_again_or_an_act
     host.put("1", "DeliverParcel", {}, status="Terminated", created=NOON - timedelta(days=400), updated=ended)
 
     assert await purge_history(host.client(), days, deadline, NOON) == 0
+
+
+async def test_the_backlog_is_counted_over_all_pages_with_its_oldest_delivery() -> None:
+    host = DurableHost()
+    for number in range(2 * PAGE + 1):
+        host.put(str(number), "DeliverParcel", INPUT, created=NOON + timedelta(seconds=number))
+    host.put("a", "DeliverParcelBatch", INPUT, status="Suspended", created=NOON)
+    host.put("b", "DeliverParcel", INPUT, status="Completed", created=NOON - timedelta(days=1))
+
+    found = await backlog(host.client(), NOON + timedelta(minutes=1))
+
+    assert found == {"DeliverParcel": (2 * PAGE + 1, 60.0), "DeliverParcelBatch": (1, 60.0)}

@@ -43,7 +43,7 @@ WORK = 60.0
 
 # Seconds after which a record is tried again that another attempt in this process is working on.
 _UNDER_WAY_PAUSE = 1.0
-LONGEST_HELD = 300.0
+LONGEST_HELD = 600.0
 """Seconds after which a record whose turn did not come asks again, at the latest."""
 
 # The clocks of two hosts may differ by so many seconds.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_UNPACKED = 2 * 1024 * 1024
 # The default level takes twice the time for a twentieth less.
 _LEVEL = 1
+# Above that of every double. Written out, 1e999999 would be a million digits, and only the intake refuses it.
+_MAX_EXPONENT = 400
 
 
 def single_input(resource: str, text: bytes, terms: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +98,8 @@ def keys_of(input_: Mapping[str, Any], instance_id: str) -> list[str]:
 
 def _canonical(number: str) -> Any:  # noqa: ANN401, a number, or JSON of one
     value = Decimal(number)
+    if abs(value.adjusted()) > _MAX_EXPONENT:
+        return number
     # The intake refuses more digits than a double has, so nothing is rounded.
     return msgspec.Raw(format(value.normalize(), "f").encode()) if value else 0
 

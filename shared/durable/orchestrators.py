@@ -129,6 +129,12 @@ def deliver_one(context: OrchestrationContext, resource: Resource) -> Generator[
     return None
 
 
+def first_start(context: OrchestrationContext, began: datetime) -> datetime:
+    """Return when a delivery began whose present run `began` at this time. The run has accepted its input."""
+    known = context.get_input().get("progress", {})
+    return datetime.fromisoformat(known["start"]) if "start" in known else began
+
+
 def wait_until(context: OrchestrationContext, time: datetime, status: dict[str, Any]) -> Generator[Any, Any, None]:
     """Wait on a durable timer, and say so in the custom status."""
     context.set_custom_status(fitted({"state": "waiting", **status, "nextAttempt": time.isoformat()}))

@@ -26,9 +26,12 @@ LONGEST_WAIT = 30.0
 # The headers of every so many responses are read until they name a quota: reading in vain costs as much as a turn.
 READ_EVERY = 16
 
+# Characters of a field that is read. The patterns take up to the square of it, in steps of nanoseconds.
+_MAX_FIELD = 1_000
 # An item of the structured field: its name, then parameters; version 7 has `limit=50, remaining=9, reset=3` instead.
-_ITEM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^",;]*)((?:;(?:"(?:[^"\\]|\\.)*"|[^",])*)?)(?:,|$)')
-_PARAMETER = re.compile(r"([a-z]+)\s*=\s*([0-9]{1,15})(?![0-9.A-Za-z])")
+# Possessive quantifiers: with backtracking, a field of spaces would take the cube of its length.
+_ITEM = re.compile(r'\s*+("(?:[^"\\]|\\.)*+"|[^",;]*+)((?:;(?:"(?:[^"\\]|\\.)*+"|[^",])*+)?)(?:,|$)')
+_PARAMETER = re.compile(r"([a-z]++)\s*+=\s*+([0-9]{1,15})(?![0-9.A-Za-z])")
 _NUMBER = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)")
 # A reset above this is a time, not a duration: 1e9 s after the epoch was in 2001. Above the second it is in ms.
 _UNIX_TIME, _UNIX_TIME_IN_MS = 1e9, 1e11
@@ -49,11 +52,16 @@ def read_quota(headers: Mapping[str, str]) -> Quota | None:
 
     `headers` is case-insensitive, or has names in lower case.
     """
-    if (field := headers.get("ratelimit")) is not None:
-        return _from_structured_field(field, headers.get("ratelimit-policy") or "")
+
+    def field(name: str) -> str | None:
+        value = headers.get(name)
+        return None if value is None or len(value) > _MAX_FIELD else value
+
+    if (quota := field("ratelimit")) is not None:
+        return _from_structured_field(quota, field("ratelimit-policy") or "")
     for prefix in ("ratelimit-", "x-ratelimit-", "x-rate-limit-"):
-        if (remaining := headers.get(prefix + "remaining")) is not None:
-            return _from_triple(remaining, headers.get(prefix + "reset"), headers.get(prefix + "limit"), headers)
+        if (remaining := field(prefix + "remaining")) is not None:
+            return _from_triple(remaining, field(prefix + "reset"), field(prefix + "limit"), headers)
     return None
 
 
