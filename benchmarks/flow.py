@@ -28,7 +28,7 @@ UNLIMITED = {
     "shared/client/admission.py": """
 
 class Admission(Admission):
-    async def enter(self, delivery, *, patience):
+    async def enter(self, delivery, *, patience, after=None):
         return 0.0
 
     def leave(self, result):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.durable.delivery_options import MAX_RECORDS
@@ -50,15 +50,39 @@ def from_ranges(text: str) -> set[int]:
     return indices
 
 
+@dataclass(slots=True)
+class Deferral:
+    """What is known of a record that was deferred. `due` and `absent_at` are ages of the batch in seconds."""
+
+    attempts: int = 0
+    due: float = 0.0
+    absent_at: float | None = None
+    last: Outcome | None = None
+
+    def enter(self, outcome: Outcome, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter another attempt that ended at this age of the batch, and draw the backoff with `seed`."""
+        self.attempts += not outcome.was_held
+        was_uncertain = self.last is not None and self.last.is_uncertain
+        self.last = replace(outcome, is_uncertain=outcome.is_uncertain or was_uncertain)
+        self.absent_at = next_absent_at(self.absent_at, outcome, age)
+        wait = retry_wait(policy, max(1, self.attempts), f"{seed}/{self.attempts}", outcome.retry_after)
+        self.due = _tick(age + wait)
+
+    def is_absent(self, age: float, settle: float) -> bool:
+        """Whether a look-up missed the record `settle` seconds ago or earlier, after its last uncertain attempt."""
+        return self.absent_at is not None and age - self.absent_at >= settle
+
+
 @dataclass(frozen=True, slots=True)
 class OrderResult:
     """What an activity did with the records of its order: outcomes by index, and what it leaves to the next.
 
-    `left_for` is the seconds for which the partner is not to be asked for them. `limit` is the limit found, in calls
-    per second.
+    The times of `deferrals` count from the end of the order. `left_for` is the seconds for which the partner is not to
+    be asked for what is `left`. `limit` is the limit found, in calls per second.
     """
 
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    deferrals: Mapping[int, Deferral] = field(default_factory=dict)
     left: Iterable[int] = ()
     left_for: float = 0.0
     reason: str | None = None
@@ -70,8 +94,12 @@ class OrderResult:
         outcomes = {index: Outcome("created", "") for index in from_ranges(result.get("created", ""))}
         outcomes |= {index: Outcome("exists", "") for index in from_ranges(result.get("exists", ""))}
         outcomes |= {each["index"]: Outcome.from_json(each) for each in result.get("others", ())}
+        deferrals = {
+            each["index"]: Deferral(each["attempts"], each["due"], each.get("absentAt"), Outcome.from_json(each))
+            for each in result.get("deferred", ())
+        }
         left = from_ranges(result.get("left", ""))
-        return cls(outcomes, left, result.get("leftFor", 0.0), result.get("reason"), result.get("limit"))
+        return cls(outcomes, deferrals, left, result.get("leftFor", 0.0), result.get("reason"), result.get("limit"))
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object for a durable boundary, without the members that say nothing."""
@@ -82,20 +110,15 @@ class OrderResult:
                 by_kind[outcome.kind].append(index)
             else:
                 others.append({"index": index, **_fitting(outcome.to_json(), MAX_REASON)})
+        deferred = []
+        for index, each in self.deferrals.items():
+            last = {} if each.last is None else _fitting(each.last.to_json(), MAX_REASON)
+            times = {"due": round(each.due, 3)} | ({} if each.absent_at is None else {"absentAt": each.absent_at})
+            deferred.append({"index": index, **last, "attempts": each.attempts, **times})
         result: dict[str, Any] = {kind: to_ranges(indices) for kind, indices in by_kind.items()}
-        result |= {"others": others, "left": to_ranges(self.left), "leftFor": self.left_for}
+        result |= {"others": others, "deferred": deferred, "left": to_ranges(self.left), "leftFor": self.left_for}
         result |= {"reason": self.reason, "limit": self.limit}
         return {name: value for name, value in result.items() if value}
-
-
-@dataclass(slots=True)
-class Deferral:
-    """What is known of a record that was deferred. `due` and `absent_at` are ages of the batch in seconds."""
-
-    attempts: int = 0
-    due: float = 0.0
-    absent_at: float | None = None
-    last: Outcome | None = None
 
 
 @dataclass(slots=True)
@@ -144,20 +167,22 @@ class BatchBooks:
             ],
         }
 
-    def enter(self, result: OrderResult, age: float, seed: str) -> None:
-        """Enter what became of an order at this age of the batch. `seed` makes the backoff the same at every replay."""
+    def enter(self, result: OrderResult, age: float) -> None:
+        """Enter what became of an order that ended at this age of the batch."""
         for index, outcome in result.outcomes.items():
             self.suspects.discard(index)
+            self.deferrals.pop(index, None)
             if outcome.kind == "created":
                 self.created.add(index)
             elif outcome.kind == "exists":
                 self.exists.add(index)
-            elif outcome.kind == "rejected":
-                self._give_up(index, "rejected", outcome.reason or "", outcome)
             else:
-                self._defer(index, outcome, age, seed)
-                continue
-            self.deferrals.pop(index, None)
+                self._give_up(index, "rejected", outcome.reason or "", outcome)
+        for index, deferral in result.deferrals.items():
+            self.suspects.discard(index)
+            # The result arrives after the end of the order: no record is taken for absent too early.
+            absent_at = None if deferral.absent_at is None else age + deferral.absent_at
+            self._defer(index, Deferral(deferral.attempts, _tick(age + deferral.due), absent_at, deferral.last))
         for index in result.left:
             due = _tick(age + result.left_for) if result.left_for else 0.0
             self.deferrals.setdefault(index, Deferral()).due = due
@@ -165,7 +190,9 @@ class BatchBooks:
     def enter_lost(self, indices: Iterable[int], reason: str, age: float, seed: str) -> None:
         """Enter an order whose activity failed: its records may have been posted, and one may be the cause."""
         for index in indices:
-            self._defer(index, Outcome("deferred", "", reason=reason, is_uncertain=True), age, seed)
+            deferral = self.deferrals.get(index, Deferral())
+            deferral.enter(Outcome("deferred", "", reason=reason, is_uncertain=True), age, self.policy, seed)
+            self._defer(index, deferral)
             self.suspects.add(index)
 
     def expire(self, age: float, *, is_stalled: bool) -> None:
@@ -181,11 +208,6 @@ class BatchBooks:
         """Return the records of which nothing final is known, in order."""
         done = self.created | self.exists | self.rejections.keys()
         return [index for index in range(self.total) if index not in done]
-
-    def is_absent(self, index: int, age: float, settle: float) -> bool:
-        """Whether a look-up missed the record `settle` seconds ago or earlier, after its last uncertain attempt."""
-        absent_at = self.deferrals[index].absent_at if index in self.deferrals else None
-        return absent_at is not None and age - absent_at >= settle
 
     def forget_absence(self) -> None:
         """Forget that look-ups have missed records."""
@@ -233,15 +255,10 @@ class BatchBooks:
         most = MAX_REASONS // max(1, len(self.rejections))
         return [_fitting(rejection, most) for _, rejection in sorted(self.rejections.items())]
 
-    def _defer(self, index: int, outcome: Outcome, age: float, seed: str) -> None:
-        deferral = self.deferrals.setdefault(index, Deferral())
-        deferral.attempts += not outcome.was_held
-        deferral.last = outcome
-        deferral.absent_at = next_absent_at(deferral.absent_at, outcome, age)
-        if outcome.is_uncertain:
+    def _defer(self, index: int, deferral: Deferral) -> None:
+        self.deferrals[index] = deferral
+        if deferral.last is not None and deferral.last.is_uncertain:
             self.uncertain.add(index)
-        wait = retry_wait(self.policy, max(1, deferral.attempts), seed, outcome.retry_after)
-        deferral.due = _tick(age + wait)
         if deferral.due > self.policy.deadline:
             self._expire(index, deferral)
 

@@ -48,8 +48,10 @@ class FreeTurns:
         self.results: list[CallResult] = []
         self.in_flight = 0
 
-    async def enter(self, delivery: str, *, patience: float) -> float:
+    async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
         assert delivery
+        if after is not None:
+            self.leave(after)
         self.patience.append(patience)
         wait = self.waits.popleft() if self.waits else 0.0
         self.in_flight += not wait
