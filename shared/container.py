@@ -11,11 +11,12 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.client.admission import Admission
+from shared.durable.activities import BatchRecords
 from shared.durable.attempt import PartnerAccess
-from shared.durable.batch_input import BatchRecords
 from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.durable_client import DurableClient, HostSession
 from shared.durable.upkeep import Recovery
@@ -30,7 +31,9 @@ from shared.telemetry.names import (
     DELIVERIES_EXPIRED,
     DELIVERIES_REJECTED,
     DELIVERIES_REWOUND,
+    DELIVERIES_WAITING,
     DELIVERY_DURATION,
+    DELIVERY_OLDEST,
     FLOW_IN_FLIGHT,
     FLOW_LIMIT,
     FLOW_RATE,
@@ -274,6 +277,15 @@ class Container:
             if count:
                 telemetry.count(metric, attributes, int(count))
         telemetry.record(DELIVERY_DURATION, seconds, attributes)
+
+    def observe_backlog(self, found: Mapping[str, tuple[int, float]]) -> None:
+        """Have the deliveries under way, as counted now, read whenever metrics are collected."""
+        telemetry = process_telemetry()
+        for resource in self.resources:
+            attributes = {PARTNER: resource.partner.name, RESOURCE: resource.name}
+            counts = [found.get(name, (0, 0.0)) for name in (resource.deliver, resource.deliver_batch)]
+            telemetry.observe(DELIVERIES_WAITING, attributes, partial(float, sum(count for count, _ in counts)))
+            telemetry.observe(DELIVERY_OLDEST, attributes, partial(float, max(age for _, age in counts)))
 
     async def aclose(self) -> None:
         """Close what belongs to the running loop; a client that is still being made is not finished."""

@@ -31,7 +31,9 @@ async def call(queue: Admission, delivery: str, turns: list[str], patience: floa
     return wait
 
 
-async def start(queue: Admission, turns: list[str], *deliveries: str, patience: float = 60.0) -> list[asyncio.Task[float]]:
+async def start(
+    queue: Admission, turns: list[str], *deliveries: str, patience: float = 60.0
+) -> list[asyncio.Task[float]]:
     tasks = [asyncio.create_task(call(queue, delivery, turns, patience)) for delivery in deliveries]
     await asyncio.sleep(0.01)
     return tasks

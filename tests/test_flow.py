@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.rules.flow import CallResult, Flow, Snapshot
@@ -195,9 +195,12 @@ def test_measures_the_rate() -> None:
     assert flow.pace(3) == 20
 
 
+@settings(max_examples=50)
 @given(
     rate=st.floats(0.05, 500),
-    steps=st.lists(st.tuples(st.floats(0, 3), st.sampled_from([OK, REFUSED, BROKEN, CallResult(0.0, 503)])), max_size=60),
+    steps=st.lists(
+        st.tuples(st.floats(0, 3), st.sampled_from([OK, REFUSED, BROKEN, CallResult(0.0, 503)])), max_size=60
+    ),
 )
 def test_never_exceeds_the_rate_that_is_set(rate: float, steps: list[tuple[float, CallResult]]) -> None:
     flow = Flow(rate=rate)
@@ -226,6 +229,7 @@ ANY_RESULT = st.builds(
 )
 
 
+@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.floats(-50, 50) | st.just(1e9), st.lists(ANY_RESULT, max_size=8)), max_size=40))
 def test_whatever_the_partner_says_a_call_may_start_within_a_minute(
     steps: list[tuple[float, list[CallResult]]],

@@ -48,9 +48,9 @@ def share(part: float, whole: float) -> float:
         (50, 1_000, {}, 0.03),
         (50, 1_000, {"latency": 0.2}, 0.03),
         (50, 1_000, {"retry_after": None}, 0.03),
-        (500, 10_000, {}, 0.03),
+        (500, 5_000, {}, 0.03),
         (50, 1_000, {"quota_headers": True}, 0.01),
-        (500, 10_000, {"quota_headers": True}, 0.01),
+        (500, 5_000, {"quota_headers": True}, 0.01),
     ],
 )
 @in_virtual_time
@@ -95,8 +95,7 @@ async def test_settles_below_a_concurrency_limit(
     assert share(model.refused, model.calls) <= 0.03
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("rate", [100.0, 500.0])
+@pytest.mark.parametrize(("rate", "seed"), [(100.0, 1), (100.0, 2), (500.0, 1)])
 @in_virtual_time
 async def test_finds_a_limit_again_that_halves_and_then_doubles(rate: float, seed: int) -> None:
     model = partner(seed, rate=rate, burst=rate)
@@ -213,14 +212,14 @@ async def test_probes_when_the_partner_goes_down_under_load(silence: float | Non
     assert len(model.accepted_at) - accepted >= 1_000
 
 
-@pytest.mark.parametrize("latency", [0.01, 0.1, 2.0])
+@pytest.mark.parametrize("latency", [0.01, 2.0])
 @in_virtual_time
 async def test_does_not_slow_an_unlimited_partner_down(latency: float) -> None:
     model = partner(1, latency=latency)
-    await process(model).batch("batch", 10_000)
+    await process(model).batch("batch", 5_000)
 
     start_up = 6 * latency
-    assert now() <= 1.05 * 20_000 * latency / 64 + start_up
+    assert now() <= 1.05 * 10_000 * latency / 64 + start_up
 
 
 @in_virtual_time

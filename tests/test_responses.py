@@ -176,3 +176,11 @@ def test_a_page_and_broken_json_are_told_from_other_text(
 ) -> None:
     answer = read(status, body, content_type=content_type)
     assert (answer.is_readable, answer.is_html) == (is_readable, is_html)
+
+
+@pytest.mark.parametrize("value", [b"[" * 100 + b"]" * 100, b'{"a":' * 20 + b"1" + b"}" * 20, b"9" * 400])
+def test_a_member_that_dotnet_cannot_read_is_kept_as_text(value: bytes) -> None:
+    response = read_response(422, {"content-type": "application/json"}, b'{"title":"bad","more":' + value + b"}")
+
+    assert response.problem is not None
+    assert response.problem.members == (("more", value.decode()),)

@@ -26,6 +26,9 @@ MAX_TEXT = 1_000
 MAX_MEMBERS = 16
 """Extension members of a problem."""
 
+MAX_DEPTH = 8
+"""Levels of a member. Newtonsoft.Json reads 64, and integers of 380 digits."""
+
 MAX_ERROR = 16 * 1024
 """Bytes of an error's body. The rest is dropped."""
 
@@ -104,9 +107,17 @@ def _problem(text: bytes) -> ProblemDetails:
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401, it is any JSON
-    """Return a value that is short, else the beginning of its JSON text."""
+    """Return a value that is short and flat, else the beginning of its JSON text."""
     text = msgspec.json.encode(value)
-    return value if len(text) <= MAX_TEXT else _line(text.decode(errors="replace"))
+    return value if len(text) <= MAX_TEXT and _is_plain(value, MAX_DEPTH) else _line(text.decode(errors="replace"))
+
+
+def _is_plain(value: object, levels: int) -> bool:
+    """Return whether .NET reads the value: Durable Functions fails an orchestration whose status it cannot read."""
+    if isinstance(value, dict | list):
+        members = value.values() if isinstance(value, dict) else value
+        return levels > 0 and all(_is_plain(member, levels - 1) for member in members)
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
 
 
 def _line(text: str) -> str:

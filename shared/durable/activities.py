@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.durable.attempt import WORK, Attempt, Shift
 from shared.durable.batch import OrderResult, from_ranges
+from shared.durable.batch_input import keys_of, records_of
 from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
 from shared.rules.outcome import Outcome
 from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from shared.durable.attempt import PartnerAccess
-    from shared.durable.batch_input import Batch, BatchRecords
     from shared.durable.durable_client import DurableClient
     from shared.resource import Resource
 
@@ -119,6 +121,53 @@ async def post_batch(
         return _summary(indices, outcomes, access.limit())
 
     return (await contained(post())).to_json()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The texts of a batch's records, and the idempotency key of each."""
+
+    records: Sequence[bytes]
+    keys: Sequence[str]
+
+
+class BatchRecords:
+    """The records of batches, each read once from its orchestration's input. Concurrent callers share the reading.
+
+    Keeps the `most` batches used last. They are kept by the digest of their records: after a purge an old instance id
+    may stand for new ones. A batch belongs to the event loop that has read it, and is dropped when that is closed.
+    """
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Batch]] = OrderedDict()
+
+    async def of(self, instance_id: str, digest_: str, client: DurableClient) -> Batch:
+        """Return the records of a batch.
+
+        Raises:
+            LookupError: there is no such batch with these records.
+            DeliveryInputError: they cannot be unpacked.
+            DeliveryRefusedError: Durable Functions does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        for kept in [kept for kept, task in self._batches.items() if task.get_loop() is not loop]:
+            del self._batches[kept]
+        key = instance_id, digest_
+        batch = self._batches.get(key)
+        if batch is None or (batch.done() and (batch.cancelled() or batch.exception() is not None)):
+            batch = self._batches[key] = loop.create_task(_read(instance_id, digest_, client))
+        self._batches.move_to_end(key)
+        while len(self._batches) > self._most:
+            self._batches.popitem(last=False)
+        return await asyncio.shield(batch)
+
+
+async def _read(instance_id: str, digest_: str, client: DurableClient) -> Batch:
+    instance = await client.find(instance_id, show_input=True)
+    if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest_:
+        raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest_}")
+    return Batch(records_of(instance.input), keys_of(instance.input, instance_id))
 
 
 async def contained(work: Coroutine[Any, Any, T]) -> T:

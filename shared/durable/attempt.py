@@ -43,6 +43,9 @@ WORK = 60.0
 
 # Seconds after which a record is tried again that another attempt in this process is working on.
 _UNDER_WAY_PAUSE = 1.0
+LONGEST_HELD = 600.0
+"""Seconds after which a record whose turn did not come asks again, at the latest."""
+
 # The clocks of two hosts may differ by so many seconds.
 _SKEW = timedelta(seconds=2)
 # Azure Storage hands out activities before it says that their orchestration runs.
@@ -213,7 +216,9 @@ class Attempt:
         """Make a call when its turn comes. Return the response, or the outcome where there is none."""
         wait = await self.access.turns.enter(self.instance_id, patience=self.shift.patience(self.patience))
         if wait:
-            return replace(_held(record, "The partner was not asked: others come first"), retry_after=wait)
+            return replace(
+                _held(record, "The partner was not asked: others come first"), retry_after=min(wait, LONGEST_HELD)
+            )
         clock = asyncio.get_running_loop().time
         began = clock()
         result = CallResult(0.0, is_about_partner=False)

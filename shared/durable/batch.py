@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MAX_REASONS = 150_000
 """Characters of all reasons in a batch's output, and of all problems. The Durable Task Scheduler allows 1 MiB."""
 
-MAX_REASON, MAX_PROBLEM = 400, 1_000
+MAX_REASON = 400
+"""Characters of a record's reason, and of its problem."""
 
 
 def to_ranges(indices: Iterable[int]) -> str:
@@ -47,43 +48,6 @@ def from_ranges(text: str) -> set[int]:
             raise ValueError(f"no batch has a record {last or first}")
         indices.update(range(int(first), int(last or first) + 1))
     return indices
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A record that is not delivered, and why. `state` is "rejected" by the partner, or "expired" at the deadline."""
-
-    index: int
-    record_id: str
-    state: Literal["rejected", "expired"]
-    reason: str
-    status: int | None = None
-    problem: Mapping[str, Any] = field(default_factory=dict)
-    is_uncertain: bool = False
-
-    @classmethod
-    def from_json(cls, rejection: Mapping[str, Any]) -> Rejection:
-        """Read what `to_json` wrote."""
-        return cls(
-            rejection["index"],
-            rejection["recordId"],
-            rejection["state"],
-            rejection["reason"],
-            rejection.get("status"),
-            rejection.get("problem", {}),
-            rejection.get("uncertain", False),
-        )
-
-    def to_json(self, most: int = MAX_REASON) -> dict[str, Any]:
-        """Return a plain object with at most so many characters of the reason, and of the problem."""
-        optional = {
-            "status": self.status,
-            "problem": kept_problem(self.problem, most) or None,
-            "uncertain": self.is_uncertain or None,
-        }
-        said = {name: value for name, value in optional.items() if value is not None}
-        reason = shortened(self.reason, most)
-        return {"index": self.index, "recordId": self.record_id, "state": self.state, "reason": reason, **said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +81,7 @@ class OrderResult:
             if outcome.kind in by_kind:
                 by_kind[outcome.kind].append(index)
             else:
-                said = outcome.to_json()
-                said["reason"] = shortened(outcome.reason or outcome.kind, MAX_REASON)
-                said["problem"] = kept_problem(outcome.problem, MAX_PROBLEM)
-                others.append({"index": index, **said})
+                others.append({"index": index, **_fitting(outcome.to_json(), MAX_REASON)})
         result: dict[str, Any] = {kind: to_ranges(indices) for kind, indices in by_kind.items()}
         result |= {"others": others, "left": to_ranges(self.left), "leftFor": self.left_for}
         result |= {"reason": self.reason, "limit": self.limit}
@@ -141,8 +102,9 @@ class Deferral:
 class BatchBooks:
     """The books of a batch of `total` records, whose deadline and backoff `policy` sets.
 
-    `uncertain` are those that an earlier attempt may have stored. `suspects` are those whose last activity failed: one
-    of them may be what ends it each time.
+    `rejections` has the records that are not delivered, as the output shows them: "rejected" by the partner, or
+    "expired" at the deadline. `uncertain` are those that an earlier attempt may have stored. `suspects` are those whose
+    last activity failed: one of them may be what ends it each time.
     """
 
     total: int
@@ -150,7 +112,7 @@ class BatchBooks:
     uncertain: set[int] = field(default_factory=set)
     created: set[int] = field(default_factory=set)
     exists: set[int] = field(default_factory=set)
-    rejections: dict[int, Rejection] = field(default_factory=dict)
+    rejections: dict[int, dict[str, Any]] = field(default_factory=dict)
     suspects: set[int] = field(default_factory=set)
     deferrals: dict[int, Deferral] = field(default_factory=dict)
 
@@ -160,7 +122,7 @@ class BatchBooks:
         uncertain, created, exists, suspects = (
             from_ranges(books.get(name, "")) for name in ("uncertain", "created", "exists", "suspects")
         )
-        rejections = {each["index"]: Rejection.from_json(each) for each in books.get("rejections", ())}
+        rejections = {each["index"]: each for each in books.get("rejections", ())}
         deferrals = {
             index: Deferral(attempts, due, absent_at, Outcome.from_json(last) if last else None)
             for index, attempts, due, absent_at, last in books.get("deferrals", ())
@@ -177,7 +139,7 @@ class BatchBooks:
             "suspects": to_ranges(self.suspects),
             "rejections": self._rejections(),
             "deferrals": [
-                [index, each.attempts, each.due, each.absent_at, each.last and _short(each.last, most)]
+                [index, each.attempts, each.due, each.absent_at, each.last and _fitting(each.last.to_json(), most)]
                 for index, each in self.deferrals.items()
             ],
         }
@@ -232,7 +194,7 @@ class BatchBooks:
 
     def counts(self) -> dict[str, int]:
         """Count the records by what became of them."""
-        expired = sum(rejection.state == "expired" for rejection in self.rejections.values())
+        expired = sum(rejection["state"] == "expired" for rejection in self.rejections.values())
         return {
             "total": self.total,
             "created": len(self.created),
@@ -247,12 +209,15 @@ class BatchBooks:
         A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
         """
         counts = self.counts()
+        expired = {index for index, rejection in self.rejections.items() if rejection["state"] == "expired"}
+        rejected = self.rejections.keys() - expired
         pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
         ranges = {
             "createdRecords": to_ranges(self.created),
             "existsRecords": to_ranges(self.exists),
-            "rejectedRecords": to_ranges(self.rejections),
-            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - self.rejections.keys()),
+            "rejectedRecords": to_ranges(rejected),
+            "expiredRecords": to_ranges(expired),
+            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - rejected),
             "posting": to_ranges(posting),
         }
         return {**counts, "pending": pending} | {name: text for name, text in ranges.items() if text}
@@ -265,8 +230,8 @@ class BatchBooks:
         return {"state": "partly" if rejections else "delivered", **self.counts(), "rejections": rejections}
 
     def _rejections(self) -> list[dict[str, Any]]:
-        most = min(MAX_PROBLEM, MAX_REASONS // max(1, len(self.rejections)))
-        return [rejection.to_json(most) for _, rejection in sorted(self.rejections.items())]
+        most = MAX_REASONS // max(1, len(self.rejections))
+        return [_fitting(rejection, most) for _, rejection in sorted(self.rejections.items())]
 
     def _defer(self, index: int, outcome: Outcome, age: float, seed: str) -> None:
         deferral = self.deferrals.setdefault(index, Deferral())
@@ -282,21 +247,29 @@ class BatchBooks:
 
     def _expire(self, index: int, deferral: Deferral) -> None:
         last = deferral.last or Outcome("deferred", "", reason="The partner could not be asked")
-        reason = f"The deadline passed after {deferral.attempts} attempts. {last.reason or ''}".strip()
+        attempts = f"{deferral.attempts} attempt" + ("s" if deferral.attempts != 1 else "")
+        reason = f"The deadline passed after {attempts}. {last.reason or ''}".strip()
         self._give_up(index, "expired", reason, last)
         self.deferrals.pop(index, None)
 
     def _give_up(self, index: int, state: Literal["rejected", "expired"], reason: str, outcome: Outcome) -> None:
-        is_uncertain = state == "expired" and index in self.uncertain
         self.suspects.discard(index)
-        self.rejections[index] = Rejection(
-            index, outcome.record_id, state, reason, outcome.status, outcome.problem, is_uncertain
-        )
+        optional = {
+            "status": outcome.status,
+            "problem": dict(outcome.problem) or None,
+            "uncertain": (state == "expired" and index in self.uncertain) or None,
+        }
+        said = {name: value for name, value in optional.items() if value is not None}
+        rejection = {"index": index, "recordId": outcome.record_id, "state": state, "reason": reason, **said}
+        self.rejections[index] = _fitting(rejection, MAX_REASON)
 
 
-def _short(outcome: Outcome, most: int) -> dict[str, Any]:
-    said = outcome.to_json() | {"problem": kept_problem(outcome.problem, most)}
-    return said | {"reason": shortened(outcome.reason or "", most)}
+def _fitting(said: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return an outcome or a rejection with at most so many characters of its reason, and of its problem."""
+    fitting = {**said, "reason": shortened(said.get("reason") or "", most)}
+    if problem := kept_problem(fitting.pop("problem", {}), most):
+        fitting["problem"] = problem
+    return fitting
 
 
 def _tick(age: float) -> float:

@@ -42,13 +42,14 @@ def deliver_batch(context: OrchestrationContext, resource: Resource) -> Generato
     books = BatchBooks.from_json(batch["total"], options.retry, known)
     books.uncertain |= from_ranges(batch.get("uncertain", ""))
     began = context.current_utc_datetime
-    start = datetime.fromisoformat(known["start"]) if "start" in known else began
-    pace = _Pace(books, (began - start).total_seconds())
     if "pause" in batch:
         # An earlier activity may have posted since a look-up missed a record.
         books.forget_absence()
         paused = {**books.progress(), "reason": SETTLING}
         yield from wait_until(context, began + timedelta(seconds=batch["pause"]), paused)
+    # The deadline counts from the first attempt.
+    start = datetime.fromisoformat(known["start"]) if "start" in known else context.current_utc_datetime
+    pace = _Pace(books, (context.current_utc_datetime - start).total_seconds())
     waves = 0
     while (pending := books.pending()) and waves < ATTEMPTS_OF_A_RUN:
         now = context.current_utc_datetime

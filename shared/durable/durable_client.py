@@ -191,8 +191,8 @@ class DurableClient:
     def _content(self, answer: HostResponse) -> Any:  # noqa: ANN401, it is any JSON
         try:
             return msgspec.json.decode(answer.body)
-        except msgspec.DecodeError as exc:
-            raise _unavailable(f"the answer is not JSON: {exc}") from exc
+        except (msgspec.DecodeError, RecursionError) as exc:
+            raise _unavailable(f"the answer is not JSON that can be read: {exc}") from exc
 
     def _unexpected(self, answer: HostResponse, what: str) -> DeliveryRefusedError:
         words = answer.body[:500].decode(errors="replace")
@@ -265,6 +265,6 @@ def _decoded(text: object) -> Any:  # noqa: ANN401, it is any JSON
     while isinstance(text, str):
         try:
             text = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return text
     return text

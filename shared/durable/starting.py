@@ -154,7 +154,7 @@ def fingerprint(input_: object) -> str | None:
         return str(input_.get("digest"))
     try:
         return digest([str(input_.get("record")).encode()])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except (msgspec.MsgspecError, ArithmeticError, ValueError, RecursionError):
         return None
 
 

@@ -29,6 +29,8 @@ PAGE_PATTERN = r"[A-Za-z0-9+/=_.-]{1,4000}"
 """Durable's continuation tokens are base64."""
 
 _SINCE = timedelta(days=1)
+# Azure Storage knows no earlier time.
+_EARLIEST = datetime(1601, 1, 1, tzinfo=UTC)
 # Durable's runtimeStatus for each of our states.
 _RUNTIME = {
     "accepted": "Pending",
@@ -193,6 +195,9 @@ def _moment(asked: Mapping[str, str], name: str) -> datetime | None:
     try:
         # The plus of an offset that was not encoded arrives as a space.
         moment = datetime.fromisoformat(asked[name].replace(" ", "+"))
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        moment = _EARLIEST
+    if moment <= _EARLIEST:
         raise refuse("malformed", f"{name} must be a time such as 2026-11-29T08:00:00Z.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 MAX_WAIT = 200.0
 """Seconds. Azure's load balancer gives a request up after 230 s; the margin is for the answer."""
 
-# Preferences are separated by commas, but not by one in a quoted string.
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+# Preferences are separated by commas, but not by one in a quoted string. A quote that nobody closes takes the rest:
+# else each quote after it would be looked at as a beginning, in quadratic time.
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.?)*+(?:"|$))++', re.DOTALL)
 _WAIT = re.compile(r'\s*wait\s*=\s*("?)([0-9]+)\1\s*(?:;.*)?', re.IGNORECASE)
 # App Service and reverse proxies send the URL along as it was before they decoded it.
 _ORIGINAL_URLS = ("x-waws-unencoded-url", "x-original-url")
@@ -49,7 +50,9 @@ class Request:
         The host decodes a path except `%2F`, so its route parameter cannot tell a slash from a literal `%2F`.
         """
         original = next((self.headers[name] for name in _ORIGINAL_URLS if self.headers.get(name)), self.url)
-        return unquote(urlsplit(original).path.rstrip("/").rpartition("/")[2])
+        # Not `urlsplit`, which raises for what a caller can write there.
+        path = original.partition("?")[0].partition("#")[0]
+        return unquote(path.rstrip("/").rpartition("/")[2])
 
     @property
     def api_root(self) -> str:

@@ -1,6 +1,7 @@
 """Decodes a body within a limit: the one decoder for everything that this app reads from anybody.
 
-The limit holds after decompression, so a few kilobytes cannot fill the memory. At most one coding is accepted.
+The limit holds before and after decompression: a few kilobytes cannot fill the memory, and megabytes that decode to
+nothing cannot take the time. At most one coding is accepted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 # The second byte of a zlib stream makes the first two a multiple of 31 (RFC 1950 section 2.2).
 _ZLIB_CHECK = 31
 _DEFLATED = 8
+# What does not compress becomes longer by less than this part (RFC 1951 section 3.2.4) and the bytes around it.
+_OVERHEAD, _AROUND = 1 / 1000, 1024
+# zlib copies what is left of a piece at the end of each member: of a short one, little.
+_SLICE = 4096
 
 
 class BodyDecoder:
@@ -30,7 +35,7 @@ class BodyDecoder:
 
     def __init__(self, encoding: str | None, limit: int) -> None:
         self._limit = limit
-        self._size = 0
+        self._size = self._encoded_size = 0
         codings = [coding for part in (encoding or "").split(",") if (coding := part.strip().lower())]
         codings = [coding for coding in codings if coding != "identity"]
         if len(codings) > 1 or (codings and codings[0] not in {*_GZIP, "deflate"}):
@@ -48,6 +53,9 @@ class BodyDecoder:
         """
         if self._coding is None:
             return self._counted(piece)
+        self._encoded_size += len(piece)
+        if self._encoded_size > self._limit * (1 + _OVERHEAD) + _AROUND:
+            raise BodyTooLargeError(self._limit)
         if self._zlib is None:
             self._head += piece
             if len(self._head) < 2:  # noqa: PLR2004, what tells zlib from raw deflate
@@ -55,18 +63,25 @@ class BodyDecoder:
             piece, self._zlib = self._head, zlib.decompressobj(self._window())
         decoded = bytearray()
         try:
-            while piece and not self._zlib.eof:
-                # One byte above the limit is enough to know.
-                decoded += self._zlib.decompress(piece, self._limit - self._size - len(decoded) + 1)
-                if self._size + len(decoded) > self._limit:
-                    raise BodyTooLargeError(self._limit)
-                piece = self._zlib.unconsumed_tail
-                if self._zlib.eof and self._zlib.unused_data.rstrip(b"\0") and self._coding in _GZIP:
-                    # A gzip body may have several members (RFC 1952 section 2.2).
-                    piece, self._zlib = self._zlib.unused_data, zlib.decompressobj(_GZIP_WINDOW)
+            for start in range(0, len(piece), _SLICE):
+                self._decompress(piece[start : start + _SLICE], decoded)
         except zlib.error:
             raise ContentEncodingError(f"the body is not {self._coding}") from None
         return self._counted(bytes(decoded))
+
+    def _decompress(self, piece: bytes, decoded: bytearray) -> None:
+        while piece:
+            if self._zlib.eof:
+                # A gzip body may have several members (RFC 1952 section 2.2), and zeros after the last.
+                piece = piece.lstrip(b"\0")
+                if not piece or self._coding not in _GZIP:
+                    return
+                self._zlib = zlib.decompressobj(_GZIP_WINDOW)
+            # One byte above the limit is enough to know.
+            decoded += self._zlib.decompress(piece, self._limit - self._size - len(decoded) + 1)
+            if self._size + len(decoded) > self._limit:
+                raise BodyTooLargeError(self._limit)
+            piece = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
 
     def end(self) -> None:
         """Check that the body is complete.

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from shared.resource import ApiResponse, Resource
     from shared.rules.record import CheckedRecord
 
-# RFC 9110 section 15.5, RFC 4918 section 11.3, RFC 8470 section 5.2, RFC 6585 section 4: the request was not acted on,
-# and a later one may be.
-_NOT_NOW = {408, 421, 423, 425, 429}
+# RFC 9110 section 15.5, RFC 4918 section 11.3, RFC 8470 section 5.2, RFC 6585 sections 4 and 5: the request was not
+# acted on, and a later one may be. A proxy answers 407, and 431 is about the headers, to which a record adds none.
+_NOT_NOW = {407, 408, 421, 423, 425, 429, 431}
 _CONFLICT = 409
 # The partner knows nothing, or has no look-up for this app.
 _ABSENT = {204, 404, 410}
@@ -155,7 +155,7 @@ def found_records(
     if items is None:
         parent, name = at_pointer(response.content, pointer.rpartition("/")[0]), pointer.rpartition("/")[2]
         # Some servers leave an empty list out, and with it everything.
-        is_said = response.content == {} or (isinstance(parent, dict) and name in parent)
+        is_said = response.content in ({}, []) or (isinstance(parent, dict) and name in parent)
         return "absent" if is_said else None
     records = [each for each in (items if isinstance(items, list) else [items]) if isinstance(each, dict)]
     ids = [named_id(resource, each) for each in records]

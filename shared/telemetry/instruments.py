@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 
 from shared.telemetry.names import BUCKETS, PARTNER, SCOPE, TOKEN_COUNTERS, TOKEN_REQUEST_DURATION, Metric
@@ -16,6 +16,8 @@ from shared.telemetry.names import BUCKETS, PARTNER, SCOPE, TOKEN_COUNTERS, TOKE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
+
+    from opentelemetry import metrics
 
     Attributes = Mapping[str, str]
     Read = Callable[[], float | None]
@@ -57,6 +59,8 @@ class Telemetry:
         meter_provider: metrics.MeterProvider | None = None,
         tracer_provider: trace.TracerProvider | None = None,
     ) -> None:
+        from opentelemetry import metrics  # noqa: PLC0415, not for a cold start
+
         self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._has_own_tracer = tracer_provider is not None
@@ -104,9 +108,11 @@ class Telemetry:
         return stop
 
     def _read(self, metric: Metric, _: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        from opentelemetry.metrics import Observation  # noqa: PLC0415, the same
+
         # A copy: another thread may add a reader meanwhile.
         values = [(read(), key) for key, read in self._observed[metric].copy().items()]
-        return [metrics.Observation(value, dict(key)) for value, key in values if value is not None]
+        return [Observation(value, dict(key)) for value, key in values if value is not None]
 
     def token_counts(self, partner: str) -> TokenCounts:
         """Return the counts of the partner of this name; they are read whenever metrics are collected."""

@@ -34,8 +34,8 @@ DELIVERIES_REWOUND = Metric(
     "business_relay.delivery.rewound", "{delivery}", "Failed orchestrations that were started again"
 )
 DELIVERY_DURATION = Metric("business_relay.delivery.duration", "s", "From the acceptance of a record to its end")
-DELIVERIES_WAITING = Metric("business_relay.delivery.waiting", "{record}", "Records that are not delivered yet")
-DELIVERY_OLDEST = Metric("business_relay.delivery.oldest", "s", "Age of the oldest record that is not delivered yet")
+DELIVERIES_WAITING = Metric("business_relay.delivery.waiting", "{delivery}", "Deliveries that are under way")
+DELIVERY_OLDEST = Metric("business_relay.delivery.oldest", "s", "Age of the oldest delivery that is under way")
 
 FLOW_LIMIT = Metric("business_relay.flow.limit", "{call}", "Calls that may be under way at once")
 FLOW_RATE = Metric("business_relay.flow.rate", "{call}/s", "Calls that may begin each second")

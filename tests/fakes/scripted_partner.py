@@ -65,7 +65,7 @@ class ScriptedPartner:
 
     telemetry = None
 
-    def __init__(self, *script: Step, respond: Callable[[str, str], Step] | None = None) -> None:
+    def __init__(self, *script: Step, respond: Callable[[str, str, str], Step] | None = None) -> None:
         self.script = deque(script)
         self.calls: list[str] = []
         self.keys: list[str] = []
@@ -81,16 +81,16 @@ class ScriptedPartner:
     async def post(self, _: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         self.keys.append(idempotency_key)
         self.bodies.append(record.text)
-        return await self._answer("post", record.id)
+        return await self._answer("post", record.id, idempotency_key)
 
     async def look_up(self, _: Resource, id_: str) -> ApiResponse:
         return await self._answer("look up", id_)
 
-    async def _answer(self, call: str, id_: str) -> ApiResponse:
+    async def _answer(self, call: str, id_: str, key: str = "") -> ApiResponse:
         self.calls.append(f"{call} {id_}")
         if self._respond is not None:
             await asyncio.sleep(0)
-            step = self._respond(call, id_)
+            step = self._respond(call, id_, key)
         else:
             assert self.script, f"nothing is scripted for {self.calls[-1]}"
             step = self.script.popleft()

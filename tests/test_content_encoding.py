@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+
+import pytest
+
+from shared.errors import BodyTooLargeError, ContentEncodingError
+from shared.rules.content_encoding import BodyDecoder, decoded_body
+
+MEBIBYTE = 1024 * 1024
+
+
+def test_members_of_gzip_are_joined_wherever_the_body_is_split() -> None:
+    body = gzip.compress(b"one ") + gzip.compress(b"two ") + gzip.compress(b"three") + b"\0\0\0"
+
+    for split in range(len(body)):
+        decoder = BodyDecoder("gzip", 100)
+        decoded = decoder.feed(body[:split]) + decoder.feed(body[split:])
+        decoder.end()
+        assert decoded == b"one two three", split
+
+
+def test_a_mebibyte_of_empty_members_takes_less_than_a_second() -> None:
+    body = gzip.compress(b"", mtime=0) * (MEBIBYTE // 20)
+    began = time.process_time()
+
+    assert decoded_body(body, "gzip", MEBIBYTE) == b""
+
+    assert time.process_time() - began < 1.0
+
+
+def test_a_body_that_is_longer_than_its_limit_before_decompression_is_refused() -> None:
+    with pytest.raises(BodyTooLargeError):
+        decoded_body(gzip.compress(b"", mtime=0) * MEBIBYTE, "gzip", MEBIBYTE)
+
+
+def test_what_does_not_compress_may_be_as_long_as_the_limit() -> None:
+    noise = bytes(byte * 7919 % 251 for byte in range(MEBIBYTE))
+    stored = zlib.compress(noise, 0)
+
+    assert decoded_body(stored, "deflate", MEBIBYTE) == noise
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "gzip;q=1", "compress", "x-gzip, deflate", "zstd"])
+def test_another_coding_or_two_are_refused(encoding: str) -> None:
+    with pytest.raises(ContentEncodingError):
+        decoded_body(gzip.compress(b"{}"), encoding, MEBIBYTE)
+
+
+def test_a_bomb_is_refused_within_its_limit() -> None:
+    bomb = zlib.compress(b"\0" * (256 * MEBIBYTE))
+
+    with pytest.raises(BodyTooLargeError):
+        decoded_body(bomb, "deflate", MEBIBYTE)
