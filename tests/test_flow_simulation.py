@@ -97,7 +97,9 @@ async def test_settles_below_a_concurrency_limit(
     assert share(model.refused, model.calls) <= 0.03
 
 
-@pytest.mark.parametrize(("rate", "seed"), [(100.0, 1), pytest.param(100.0, 2, marks=MORE), pytest.param(500.0, 1, marks=MORE)])
+@pytest.mark.parametrize(
+    ("rate", "seed"), [(100.0, 1), pytest.param(100.0, 2, marks=MORE), pytest.param(500.0, 1, marks=MORE)]
+)
 @in_virtual_time
 async def test_finds_a_limit_again_that_halves_and_then_doubles(rate: float, seed: int) -> None:
     model = partner(seed, rate=rate, burst=rate)
