@@ -63,6 +63,33 @@ async def test_a_single_call_passes_the_many_of_batches() -> None:
 
 
 @in_virtual_time
+async def test_the_second_call_of_a_record_follows_its_first() -> None:
+    turns: list[str] = []
+    queue = admission(Flow(most=1))
+    assert await queue.enter("record", patience=60.0) == 0
+    tasks = await start(queue, turns, *["batch"] * 10)
+
+    assert await queue.enter("record", patience=60.0, after=OK) == 0
+    assert (turns, queue.snapshot()["in_flight"]) == ([], 1)
+    queue.leave(OK)
+    await asyncio.gather(*tasks)
+    assert queue.snapshot()["in_flight"] == 0
+
+
+@in_virtual_time
+async def test_the_second_call_of_a_record_is_the_next_when_it_has_to_wait() -> None:
+    turns: list[str] = []
+    queue = admission(Flow(rate=1.0))
+    assert await queue.enter("record", patience=60.0) == 0
+    tasks = await start(queue, turns, *["batch"] * 5)
+
+    assert await queue.enter("record", patience=60.0, after=OK) == 0
+    assert turns == []
+    queue.leave(OK)
+    await asyncio.gather(*tasks)
+
+
+@in_virtual_time
 async def test_batches_take_turns() -> None:
     turns: list[str] = []
     queue = admission(Flow(most=1))
