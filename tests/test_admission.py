@@ -122,11 +122,25 @@ async def test_sends_a_caller_away_when_its_patience_ends_and_spreads_their_retu
     waits = [wait for wait in await asyncio.gather(*tasks) if wait]
 
     assert len(turns) + len(waits) == 100
-    assert 10 <= len(turns) <= 12
+    assert 8 <= len(turns) <= 12
     # 88 records at 2 calls each and 2 calls/s, a little too early rather than too late.
     assert 60 <= max(waits) <= 90
     assert len({round(wait) for wait in waits}) >= 60
     assert queue.snapshot()["waiting"] == 0
+
+
+@in_virtual_time
+async def test_of_too_many_new_deliveries_the_oldest_are_sent_away_at_once() -> None:
+    turns: list[str] = []
+    queue = admission(Flow(rate=20.0))
+    tasks = await start(queue, turns, *[f"record-{at}" for at in range(200)], "late", patience=5.0)
+    gone = [task.result() for task in tasks if task.done() and task.result()]
+
+    assert len(gone) >= 150
+    assert max(gone) >= 15  # at 20 calls/s, two for each
+    assert not tasks[-1].done()
+    assert await tasks[-1] == 0
+    await asyncio.gather(*tasks)
 
 
 @in_virtual_time
