@@ -21,7 +21,7 @@ CLIENT = (
     + """
 from shared.link import build_link
 from shared.partner import RESOURCES
-from shared.settings.partner_settings import PartnerSettings
+from shared.settings.app_settings import PartnerSettings
 partner = RESOURCES[0].partner
 names = ("URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET")
 environ = {f"{partner.name}_{name}": "https://partner.invalid" for name in names}

@@ -19,7 +19,7 @@ from benchmarks.partner import CLIENT, Partner
 from benchmarks.record import BODY, HEADERS, RESOURCE
 from shared.link import build_link
 from shared.rules.record import read_record
-from shared.settings.partner_settings import PartnerSettings
+from shared.settings.app_settings import PartnerSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -25,8 +25,7 @@ from shared.http.intake import IntakeBudget
 from shared.partner import RESOURCES
 from shared.resource import check_resources
 from shared.rules.flow import Flow
-from shared.telemetry import PARTNER, RESOURCE, process_telemetry
-from shared.telemetry.names import (
+from shared.telemetry import (
     DELIVERIES_DELIVERED,
     DELIVERIES_EXPIRED,
     DELIVERIES_REJECTED,
@@ -37,6 +36,9 @@ from shared.telemetry.names import (
     FLOW_IN_FLIGHT,
     FLOW_LIMIT,
     FLOW_RATE,
+    PARTNER,
+    RESOURCE,
+    process_telemetry,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +48,7 @@ if TYPE_CHECKING:
     from shared.link import PartnerLink
     from shared.resource import Partner, Resource
     from shared.rules.flow import Snapshot
-    from shared.settings.app_settings import AppSettings
-    from shared.settings.partner_settings import PartnerSettings
+    from shared.settings.app_settings import AppSettings, PartnerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Container:
         """
         settings = self._settings.get(partner.name)
         if settings is None:
-            from shared.settings.partner_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
+            from shared.settings.app_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
 
             names = list(self.partners) or [partner.name]
             try:
@@ -299,7 +300,7 @@ class Container:
         await loop.session.aclose()
 
     def _problems(self) -> list[str]:
-        from shared.settings.partner_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
+        from shared.settings.app_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
 
         problems = settings_problems(self._environ, list(self.partners))
         schedule = self._environ.get(RECOVERY_SCHEDULE, "").strip()

@@ -283,15 +283,32 @@ def _encoded_name(model: type[Record], member: str) -> str:
     return next(each.encode_name for each in msgspec.structs.fields(model) if each.name == member)
 
 
+def _id_problem(resource: Resource) -> str | None:
+    """Say why the member named by `id` cannot be the id, None if it can: it is text in JSON, or a whole number."""
+    members = {each.name: each for each in msgspec.structs.fields(resource.model)}
+    member = members.get(resource.id)
+    if member is None:
+        return f"id={resource.id!r} is not a member of the model; its members are {', '.join(members)}"
+    if not member.required:
+        return f"id={resource.id!r} has a default: a record without an id cannot be delivered once"
+    try:
+        schema = msgspec.json.schema(member.type)
+    except TypeError:  # a class that msgspec does not know
+        schema = {}
+    while "$ref" in schema:
+        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    values = schema.get("enum", ())
+    is_id = all(each.get("type") in {"string", "integer"} for each in schema.get("anyOf", [schema]))
+    if is_id or (values and all(isinstance(value, str | int) for value in values)):
+        return None
+    return f"id={resource.id!r} must be text or a whole number, and not null"
+
+
 def _resource_problems(resource: Resource) -> list[str]:
-    problems = []
+    problems: list[str] = []
     if not (isinstance(resource.model, type) and issubclass(resource.model, Record)):
         return ["the model must be a class that inherits from Record"]
-    names = [each.name for each in msgspec.structs.fields(resource.model)]
-    if resource.id not in names:
-        problems.append(f"id={resource.id!r} is not a member of the model; its members are {', '.join(names)}")
-    elif not next(each.required for each in msgspec.structs.fields(resource.model) if each.name == resource.id):
-        problems.append(f"id={resource.id!r} has a default: a record without an id cannot be delivered once")
+    problems += filter(None, [_id_problem(resource)])
     if not _ROUTE.fullmatch(resource.route):
         problems.append(f"route={resource.route!r} must be a path such as orders or v1/orders")
     elif resource.route.split("/")[0].lower() in RESERVED_ROUTES:

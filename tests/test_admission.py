@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.client.admission import Admission
@@ -223,7 +223,6 @@ STEP = st.tuples(
 
 
 @given(steps=st.lists(STEP, max_size=40))
-@settings(max_examples=50)
 def test_nothing_is_left_behind_and_every_caller_gets_an_answer(
     steps: list[tuple[str, float, CallResult, float, bool]],
 ) -> None:

@@ -65,9 +65,9 @@ def test_other_json_has_another_digest(one: list[bytes], other: list[bytes]) -> 
         {"packed": packed(b"{}")},
         {"packed": packed(b"[{}, {}]")},
         {"packed": packed(b"[{},{},{}]")[:-8]},
-        {"packed": packed(b" " * 10**9)},
+        {"packed": packed(b" " * 2**26)},
     ],
-    ids=["no base64", "no array", "another number", "cut off", "a gigabyte"],
+    ids=["no base64", "no array", "another number", "cut off", "64 MiB"],
 )
 def test_records_that_nobody_packed_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DeliveryInputError):

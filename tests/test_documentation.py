@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shared import telemetry as names
 from shared.http.problem import TYPES
-from shared.settings import app_settings, partner_settings
-from shared.telemetry import names
+from shared.settings import app_settings
 
 PROJECT = Path(__file__).parent.parent
 FOLDERS = ("docs", "examples", "infra")
@@ -47,5 +47,5 @@ def test_the_documented_metrics_are_those_that_exist() -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (PROJECT / "docs/reference/settings.md").read_text(encoding="utf-8")
-    settings = {f"NAME_{key}" for key in partner_settings.KEYS} | set(app_settings.NAMES)
+    settings = {f"NAME_{key}" for key in app_settings.KEYS} | set(app_settings.NAMES)
     assert {name for name in settings if f"`{name}`" not in page} == set()

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.rules.flow import CallResult, Flow, Snapshot
@@ -195,7 +195,6 @@ def test_measures_the_rate() -> None:
     assert flow.pace(3) == 20
 
 
-@settings(max_examples=50)
 @given(
     rate=st.floats(0.05, 500),
     steps=st.lists(
@@ -229,7 +228,6 @@ ANY_RESULT = st.builds(
 )
 
 
-@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.floats(-50, 50) | st.just(1e9), st.lists(ANY_RESULT, max_size=8)), max_size=40))
 def test_whatever_the_partner_says_a_call_may_start_within_a_minute(
     steps: list[tuple[float, list[CallResult]]],

@@ -14,7 +14,9 @@ from tests.fakes.deliveries import Deliveries
 from tests.fakes.partner_model import PartnerModel
 from tests.fakes.virtual_time import in_virtual_time
 
-SEEDS = [1, 2]
+# Other random numbers and larger figures, to see that a claim does not rest on one run.
+MORE = pytest.mark.long
+SEEDS = [1, pytest.param(2, marks=MORE)]
 
 
 def partner(seed: int, **settings: Any) -> PartnerModel:  # noqa: ANN401, the settings of the model
@@ -48,9 +50,9 @@ def share(part: float, whole: float) -> float:
         (50, 1_000, {}, 0.03),
         (50, 1_000, {"latency": 0.2}, 0.03),
         (50, 1_000, {"retry_after": None}, 0.03),
-        (500, 5_000, {}, 0.03),
+        pytest.param(500, 5_000, {}, 0.03, marks=MORE),
         (50, 1_000, {"quota_headers": True}, 0.01),
-        (500, 5_000, {"quota_headers": True}, 0.01),
+        pytest.param(500, 5_000, {"quota_headers": True}, 0.01, marks=MORE),
     ],
 )
 @in_virtual_time
@@ -81,7 +83,7 @@ async def test_gets_most_of_a_rate_limit_that_counts_in_another_way(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("most", "records"), [(5, 500), (50, 5_000)])
+@pytest.mark.parametrize(("most", "records"), [(5, 500), pytest.param(50, 5_000, marks=MORE)])
 @pytest.mark.parametrize(("settings", "least"), [({}, 0.85), ({"busy_status": 429}, 0.6)])
 @in_virtual_time
 async def test_settles_below_a_concurrency_limit(
@@ -95,7 +97,9 @@ async def test_settles_below_a_concurrency_limit(
     assert share(model.refused, model.calls) <= 0.03
 
 
-@pytest.mark.parametrize(("rate", "seed"), [(100.0, 1), (100.0, 2), (500.0, 1)])
+@pytest.mark.parametrize(
+    ("rate", "seed"), [(100.0, 1), pytest.param(100.0, 2, marks=MORE), pytest.param(500.0, 1, marks=MORE)]
+)
 @in_virtual_time
 async def test_finds_a_limit_again_that_halves_and_then_doubles(rate: float, seed: int) -> None:
     model = partner(seed, rate=rate, burst=rate)

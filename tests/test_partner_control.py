@@ -61,9 +61,8 @@ async def test_counts_200_concurrent_requests_exactly() -> None:
     }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_counts_200_concurrent_requests_exactly_under_faults(seed: int) -> None:
-    async with running_partner(seed=seed) as partner:
+async def test_counts_200_concurrent_requests_exactly_under_faults() -> None:
+    async with running_partner(seed=1) as partner:
         await partner.token()
         await partner.set_faults(
             {"fault": "latency", "route": "post", "seconds": [0, 0.02]},

@@ -39,8 +39,7 @@ class Redactor:
     """Replaces secrets in texts.
 
     A secret is found as it is, percent-encoded (wholly or in part), form-encoded, escaped for HTML, JSON or Python, in
-    base64 or base64url, with or without padding, and split by white space. One shorter than `LEAST_SECRET` is ignored.
-    The time grows with the length of the text.
+    base64 or base64url, and split by white space. One shorter than `LEAST_SECRET` is ignored.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:

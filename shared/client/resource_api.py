@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from shared.rules.record import CheckedRecord
     from shared.telemetry import Telemetry
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a response's body after decompression: 64 times the largest record."""
+MAX_BODY = 1024 * 1024
+"""Bytes of a response's body after decompression: 16 times the largest record. A hundred may arrive at a time."""
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for a new connection, with TLS and the proxy's answer."""

@@ -25,8 +25,9 @@ KEEPALIVE = 30.0
 """Seconds that an idle connection is kept; most servers close theirs after 60 and more."""
 
 # Content security policies and cookies of proxies are long. aiohttp's own limits are 8 KiB and 128 headers.
-_MAX_HEADER = 64 * 1024
-_MAX_HEADERS = 500
+# Together they bound what a hundred responses can take.
+_MAX_HEADER = 32 * 1024
+_MAX_HEADERS = 250
 # In it, every header that httpx has encoded can be decoded.
 _ENCODING = "latin-1"
 

@@ -112,7 +112,7 @@ class _BatchWork:
         self._batch = batch
         self._policy = RetryPolicy.from_json(order["retry"])
         self._clock = asyncio.get_running_loop().time
-        self._birth = self._clock() - order["age"]
+        self._birth: float = self._clock() - order["age"]
         self._uncertain = from_ranges(order.get("uncertain", ""))
         self._known = {
             index: Deferral(attempts, absent_at=absent_at) for index, attempts, absent_at in order.get("deferred", ())

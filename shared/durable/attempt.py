@@ -222,6 +222,8 @@ class Attempt:
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
                     return outcome
+                # Decoded, a megabyte takes thirty: it must not wait for the next call's answer.
+                del answer
         finally:
             if turn is not None:
                 self.access.turns.leave(turn)

@@ -27,8 +27,7 @@ from shared.http.problem import phrase, problem, refuse
 from shared.http.request import Reply
 from shared.rules.text import id_problem
 from shared.rules.verdict import found_records
-from shared.telemetry import PARTNER, RESOURCE, process_telemetry
-from shared.telemetry.names import DELIVERIES_ACCEPTED
+from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -42,18 +42,20 @@ def read_record(resource: Resource, text: bytes) -> CheckedRecord:
     text = text.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
     if len(text) > MAX_BYTES:
         raise InvalidRecordError([Fault("", f"has {len(text)} bytes, more than the {MAX_BYTES} allowed")])
-    if not isinstance(strict_json.decode(text), dict):
+    content = strict_json.decode(text)
+    if not isinstance(content, dict):
         raise InvalidRecordError([Fault("", "must be a JSON object")])
     try:
-        record = msgspec.json.decode(text, type=resource.model)
+        msgspec.json.decode(text, type=resource.model)
     except msgspec.ValidationError as exc:
         raise InvalidRecordError(_faults(resource, text, str(exc))) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise JsonError(f"is not JSON: {exc}") from None
-    id_ = str(getattr(record, resource.id))
-    if problem := id_problem(id_):
+    # As it was sent: the model may have made a UUID or an enumeration of it.
+    id_ = content[resource.id_member]
+    if problem := _id_problem(id_):
         raise InvalidRecordError([Fault(f"/{_escaped(resource.id_member)}", problem)])
-    return CheckedRecord(id_, text)
+    return CheckedRecord(str(id_), text)
 
 
 def shown_id(resource: Resource, text: object) -> str:
@@ -73,7 +75,15 @@ def named_id(resource: Resource, content: object) -> str | None:
     """
     pointer = resource.look_up.id if resource.look_up is not None else None
     id_ = at_pointer(content, f"/{_escaped(resource.id_member)}" if pointer is None else pointer)
-    return str(id_) if isinstance(id_, str | int) and not isinstance(id_, bool) else None
+    return str(id_) if _is_id(id_) else None
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _id_problem(value: object) -> str | None:
+    return id_problem(str(value)) if _is_id(value) else "must be text or a whole number"
 
 
 def at_pointer(content: object, pointer: str) -> object:
@@ -100,11 +110,11 @@ def _faults(resource: Resource, text: bytes, first: str) -> list[Fault]:
                 faults.append(Fault(pointer, "is missing"))
             continue
         try:
-            value = msgspec.json.decode(members[each.encode_name], type=each.type)
+            msgspec.json.decode(members[each.encode_name], type=each.type)
         except msgspec.ValidationError as exc:
             faults.append(_fault(pointer, str(exc)))
         else:
-            if each.name == resource.id and (problem := id_problem(str(value))):
+            if each.name == resource.id and (problem := _id_problem(msgspec.json.decode(members[each.encode_name]))):
                 faults.append(Fault(pointer, problem))
     # A rule over several members, or a member that the model forbids.
     return faults or [_fault("", first)]

@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,63})(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,18}))?([Zz]|[+-]\d\d(?::?\d\d)?)", re.ASCII
 )
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001, instants are compared without a zone
 
 
@@ -46,8 +47,9 @@ def is_equal(sent: object, found: object) -> bool:
 
 
 def is_same_id(sent: str, found: str) -> bool:
-    """Return whether two ids are the same, after NFC normalisation and trimming."""
-    return sent == found or _normal(sent) == _normal(found)
+    """Return whether two ids are the same, after NFC normalisation and trimming, or as UUIDs (RFC 9562 section 4)."""
+    one, other = _normal(sent), _normal(found)
+    return one == other or (_UUID.fullmatch(one) is not None and one.lower() == other.lower())
 
 
 def _normal(text: str) -> str:

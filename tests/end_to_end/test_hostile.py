@@ -117,6 +117,30 @@ async def test_each_answer_of_a_partner_leads_to_the_truth(
     await relay.assert_is_well()
 
 
+@pytest.mark.parametrize("route", ["drawers", "keyed/parcels", "v1/entries"])
+async def test_each_answer_to_a_post_leads_to_the_truth_whatever_the_shape_of_the_partner(
+    relay: HostileRelay, partner: HostilePartner, route: str
+) -> None:
+    found = [case for case in cases("partner_answers") if case.fields.get("to") != "look-up"]
+    is_entry = route == "v1/entries"
+    ids = {str(number) if is_entry else case.id: case for number, case in enumerate(found)}
+    partner.cases = dict(ids)
+    records = [{"entry_no": int(id_), "text": "x"} if is_entry else {"parcelId": id_, "city": "x"} for id_ in ids]
+
+    delivery = await relay.deliver(f"{route}/batch", records)
+    ended = (await relay.finished([delivery]))[delivery]
+
+    undelivered = {each["recordId"]: each["state"] for each in ended["rejections"]}
+    faults = [
+        f"{case.id}: {undelivered.get(id_)}, stored {partner.stored[id_]}: {case.fields!s:.200}"
+        for id_, case in ids.items()
+        if (ends := case.fields.get("ends", "delivered")) != undelivered.get(id_, "delivered")
+        or partner.stored[id_] != (ends == "delivered")
+    ]
+    assert faults == [], "\n".join(faults)
+    await relay.assert_is_well()
+
+
 def _states(delivery: dict[str, Any], family: list[Case]) -> dict[str, str]:
     if "total" not in delivery:
         return {family[0].id: delivery["state"]}
@@ -150,3 +174,144 @@ async def test_after_each_answer_of_a_token_endpoint_the_record_is_delivered(
 
     assert faults == [], "\n".join(faults)
     await relay.assert_is_well()
+
+
+async def test_thirty_batches_of_the_worst_json_stay_small(relay: HostileRelay, partner: HostilePartner) -> None:
+    async def hand_in(batch: int) -> str:
+        records = [{"parcelId": f"m-{batch}-{number}", "city": "x", "m": [{}] * 320} for number in range(1000)]
+        body = json.dumps(records, separators=(",", ":")).encode()
+        assert 950_000 < len(body) <= 1024 * 1024
+        while True:
+            answer = await relay.ask("POST", "drawers/batch", body)
+            if answer.status == 202:
+                return str(answer.json()["id"])
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+            await asyncio.sleep(1)
+
+    ids = await asyncio.gather(*map(hand_in, range(30)))
+    async with asyncio.timeout(200):
+        while sum(partner.stored.values()) < 2_000:
+            await asyncio.sleep(0.5)
+    for id_ in ids:
+        assert (await relay.ask("POST", f"deliveries/{id_}/cancel")).status == 202
+    ended = await relay.finished(ids)
+
+    assert {each["state"] for each in ended.values()} == {"cancelled"}
+    assert set(partner.stored.values()) == {1}
+    await relay.assert_is_well()
+
+
+async def test_a_hundred_answers_of_a_megabyte_at_once_stay_small(relay: HostileRelay, partner: HostilePartner) -> None:
+    flood = {"to": "look-up", "before": "[", "unit": '{"a":{}},', "times": 115_000, "after": "0]"}
+    ids = [f"flood-{number}" for number in range(100)]
+    partner.cases = {id_: Case(id_, "a flood", flood) for id_ in ids}
+
+    delivery = await relay.deliver("parcels/batch", [{"parcelId": id_, "city": "x"} for id_ in ids])
+
+    assert (await relay.finished([delivery]))[delivery]["state"] == "delivered"
+    assert [partner.stored[id_] for id_ in ids] == [1] * 100
+    await relay.assert_is_well()
+
+
+SETTING_APP = """
+from shared.partner_types import Parcel
+from shared.resource import Partner, Put, Resource
+
+RESOURCES = [
+    Resource(Parcel, name=f"Parcel{number}", route=f"parcels/{number}", id="parcel_id", partner=Partner(f"SET{number}"),
+             post=Put("/parcels/{id}"))
+    for number in range(NUMBER)
+]
+"""
+
+
+def _settings(case: Case, number: int) -> dict[str, str]:
+    """Return the settings of one partner; in `case` one of them is wrong."""
+    right = {
+        "URL": "http://127.0.0.1:9",
+        "TOKEN_URL": "http://127.0.0.1:9/token",
+        "CLIENT_ID": "hostile-client",
+        "CLIENT_SECRET": "a-secret-that-is-right",
+    }
+    wrong = {case.fields["key"]: case.fields.get("value", case.fields["text"])}
+    return {f"SET{number}_{key}": value for key, value in (right | wrong).items()}
+
+
+async def test_each_setting_that_is_wrong_is_named_without_its_value_and_starts_nothing(tmp_path: Path) -> None:
+    found = [case for case in cases("settings") if not case.fields.get("is_fine")]
+    folder = app_folder(tmp_path / "app", SETTING_APP.replace("NUMBER", str(len(found))))
+    (folder / "shared" / "partner_types.py").write_text(RECORDS.partition("\ndef _parcels")[0])
+    environ: dict[str, str] = {}
+    for number, case in enumerate(found):
+        environ |= _settings(case, number)
+
+    with await asyncio.to_thread(HostileRelay, folder, environ) as relay:
+        record = b'{"parcelId": "x", "city": "x"}'
+        posts = (relay.ask("POST", f"parcels/{number}", record) for number in range(0, len(found), 9))
+        answers = await asyncio.gather(*posts, relay.ask("GET", "health"))
+        assert {answer.status for answer in answers} == {503}
+        problems = [error["detail"] for error in answers[0].json()["errors"]]
+        unnamed = [
+            (case.id, case.fields["key"], case.fields["text"])
+            for number, case in enumerate(found)
+            if not any(f"SET{number}_{case.fields['key']}" in problem for problem in problems)
+        ]
+        assert unnamed == []
+        assert "Sup3rS3cret" not in "".join(answer.body.decode() for answer in answers)
+        assert await relay.instances() == {}
+        await relay.assert_is_well(but="Sup3rS3cret")
+
+
+async def test_secrets_of_any_kind_are_settings(tmp_path: Path) -> None:
+    found = [case for case in cases("settings") if case.fields.get("is_fine")]
+    folder = app_folder(tmp_path / "app", SETTING_APP.replace("NUMBER", str(len(found))))
+    (folder / "shared" / "partner_types.py").write_text(RECORDS.partition("\ndef _parcels")[0])
+    environ: dict[str, str] = {}
+    for number, case in enumerate(found):
+        environ |= _settings(case, number)
+
+    with await asyncio.to_thread(HostileRelay, folder, environ) as relay:
+        assert (await relay.ask("GET", "health")).status == 200
+        await relay.assert_is_well()
+
+
+POISON_APP = """
+import os
+import signal
+
+from shared.partner_types import Parcel
+from shared.resource import Partner, Put, Resource
+
+
+def judge(response):
+    # What a record does that makes the worker run out of memory.
+    if b"poison" in response.body:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+RESOURCES = [
+    Resource(Parcel, route="parcels", id="parcel_id", partner=Partner("LANE"), post=Put("/parcels/{id}"), judge=judge)
+]
+"""
+
+
+async def test_a_record_that_ends_the_worker_takes_no_other_along(tmp_path: Path, partner: HostilePartner) -> None:
+    folder = app_folder(tmp_path / "app", POISON_APP)
+    (folder / "shared" / "partner_types.py").write_text(RECORDS.partition("\ndef _parcels")[0])
+    ids = [f"beside-{number}" for number in range(60)]
+    ids[31] = "the-poison"
+    partner.always["the-poison"] = Case("the-poison", "poison", {"status": "201 Created", "body": "poison"})
+    settings = partner_settings("LANE", partner.server.url)
+    settings |= {"DELIVERY_DEADLINE": "75", "DELIVERY_RETRY_MAX": "20", "DELIVERY_CHUNK": "20"}
+    # An orchestration whose turn it is fails with the worker, and is started again.
+    settings["DELIVERY_RECOVERY_SCHEDULE"] = "*/3 * * * * *"
+
+    with await asyncio.to_thread(HostileRelay, folder, settings) as relay:
+        delivery = await relay.deliver("parcels/batch", [{"parcelId": id_, "city": "x"} for id_ in ids])
+        ended = (await relay.finished([delivery], 300, {"Completed"}))[delivery]
+        restarts = (await relay.worker())["restarts"]
+
+    assert restarts > 0
+    assert (ended["state"], ended["created"], ended["expired"]) == ("partly", 59, 1), ended
+    assert [(each["recordId"], each["uncertain"]) for each in ended["rejections"]] == [("the-poison", True)]
+    assert [partner.stored[id_] for id_ in ids if id_ != "the-poison"] == [1] * 59

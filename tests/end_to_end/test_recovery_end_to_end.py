@@ -9,7 +9,6 @@ import zlib
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from shared.durable.batch_input import batch_input, single_input
@@ -43,34 +42,21 @@ def texts(*bodies: object) -> list[bytes]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(240)
 async def test_deliveries_whose_worker_died_in_an_orchestrator_go_on_and_double_nothing(start: StartStage) -> None:
     stage = start()
-
-    async def accepted(number: int) -> Json:
-        async def look() -> Json | None:
-            try:
-                response = await stage.send(record(number), key=f"recovered-{number}")
-            except httpx.TransportError:
-                return None
-            return dict(response.json()) if response.status_code == 202 else None
-
-        return await until(look)
 
     async def all_have_ended() -> list[Json] | None:
         shown = await asyncio.gather(*(stage.ask("GET", link["statusQueryGetUri"]) for link in links))
         return [each.json() for each in shown] if {each.status_code for each in shown} == {200} else None
 
-    async def kill_when_stored(count: int) -> None:
-        await stage.are_stored(count)
-        await stage.kill_worker()
-
     links: list[Json] = []
     failed: list[Json] = []
     # A kill hits an orchestrator only by chance.
     for herd in range(10):
-        first = 60 * herd + 1
-        *started, _ = await asyncio.gather(*map(accepted, range(first, first + 60)), kill_when_stored(first + 5))
-        links += started
+        links += await asyncio.gather(*(stage.start(record(60 * herd + number)) for number in range(1, 61)))
+        await stage.are_stored(60 * herd + 5)
+        await stage.kill_worker()
         failed = [each for each in await until(all_have_ended) if each["state"] == "failed"]
         if failed:
             break

@@ -49,7 +49,7 @@ def cases(name: str) -> list[Case]:
             unit, times = entry.get("repeat", ["", 0])
             places = {"{each}": text, "{repeat}": unit * times, "{number}": str(len(found))}
             fields = {key: _filled(value, places) for key, value in entry.items() if key != "each"}
-            found.append(Case(id_, entry["family"], fields))
+            found.append(Case(id_, entry["family"], fields | {"text": text}))
     return found
 
 

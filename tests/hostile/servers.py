@@ -31,11 +31,17 @@ BASIC = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
 
 
 def leaks(text: str) -> list[str]:
-    """Return the forms of tokens and of the secret that stand in a text."""
-    compact = "".join(text.replace("\\n", "").split())
+    """Return the surroundings of tokens and of the secret in a text, in whatever form."""
     sought = {*forms("", SECRET).values(), *forms("", TOKEN).values(), BASIC}
     # The end of a base64 text depends on what follows.
-    return [form for form in sought if form.rstrip("=")[:24] in text or form.rstrip("=")[:24] in compact]
+    begins = {form.rstrip("=")[:24] for form in sought}
+    compact = "".join(text.replace("\\n", "").split())
+    return [
+        where[max(0, where.index(begin) - 200) :][:400]
+        for where in (text, compact)
+        for begin in begins
+        if begin in where
+    ]
 
 
 class HostilePartner:
@@ -48,6 +54,7 @@ class HostilePartner:
     def __init__(self) -> None:
         self.stored: Counter[str] = Counter()
         self.cases: dict[str, Case] = {}
+        self.always: dict[str, Case] = {}
         self.token_cases: dict[str, deque[Case]] = defaultdict(deque)
         self.token_requests: Counter[str] = Counter()
         self.revoked: set[str] = set()
@@ -86,6 +93,8 @@ class HostilePartner:
             if case.fields.get("stores"):
                 self._store(partner, id_, request)
             return _hostile(case, {**forms("token", token), "{id}": id_})
+        if id_ in self.always:
+            return _hostile(self.always[id_], {})
         if not is_look_up:
             self._store(partner, id_, request)
             return response(b"", status="201 Created"), False
