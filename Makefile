@@ -24,6 +24,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 PEERS := .venvs/bench
 
+# The tests and the sandbox start many processes of Python. Each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Optional requirements of the package. Each has a file of its own beside requirements.txt.
 EXTRAS := azure-monitor otlp token-store
 
@@ -70,8 +73,8 @@ start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 test: setup ## Run the tests, with branch coverage of shared/
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-fail-under=95 -m "not long" $(ARGS)
 
-test-long: setup ## Run the tests that take many processes or much time
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
+test-long: setup ## Run the tests that take many processes or much time, and try many more generated examples
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=thorough -m "long or hypothesis" $(ARGS)
 
 test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wrong
 	@CHAOS_SECONDS=60 CHAOS_RECORDS=1000 CHAOS_KILLS=10 $(PYTHON) -m pytest -n 2 tests/end_to_end/test_chaos.py $(ARGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -18,10 +18,12 @@ from shared.container import container
 from shared.durable import activities, upkeep
 from shared.durable.batch_orchestrator import deliver_batch
 from shared.durable.durable_client import DurableClient
-from shared.durable.orchestrators import deliver_one
+from shared.durable.orchestrators import deliver_one, first_start
 from shared.http import deliveries, health, pages, routes
 from shared.http.request import Reply, Request
-from shared.resource import Resource
+
+if TYPE_CHECKING:
+    from shared.resource import Resource
 
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -62,7 +64,8 @@ def orchestrator(name: str, resource: Resource, deliver: Callable[..., Any]) -> 
         began = context.current_utc_datetime
         output = yield from deliver(context, resource)
         if output is not None and not context.is_replaying:
-            container.count_end(resource, output, (context.current_utc_datetime - began).total_seconds())
+            seconds = (context.current_utc_datetime - first_start(context, began)).total_seconds()
+            container.count_end(resource, output, seconds)
         return output
 
 
@@ -169,7 +172,9 @@ http_function("UnknownRoute", "{*path}", ["GET", "HEAD", "POST", "PUT", "PATCH",
 async def recover_deliveries(timer: func.TimerRequest, client: str) -> None:  # noqa: ARG001, a trigger has its parameter
     """Every five minutes: have deliveries go on that the platform gave up on."""
     container.start()
-    await container.recovery.run(container.durable_client(client), container.call_timeout)
+    durable = container.durable_client(client)
+    await container.recovery.run(durable, container.call_timeout)
+    container.observe_backlog(await upkeep.backlog(durable, datetime.now(UTC)))
 
 
 @app.function_name("PurgeHistory")

@@ -1,6 +1,6 @@
 """Measures the app beside its peers, and writes docs/performance.md with its chart. Run: make bench.
 
-`make bench QUICK=1` takes under two minutes and writes nothing: its figures are rough.
+`make bench QUICK=1` takes a few minutes and writes nothing: its figures are rough.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks import batches, cold_start, throughput, tokens, transports
+from benchmarks import batches, cold_start, flow, throughput, tokens, transports
 from benchmarks.chart import chart
 from benchmarks.partner import running_server
 from benchmarks.report import Findings, page, terminal, this_machine
@@ -26,11 +26,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def main() -> int:
-    """Measure everything; give the exit code."""
+    """Measure everything; return the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a look in under two minutes; writes nothing")
+    parser.add_argument("--quick", action="store_true", help="a rough look; writes nothing")
     quick = parser.parse_args().quick
-    # What a library has to say while its token server is down is no result.
+    # Libraries log while their token server is down.
     logging.disable(logging.CRITICAL)
     began = time.monotonic()
     with running_server() as origin:
@@ -42,6 +42,7 @@ def main() -> int:
             cold=_timed("cold start", lambda: cold_start.measure(quick=quick)),
             batches=_timed("batches", lambda: batches.measure(quick=quick)),
             transports=_timed("transports", transports.compare),
+            flow=_timed("flow control", lambda: flow.measure(quick=quick)),
         )
     print(terminal(findings))
     print(f"\n{time.monotonic() - began:.0f} s")

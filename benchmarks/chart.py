@@ -15,7 +15,7 @@ WIDTH, LABEL, BAR, STEP, TOP = 860, 190, 470, 30, 64  # pixels
 
 
 def chart(table: Table) -> str:
-    """Give the chart as an SVG document."""
+    """Return the chart as an SVG document."""
     row = sorted(table[IN_FLIGHT].items(), key=lambda each: each[1].rate, reverse=True)
     most, httpx = row[0][1].rate, table[IN_FLIGHT][HTTPX.name]
     height = TOP + STEP * len(row) + 16

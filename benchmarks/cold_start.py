@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -20,10 +19,13 @@ APP = "import azure.functions, azure.durable_functions, function_app"
 CLIENT = (
     APP
     + """
-from shared.client import build_client
-from shared.settings import Settings
+from shared.link import build_link
+from shared.partner import RESOURCES
+from shared.settings.app_settings import PartnerSettings
+partner = RESOURCES[0].partner
 names = ("URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET")
-build_client(Settings.from_environ({f"BUSINESS_API_{name}": "https://partner.invalid" for name in names}), {})"""
+environ = {f"{partner.name}_{name}": "https://partner.invalid" for name in names}
+build_link(partner, PartnerSettings.from_environ(environ, partner.name), None, {})"""
 )
 _PROBE = """
 import json, time
@@ -46,12 +48,8 @@ class Import:
     memories: list[float] = field(default_factory=list)
 
     def times(self, other: Import) -> float:
-        """Give the median of the rounds' ratios to the other's time by the clock."""
+        """Return the median of the rounds' ratios to the other's time by the clock."""
         return median_ratio(self.walls, other.walls)
-
-    def more_memory(self, other: Import) -> float:
-        """Give the median of the rounds' differences from the other's memory, in MiB."""
-        return statistics.median(mine - its for mine, its in zip(self.memories, other.memories, strict=True))
 
 
 CODES = {
@@ -61,9 +59,9 @@ CODES = {
 }
 
 
-def measure(*, quick: bool) -> tuple[dict[str, Import], list[tuple[str, float]]]:
-    """Give each import's figures, and the app's modules that take longest in ms, each with all that it imports."""
-    return alternate(probe, rounds=3 if quick else 31), _longest_imports()
+def measure(*, quick: bool) -> dict[str, Import]:
+    """Return each import's figures."""
+    return alternate(probe, rounds=5 if quick else 31)
 
 
 def alternate(one: Callable[[str], tuple[float, float, float]], *, rounds: int) -> dict[str, Import]:
@@ -84,21 +82,9 @@ def alternate(one: Callable[[str], tuple[float, float, float]], *, rounds: int) 
 
 
 def probe(code: str) -> tuple[float, float, float]:
-    """Run this code in a new process; give ms of the clock, ms of a processor, MiB."""
+    """Run this code in a new process; return ms of the clock, ms of a processor, MiB."""
     wall, cpu, memory = json.loads(_run("-c", _PROBE.format(code=code)).stdout)
     return wall, cpu, memory
-
-
-def _longest_imports() -> list[tuple[str, float]]:
-    lines = _run("-X", "importtime", "-c", APP).stderr.splitlines()
-    imports = []
-    for line in lines:
-        _, _, columns = line.partition("import time:")
-        parts = columns.split("|")
-        if len(parts) == 3 and parts[1].strip().isdigit():  # noqa: PLR2004, self, cumulative, module
-            imports.append((parts[2].strip(), int(parts[1]) / 1e3))
-    ours = [(module, took) for module, took in imports if module.partition(".")[0] in {"function_app", "shared"}]
-    return sorted(ours, key=lambda each: each[1], reverse=True)[:12]
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

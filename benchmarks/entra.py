@@ -52,7 +52,7 @@ class EntraAnswers:
 
 
 def entra_transport(token_url: str) -> AioHttpTransport:
-    """Give azure-identity a transport that requests its tokens of the partner."""
+    """Return azure-identity a transport that requests its tokens of the partner."""
     from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415, a peer's library
 
     class Transport(AioHttpTransport):  # type: ignore[misc]  # the library has no types

@@ -33,11 +33,11 @@ class Series:
         return statistics.median(self.rates)
 
     def times(self, other: Series) -> float:
-        """Give the median of the rounds' ratios to the other's: its rounds were measured right beside ours."""
+        """Return the median of the rounds' ratios to the other's: its rounds were measured right beside ours."""
         return median_ratio(self.rates, other.rates)
 
     def p99_times(self, other: Series) -> float:
-        """Give the same of the 99th percentiles."""
+        """Return the same of the 99th percentiles."""
         return median_ratio(self.p99s, other.p99s)
 
     @property
@@ -47,7 +47,7 @@ class Series:
 
 
 def median_ratio(mine: Sequence[float], its: Sequence[float]) -> float:
-    """Give the median of the ratios, round by round."""
+    """Return the median of the ratios, round by round."""
     return statistics.median(one / other for one, other in zip(mine, its, strict=True))
 
 

@@ -8,7 +8,9 @@ import sys
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.record import RESOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,28 +33,32 @@ class Partner:
     @property
     def posts_url(self) -> str:
         """Where records are posted."""
-        return f"{self.url}/business/"
+        return self.url + RESOURCE.post.target("benchmark-1")
 
     @property
     def token_url(self) -> str:
         """The token endpoint."""
         return f"{self.url}/auth/token"
 
-    def set(self, **settings: float) -> dict[str, int]:
-        """Change the room's settings (see `server.Room`) and set its counts to 0; give what they were."""
-        return self._post("control", settings)
+    def set(self, **settings: Any) -> dict[str, int]:  # noqa: ANN401, those of a room
+        """Change the room's settings (see `room.Room`) and set its counts to 0; return what they were."""
+        return self._post("control", {"settings": settings, "isNew": True})
+
+    def change(self, **settings: Any) -> dict[str, int]:  # noqa: ANN401, those of a room
+        """Change the room's settings; return its counts, which go on."""
+        return self._post("control", {"settings": settings})
 
     def counts(self) -> dict[str, int]:
-        """Give the room's counts."""
-        return self._post("control", None)
+        """Return the room's counts."""
+        return self._post("control", {})
 
     def token(self) -> str:
-        """Get a token that lives for an hour: for those who do not get their own."""
+        """Return a token that is valid for an hour: for those who do not get their own."""
         token: str = self._post("auth/token", {})["access_token"]  # type: ignore[assignment]  # of all answers, this one
         return token
 
-    def _post(self, path: str, body: dict[str, float] | None) -> dict[str, int]:
-        data = b"" if body is None else json.dumps(body).encode()
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, int]:
+        data = json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/{path}", data, method="POST")  # noqa: S310, ours, on loopback
         with urllib.request.urlopen(request) as response:  # noqa: S310, the same
             answer: dict[str, int] = json.load(response)
@@ -61,11 +67,13 @@ class Partner:
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """Run the server; give its origin."""
+    """Run the server; yield its origin."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None  # noqa: S101, it is a pipe
         assert process.stdin is not None  # noqa: S101, the same
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.stdin.close()
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()

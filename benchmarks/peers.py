@@ -16,13 +16,13 @@ import httpx
 
 from benchmarks import token_peers
 from benchmarks.partner import CLIENT, Partner
-from benchmarks.record import BODY, HEADERS, RECORD
-from shared.api.business import Business
-from shared.client import build_client
-from shared.settings import Settings
+from benchmarks.record import BODY, HEADERS, RESOURCE
+from shared.link import build_link
+from shared.rules.record import read_record
+from shared.settings.app_settings import PartnerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
     from benchmarks.load import Call
 
@@ -46,27 +46,27 @@ def _static_headers(partner: Partner) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def business_api(partner: Partner, record: Mapping[str, object] = RECORD) -> AsyncIterator[Call]:
-    """Ours, as the app's container makes it; the record is checked, and the answer decoded, in each call."""
+async def resource_api(partner: Partner) -> AsyncIterator[Call]:
+    """Ours, as the app's container builds it; each call checks the record and decodes the response."""
+    name = RESOURCE.partner.name
     environ = {
-        "BUSINESS_API_URL": partner.url,
-        "BUSINESS_API_TOKEN_URL": partner.token_url,
-        "BUSINESS_API_CLIENT_ID": CLIENT_ID,
-        "BUSINESS_API_CLIENT_SECRET": SECRET,
-        "BUSINESS_API_MAX_CONNECTIONS": str(MOST_IN_FLIGHT),
+        f"{name}_URL": partner.url,
+        f"{name}_TOKEN_URL": partner.token_url,
+        f"{name}_CLIENT_ID": CLIENT_ID,
+        f"{name}_CLIENT_SECRET": SECRET,
+        f"{name}_MAX_CONNECTIONS": str(MOST_IN_FLIGHT),
     }
-    settings = Settings.from_environ(environ)
-    client = build_client(settings, {})
+    link = build_link(RESOURCE.partner, PartnerSettings.from_environ(environ, name), None, {})
     numbers = itertools.count()
 
     async def post() -> int:
-        business = Business.from_json(record)
-        return (await client.api.post_business(business, idempotency_key=f"benchmark-{next(numbers)}")).status
+        record = read_record(RESOURCE, BODY)
+        return (await link.api.post(RESOURCE, record, idempotency_key=f"benchmark-{next(numbers)}")).status
 
     try:
         yield post
     finally:
-        await client.aclose()
+        await link.aclose()
 
 
 @asynccontextmanager
@@ -114,7 +114,7 @@ async def httpx_over_reqwest(partner: Partner) -> AsyncIterator[Call]:
         yield post
 
 
-OURS = Peer("BusinessApi", business_api)
+OURS = Peer("ResourceApi", resource_api)
 HTTPX = Peer("bare httpx", bare_httpx, gets_tokens=False)
 AIOHTTP = Peer("bare aiohttp", bare_aiohttp, gets_tokens=False)
 OVER_AIOHTTP = Peer("httpx-aiohttp", httpx_over_aiohttp, gets_tokens=False)

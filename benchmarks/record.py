@@ -1,4 +1,4 @@
-"""The record that is posted, about 1 KB of JSON."""
+"""The records that are posted: samples of the app's first resource, about 1 KB of JSON each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import Any
 
 import msgspec
 
-from sandbox.sample import business
+from shared.partner import RESOURCES
+from shared.rules.sample import sample_record
 
-RECORD: dict[str, Any] = {
-    "address": {"street": "12 St James's Square", "city": "London", "note": "x" * 300},
-    "tags": ["analytical", "engine"] * 10,
-    "turnover": list(range(40)),
-    **business("business-1"),
-}
-BODY = msgspec.json.encode(RECORD)
-HEADERS = {"content-type": "application/json", "idempotency-key": "benchmark-0123456789abcdef"}
+RESOURCE = RESOURCES[0]
+_FILLING = {"note": "x" * 500, "tags": ["analytical", "engine"] * 10, "turnover": list(range(40))}
+
+
+def record(id_: str) -> dict[str, Any]:
+    """Return a record with this id. The resource passes on the members that it does not name."""
+    return {**_FILLING, **sample_record(RESOURCE, 1), RESOURCE.id_member: id_}
+
+
+BODY = msgspec.json.encode(record("benchmark-1"))
+HEADERS = {"content-type": RESOURCE.post.media_type, "idempotency-key": "benchmark-0123456789abcdef"}

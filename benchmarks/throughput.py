@@ -41,7 +41,7 @@ SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
 
 def fast_api(origin: str, *, quick: bool) -> Table:
     """Measure all peers against an API that answers at once."""
-    plan = Plan(PEERS, (1, 16, 64), latency=0.0, rounds=2 if quick else 17, seconds=0.15 if quick else 0.4)
+    plan = Plan(PEERS, (1, 64), latency=0.0, rounds=2 if quick else 17, seconds=0.15 if quick else 0.4)
     return asyncio.run(measure(origin, plan))
 
 
@@ -52,7 +52,7 @@ def slow_api(origin: str, *, quick: bool) -> Table:
 
 
 def partner_time(origin: str) -> float:
-    """Give the microseconds of a processor that a call takes of the partner's, by bare aiohttp's calls."""
+    """Return the microseconds of a processor that a call takes of the partner's, by bare aiohttp's calls."""
     return asyncio.run(_partner_time(Partner(origin, "partner-time")))
 
 
@@ -66,7 +66,7 @@ async def _partner_time(partner: Partner) -> float:
 
 
 def order(peers: Sequence[Peer], number: int) -> list[Peer]:
-    """Give the order of a round: any, but those that the others are measured by stand beside each other.
+    """Return the order of a round: any, but those that the others are measured by stand beside each other.
 
     The machine's speed changes from one second to the next: in a ratio it should be the same for both.
     """

@@ -63,7 +63,7 @@ SCENARIOS = (
 
 
 def measure(origin: str) -> dict[str, dict[str, Result]]:
-    """Run every scenario; give the results by scenario, by peer."""
+    """Run every scenario; return the results by scenario, by peer."""
     results = {"herd": _all_peers(origin, "herd", _herd)}
     for scenario in SCENARIOS:
         results[scenario.name] = _all_peers(origin, scenario.name, partial(_under_load, scenario))

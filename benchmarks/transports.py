@@ -146,7 +146,7 @@ TRANSPORTS: dict[str, Open] = {
 
 
 def compare() -> list[Sequence[str]]:
-    """Ask every transport everything; give a table."""
+    """Ask every transport everything; return a table."""
     return asyncio.run(_compare())
 
 

@@ -77,7 +77,7 @@ var functionAppName = 'func-relay-${resourceToken}'
 var usesScheduler = durableBackend == 'dts'
 // The app has no system-assigned identity: "system" means its user-assigned one.
 var managedIdentity = appSettings.?BUSINESS_API_MANAGED_IDENTITY ?? ''
-// docs/telemetry.md gives the reason for each. An end-to-end test runs the app with these values.
+// docs/reference/telemetry.md gives the reason for each. An end-to-end test runs the app with these values.
 var workerTelemetrySettings = {
   PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
   PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME: 'shared'

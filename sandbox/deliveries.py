@@ -106,10 +106,11 @@ def check_stored(http: httpx.Client, partner_url: str, expected: dict[str, set[s
 def commands_to_try(host: str, partner: str, resources: Sequence[Resource], key: str | None) -> str:
     """Return the console's address, and curl commands against the app and the partners."""
     key_header = f" -H 'x-functions-key: {key}'" if key else ""
-    lines = [f"console: {host}/api/console"]
+    lines = [f"console: {host}/api/console#partner={partner}"]
     for resource in resources:
-        url, record = f"{host}/api/{resource.route}", sample_record(resource, 1)
-        lines.append(f"  curl -i {url}{key_header} --json {shlex.quote(json.dumps(record, ensure_ascii=False))}")
+        url, record = f"{host}/api/{resource.route}", sample_record(resource, 1001)
+        body = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(record, ensure_ascii=False))}"
+        lines.append(f"  curl -i {url}{key_header} {body}")
         if resource.look_up is not None:
             lines.append(
                 f"  curl -s {url}/{httpx.URL(path=str(record[resource.id_member])).raw_path.decode()}{key_header}"

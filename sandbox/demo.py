@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(resources: list[Resource], options: argparse.Namespace, of_partner: Sequence[str]) -> int:
+    for resource in resources:
+        sample_record(resource, 1)  # better now than when everything has been started
     names = ", ".join(f"{partner.name} at {base_path(partner)}" for partner in partners_of(resources))
     show = _show_log if options.verbose else None
     _say(f"Starting the partners: HTTP APIs behind OAuth2, each with its token endpoint ({names})")

@@ -105,7 +105,9 @@ class DeliveryWatch:
         except (httpx.HTTPError, KeyError, ValueError):
             return  # the host is starting its worker again, or ends: the next look sees what this one missed
         self._since = max(self._since, oldest)
-        self._told = {id_: created for id_, created in self._told.items() if created >= self._since}
+        # The list may begin a little earlier than asked for.
+        kept = self._since - _OVERLAP
+        self._told = {id_: created for id_, created in self._told.items() if created >= kept}
 
     def _listed(self) -> Iterator[dict[str, Any]]:
         url, query = "/api/deliveries", {"from": self._since.isoformat(), "top": "100"}

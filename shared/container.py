@@ -11,11 +11,12 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.client.admission import Admission
+from shared.durable.activities import BatchRecords
 from shared.durable.attempt import PartnerAccess
-from shared.durable.batch_input import BatchRecords
 from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.durable_client import DurableClient, HostSession
 from shared.durable.upkeep import Recovery
@@ -24,16 +25,20 @@ from shared.http.intake import IntakeBudget
 from shared.partner import RESOURCES
 from shared.resource import check_resources
 from shared.rules.flow import Flow
-from shared.telemetry import PARTNER, RESOURCE, process_telemetry
-from shared.telemetry.names import (
+from shared.telemetry import (
     DELIVERIES_DELIVERED,
     DELIVERIES_EXPIRED,
     DELIVERIES_REJECTED,
     DELIVERIES_REWOUND,
+    DELIVERIES_WAITING,
     DELIVERY_DURATION,
+    DELIVERY_OLDEST,
     FLOW_IN_FLIGHT,
     FLOW_LIMIT,
     FLOW_RATE,
+    PARTNER,
+    RESOURCE,
+    process_telemetry,
 )
 
 if TYPE_CHECKING:
@@ -43,8 +48,7 @@ if TYPE_CHECKING:
     from shared.link import PartnerLink
     from shared.resource import Partner, Resource
     from shared.rules.flow import Snapshot
-    from shared.settings.app_settings import AppSettings
-    from shared.settings.partner_settings import PartnerSettings
+    from shared.settings.app_settings import AppSettings, PartnerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +143,7 @@ class Container:
         """
         settings = self._settings.get(partner.name)
         if settings is None:
-            from shared.settings.partner_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
+            from shared.settings.app_settings import PartnerSettings, settings_problems  # noqa: PLC0415, the same
 
             names = list(self.partners) or [partner.name]
             try:
@@ -275,6 +279,15 @@ class Container:
                 telemetry.count(metric, attributes, int(count))
         telemetry.record(DELIVERY_DURATION, seconds, attributes)
 
+    def observe_backlog(self, found: Mapping[str, tuple[int, float]]) -> None:
+        """Have the deliveries under way, as counted now, read whenever metrics are collected."""
+        telemetry = process_telemetry()
+        for resource in self.resources:
+            attributes = {PARTNER: resource.partner.name, RESOURCE: resource.name}
+            counts = [found.get(name, (0, 0.0)) for name in (resource.deliver, resource.deliver_batch)]
+            telemetry.observe(DELIVERIES_WAITING, attributes, partial(float, sum(count for count, _ in counts)))
+            telemetry.observe(DELIVERY_OLDEST, attributes, partial(float, max(age for _, age in counts)))
+
     async def aclose(self) -> None:
         """Close what belongs to the running loop; a client that is still being made is not finished."""
         loop = self._loops.pop(asyncio.get_running_loop(), _Loop())
@@ -287,7 +300,7 @@ class Container:
         await loop.session.aclose()
 
     def _problems(self) -> list[str]:
-        from shared.settings.partner_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
+        from shared.settings.app_settings import settings_problems  # noqa: PLC0415, a seventh of the app's cold start
 
         problems = settings_problems(self._environ, list(self.partners))
         schedule = self._environ.get(RECOVERY_SCHEDULE, "").strip()

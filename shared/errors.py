@@ -110,8 +110,8 @@ class DeliveryInputError(RelayError):
 class DeliveryRefusedError(RelayError):
     """A request about a delivery cannot be fulfilled.
 
-    `status` is that of the problem response: 404 there is no such delivery, 409 it is in another state, 503 Durable
-    Functions does not answer. `retry_after` is in seconds.
+    `status` is that of the problem response: 400 the request makes no sense, 404 there is no such delivery, 409 it is
+    in another state, 503 Durable Functions does not answer. `retry_after` is in seconds.
     """
 
     def __init__(self, status: int, detail: str, *, retry_after: float | None = None) -> None:

@@ -12,17 +12,16 @@ from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport
 from shared.errors import ApiInterruptedError
-from shared.settings.network import tls_context
+from shared.settings.app_settings import tls_context
 from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.auth.access_token import TokenGrant
-    from shared.auth.stored_grant import StoredGrant
+    from shared.auth.token_store import StoredGrant
     from shared.resource import Partner
-    from shared.settings.app_settings import TokenStoreSettings
-    from shared.settings.partner_settings import PartnerSettings
+    from shared.settings.app_settings import PartnerSettings, TokenStoreSettings
 
 TOKEN_TIMEOUT = 10.0
 """The most seconds for one token request."""
@@ -105,8 +104,7 @@ def _stored_grant(
     if store is None or not settings.grant.is_shareable:
         return None
     # Imported only where a store is configured.
-    from shared.auth.stored_grant import StoredGrant  # noqa: PLC0415
-    from shared.auth.token_store import RedisStore, TokenCipher  # noqa: PLC0415
+    from shared.auth.token_store import RedisStore, StoredGrant, TokenCipher  # noqa: PLC0415
 
     return StoredGrant(
         grant,

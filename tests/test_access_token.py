@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.auth.access_token import AccessToken, Answer, HeldToken, access_token_from, hold
+from shared.auth.access_token import AccessToken, HeldToken, hold
+from shared.auth.token_endpoint import Answer, access_token_from
 from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 
 NOW = datetime(2025, 6, 1, 12, 0, 0, tzinfo=UTC)

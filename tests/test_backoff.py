@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.auth.backoff import Backoff, NegativeCache
+from shared.auth.access_token import Backoff, NegativeCache
 from shared.errors import RelayError, SettingsError, TokenRejectedError, TokenUnavailableError
 
 EVEN = Backoff(jitter=lambda: 0.0)

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.auth.access_token import AccessToken
-from shared.auth.backoff import Backoff
+from shared.auth.access_token import AccessToken, Backoff
 from shared.auth.bearer_auth import BearerAuth, is_refused_token, parse_challenges
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenRejectedError, TokenUnavailableError

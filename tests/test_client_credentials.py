@@ -11,8 +11,7 @@ import httpx_aiohttp
 import pytest
 
 from shared.auth.access_token import AccessToken
-from shared.auth.client_authentication import secret_proof, text_in_file
-from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant, secret_proof, text_in_file
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
 
@@ -346,7 +345,7 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
     requesting = grant(client, server.url, client_secret="s3cr3t")
     with caplog.at_level(logging.DEBUG):
         token = await requesting.request_token()
-    proof = secret_proof("relay", "s3cr3t", "client_secret_basic", "")
+    proof = secret_proof(ClientCredentials("CRM_API_", "relay"), "s3cr3t")
     encoded = base64.b64encode(b"relay:s3cr3t").decode()
     for text in [caplog.text, *map(repr, (requesting, proof, token))]:
         assert not any(secret in text for secret in ("s3cr3t", encoded, "token-1"))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings.app_settings import AppSettings
-from shared.settings.partner_settings import PartnerSettings, settings_problems
+from shared.settings.app_settings import AppSettings, PartnerSettings, settings_problems
 
 PROJECT = Path(__file__).parent.parent
 REQUIRED = {

@@ -124,12 +124,10 @@ def test_the_commands_to_try_have_the_key_and_every_route() -> None:
 
     told = commands_to_try("http://app", "http://partner", [PARCEL, blind], "s3")
 
-    assert "console: http://app/api/console" in told
-    assert (
-        """curl -i http://app/api/parcels -H 'x-functions-key: s3' --json '{"parcelId": "P-1", "weight": 1.5}'"""
-        in told
-    )
-    assert "curl -s http://app/api/parcels/P-1 -H 'x-functions-key: s3'" in told
+    assert "console: http://app/api/console#partner=http://partner\n" in told
+    curl = "curl -i http://app/api/parcels -H 'x-functions-key: s3' -H 'Content-Type: application/json' -d "
+    assert curl + """'{"parcelId": "P-1001", "weight": 1.5}'""" in told
+    assert "curl -s http://app/api/parcels/P-1001 -H 'x-functions-key: s3'" in told
     assert "http://app/api/drops " in told
     assert "http://app/api/drops/" not in told
     assert "x-functions-key" not in commands_to_try("http://app", "http://partner", [PARCEL], None)

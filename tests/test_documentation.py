@@ -1,4 +1,4 @@
-"""The links between the pages of the documentation lead somewhere."""
+"""What the documentation names exists: the targets of its links, problem types, metrics and settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+
+from shared import telemetry as names
+from shared.http.problem import TYPES
+from shared.settings import app_settings
 
 PROJECT = Path(__file__).parent.parent
 FOLDERS = ("docs", "examples", "infra")
@@ -28,3 +32,20 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             broken.add(f"{target}#{anchor}")
     assert broken == set()
+
+
+def test_every_problem_type_has_a_section() -> None:
+    assert anchors(PROJECT / "docs/problems.md") - {"reference-problem-types"} == set(TYPES)
+
+
+def test_the_documented_metrics_are_those_that_exist() -> None:
+    page = (PROJECT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(business_relay\.\S+)` \|", page, re.MULTILINE))
+    metrics = [value for value in vars(names).values() if isinstance(value, names.Metric)]
+    assert documented == {metric.name for metric in (*metrics, *names.TOKEN_COUNTERS.values())}
+
+
+def test_every_setting_is_documented() -> None:
+    page = (PROJECT / "docs/reference/settings.md").read_text(encoding="utf-8")
+    settings = {f"NAME_{key}" for key in app_settings.KEYS} | set(app_settings.NAMES)
+    assert {name for name in settings if f"`{name}`" not in page} == set()

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.auth.access_token import AccessToken
-from shared.auth.grants.entra import Entra, EntraGrant
+from shared.auth.entra import Entra, EntraGrant
 from shared.auth.private_key_jwt import client_certificate_from_pem
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key

@@ -48,7 +48,7 @@ def test_a_settings_error_lists_every_problem() -> None:
     assert error.problems == ("A is missing", "B must be 1")
 
 
-def test_an_invalid_business_lists_every_fault_with_its_place() -> None:
+def test_an_invalid_record_lists_every_fault_with_its_place() -> None:
     error = InvalidRecordError([Fault("/name", "is missing"), Fault("", "is too large")])
     assert str(error) == "/name: is missing; is too large"
     assert error.faults == (Fault("/name", "is missing"), Fault("", "is too large"))
@@ -85,7 +85,3 @@ def test_a_token_that_cannot_be_had_now_says_why_and_how_long() -> None:
 def test_no_response_is_one_family(kind: type[ApiUnavailableError]) -> None:
     with pytest.raises(ApiUnavailableError, match="why"):
         raise kind("why")
-
-
-def test_a_failed_delivery_keeps_its_reason() -> None:
-    assert str(DeliveryError("the partner rejects it")) == "the partner rejects it"

@@ -197,7 +197,9 @@ def test_measures_the_rate() -> None:
 
 @given(
     rate=st.floats(0.05, 500),
-    steps=st.lists(st.tuples(st.floats(0, 3), st.sampled_from([OK, REFUSED, BROKEN, CallResult(0.0, 503)])), max_size=60),
+    steps=st.lists(
+        st.tuples(st.floats(0, 3), st.sampled_from([OK, REFUSED, BROKEN, CallResult(0.0, 503)])), max_size=60
+    ),
 )
 def test_never_exceeds_the_rate_that_is_set(rate: float, steps: list[tuple[float, CallResult]]) -> None:
     flow = Flow(rate=rate)

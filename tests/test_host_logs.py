@@ -11,7 +11,6 @@ import time
 import pytest
 
 from sandbox.host.logs import LineFormatter
-from tests.documentation import PROJECT, blocks
 
 # 2026-11-23, 8:15:30.042 of this machine's time.
 CREATED = time.mktime((2026, 11, 23, 8, 15, 30, 0, 0, -1)) + 0.0421
@@ -65,11 +64,6 @@ def test_a_line_has_its_time_level_logger_message_and_fields() -> None:
         "instance_id=key-173d0ddbff034193face7ce60d3f58b416940a4c external_id=crm-4711 attempt=1 outcome=deferred "
         'status=503 reason="The partner answered 503, a fault of its own"'
     )
-
-
-def test_the_line_in_the_documentation_is_one_that_is_written() -> None:
-    text = "\n".join(text for _, text in blocks(PROJECT / "docs" / "sandbox-host.md"))
-    assert [each for each in text.splitlines() if " delivery attempt " in each] == [line(**ATTEMPT)]
 
 
 def test_a_line_without_fields_ends_with_its_message(log: Log) -> None:

@@ -16,9 +16,11 @@ LAYERS = (
     "shared.telemetry",
     "shared.auth",
     "shared.settings.reader",
-    "shared.auth.grants",  # a grant declares and reads its own settings
+    "shared.auth.client_credentials",  # a grant declares and reads its own settings
+    "shared.auth.entra",  # the same
     "shared.settings",
     "shared.client",
+    "shared.link",
     "shared.durable",
     "shared.http",
     "shared.partner",

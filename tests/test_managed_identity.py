@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from shared.auth.access_token import AccessToken
-from shared.auth.grants.managed_identity import ManagedIdentity, ManagedIdentityGrant
+from shared.auth.entra import ManagedIdentity, ManagedIdentityGrant
 from shared.errors import TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
@@ -123,7 +123,7 @@ async def test_nonsense_is_unavailable_and_not_kept(machine: Machine, answer: An
 ASK = """
 import asyncio, json, sys
 import httpx
-from shared.auth.grants.managed_identity import ManagedIdentity, ManagedIdentityGrant
+from shared.auth.entra import ManagedIdentity, ManagedIdentityGrant
 from shared.errors import TokenError
 
 async def ask():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.errors import SettingsError
-from shared.settings.network import proxy_for, tls_context
+from shared.settings.app_settings import proxy_for, tls_context
 from tests.fakes.certificates import certificate_pem, rsa_key
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from shared.rules.outcome import Outcome
 from shared.rules.record import named_id, read_record
 from shared.rules.strict_json import decode_exactly
 from shared.rules.verdict import judge_look_up, judge_post
-from shared.settings.partner_settings import PartnerSettings
+from shared.settings.app_settings import PartnerSettings
 
 UPPER = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
 

@@ -61,9 +61,8 @@ async def test_counts_200_concurrent_requests_exactly() -> None:
     }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_counts_200_concurrent_requests_exactly_under_faults(seed: int) -> None:
-    async with running_partner(seed=seed) as partner:
+async def test_counts_200_concurrent_requests_exactly_under_faults() -> None:
+    async with running_partner(seed=1) as partner:
         await partner.token()
         await partner.set_faults(
             {"fault": "latency", "route": "post", "seconds": [0, 0.02]},
@@ -250,6 +249,7 @@ async def test_the_console_sees_what_happens_and_what_is_set() -> None:
     assert state["partners"] == {"CARRIER_API": shown}
     assert {name: sum(second[name] for second in state["seconds"]) for name in totals} == totals
     assert [(fault["fault"], fault["fired"]) for fault in state["faults"]] == [("status", 1)]
+    assert state["fault"] == "status"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
-from shared.auth.grants.entra import Entra, EntraGrant
-from shared.auth.grants.managed_identity import ManagedIdentity, ManagedIdentityGrant
+from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.auth.entra import Entra, EntraGrant, ManagedIdentity, ManagedIdentityGrant
 from shared.errors import SettingsError
-from shared.settings.partner_settings import GRANTS, PartnerSettings, settings_problems
+from shared.settings.app_settings import GRANTS, PartnerSettings, settings_problems
 from shared.settings.reader import SettingReader
 
 SECRET = "s3cr3t-value-of-more-than-32-characters"
@@ -291,7 +290,7 @@ def test_a_secret_that_is_pasted_into_any_setting_is_in_no_message(base: dict[st
 
 def test_settings_are_read_without_the_libraries_that_grants_need() -> None:
     check = (
-        "import sys, shared.settings.partner_settings as partner\n"
+        "import sys, shared.settings.app_settings as partner\n"
         "partner.settings_problems({}, ['CRM'])\n"
         "sys.exit(bool({'msal', 'requests', 'cryptography', 'httpx', 'aiohttp'} & set(sys.modules)))"
     )

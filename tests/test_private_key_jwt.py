@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from shared.auth.grants.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant
 from shared.auth.private_key_jwt import client_certificate_from_pem
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from shared.settings.reader import SettingReader

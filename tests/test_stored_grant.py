@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.auth.access_token import AccessToken
-from shared.auth.stored_grant import StoredGrant
-from shared.auth.token_store import TokenCipher
+from shared.auth.token_store import StoredGrant, TokenCipher
 from shared.errors import TokenUnavailableError
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.virtual_time import in_virtual_time

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.auth.backoff import Backoff
+from shared.auth.access_token import Backoff
 from shared.auth.token_provider import TokenProvider
 from shared.errors import SettingsError, TokenError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant

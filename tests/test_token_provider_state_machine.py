@@ -11,8 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.auth.access_token import AccessToken
-from shared.auth.backoff import Backoff
+from shared.auth.access_token import AccessToken, Backoff
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
@@ -170,5 +169,5 @@ class TokenProviderMachine(RuleBasedStateMachine):
 
 
 TestTokenProvider = TokenProviderMachine.TestCase
-TestTokenProvider.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestTokenProvider.settings = settings(stateful_step_count=40)
 TestTokenProvider = pytest.mark.timeout(300)(TestTokenProvider)

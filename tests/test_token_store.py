@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.auth.access_token import AccessToken
-from shared.auth.stored_grant import StoredGrant
-from shared.auth.token_store import RedisStore, StoredToken, TokenCipher
+from shared.auth.token_store import RedisStore, StoredGrant, StoredToken, TokenCipher
 from shared.errors import SettingsError, TokenStoreError
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.redis_server import RedisServer, needs_redis
@@ -158,8 +157,8 @@ def test_redis_is_not_imported_before_a_store_is_made_and_its_absence_is_a_setti
 PROCESS = """
 import asyncio, json, logging, sys
 import httpx
-from shared.auth.grants.client_credentials import ClientCredentials
-from shared.auth.stored_grant import StoredGrant
+from shared.auth.client_credentials import ClientCredentials
+from shared.auth.token_store import StoredGrant
 from shared.auth.token_store import RedisStore, TokenCipher
 from shared.auth.token_provider import TokenProvider
 

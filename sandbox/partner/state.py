@@ -132,7 +132,6 @@ class Site:
         client_id, client_secret = client_of(partner)
         self.client_id = config.client_id or client_id
         self.client_secret = config.client_secret or client_secret
-        self.resources = [resource for resource in config.resources if resource.partner.name == partner.name]
         self.counters = Counters()
         self.tokens = Tokens(state.clock)
         self.records = Records()
@@ -164,6 +163,7 @@ class State:
     def to_json(self) -> dict[str, Any]:
         """Return what the console shows: totals, the same for each partner, the last seconds, and the faults."""
         self.tick()
+        faults = self.plan.to_json()
         marks = [*self._seconds, (0, _totals(self.counters()))]
         seconds = [
             {"second": second, **{name: after[name] - count for name, count in before.items()}}
@@ -173,7 +173,8 @@ class State:
             **_shown(self.counters()),
             "partners": {site.partner.name: _shown(site.counters) for site in self.sites},
             "seconds": seconds,
-            "faults": self.plan.to_json(),
+            "fault": ", ".join(str(fault["fault"]) for fault in faults) or None,
+            "faults": faults,
         }
 
 

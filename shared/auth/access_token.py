@@ -1,43 +1,37 @@
-"""The access token: as a value with its times, what can request one, and what a token endpoint's answer means.
+"""The access token with its times, and how long failures and refusals hold token requests back.
 
-Pure, but for one warning. Times are seconds of whatever clock the caller reads.
+Pure. Times are seconds of whatever clock the caller reads.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
+import random
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shared.auth.redaction import Redactor, safe_words
-from shared.errors import TokenRejectedError, TokenUnavailableError
-from shared.rules.retry_after import retry_after
+from shared.errors import TokenError, TokenRejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable
 
-logger = logging.getLogger(__name__)
+    from shared.errors import RelayError
 
 # Nothing lives longer here, whatever the server says: a token for years is a slip, or a time of day for a duration.
 _LONGEST_LIFETIME = 30 * 86_400.0
-# A short life is not all leeway: at most this part of it. More than a third, so that nobody notices a token server
-# that is down for the last third of a short life.
+# The leeway is at most this part of a short life: if the token server is down for the last third, nobody notices.
 _LEEWAY_FRACTION = 0.4
-# Renewal comes earlier by up to this part of the leeway, never later: the processes of an app do not renew in step.
+# Renewal comes earlier by up to this part of the leeway, so that the processes of an app do not renew in step.
 _JITTER_FRACTION = 0.25
-# A wish to renew at once would be a token request per call: nothing makes a token old in this first part of its life.
+# Nothing makes a token old in this first part of its life: each call would request another.
 _FRESH_FRACTION = 0.1
+# So many refusals in a row are answered at once; after that the API has another problem than its token.
+_FREE_RENEWALS = 2
+# Seconds: settings that someone has just mended must work soon, and a nonsensical Retry-After must not last for days.
+_REJECTED_MAXIMUM, _RETRY_AFTER_MAXIMUM = 5.0, 3600.0
 
-# The codes of RFC 6749 section 5.2 that only a change of the client's configuration can mend.
-_CONFIGURATION_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"})
-_REFUSALS = frozenset({400, 401, 403})
-_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,100}")  # RFC 6749 section 5.2
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class AccessToken:
 
     `expires_in` is its lifetime in seconds from the request, None if the server named none; `refresh_in` the seconds
     after which the server wants it renewed (Microsoft Entra says so), None if it has no such wish. `is_shared` says
-    that another process requested it. `authorization` is the header's value (RFC 6750 section 2.1).
+    that another process requested it.
 
     Raises:
         ValueError: the value cannot stand in a header: it is empty or has more than visible ASCII (RFC 6750 section
@@ -57,12 +51,10 @@ class AccessToken:
     expires_in: float | None = None
     refresh_in: float | None = None
     is_shared: bool = field(default=False, compare=False)
-    authorization: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not _VISIBLE_ASCII.fullmatch(self.value):
+        if not VISIBLE_ASCII.fullmatch(self.value):
             raise ValueError("an access token is one or more characters of visible ASCII")
-        object.__setattr__(self, "authorization", f"Bearer {self.value}")
 
     def lifetime(self, default: float) -> float:
         """Return the seconds it lives from its request, `default` if the server named none; 30 days at most."""
@@ -77,10 +69,7 @@ class TokenGrant(Protocol):
         """Names the whole request (endpoint, client, scope, audience, resource), with no secret in it."""
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
-        """Request one access token.
-
-        `refused` is the token that the API has refused, if that is the reason for the request: a grant in front of a
-        second cache (a shared store) must not answer with it. A grant without a cache ignores it.
+        """Request one access token. A grant with a cache never returns `refused`, which the API has refused.
 
         Raises:
             TokenRejectedError: the server blames the client's configuration.
@@ -109,119 +98,128 @@ def hold(
     """
     lifetime = token.lifetime(default_lifetime)
     leeway = min(leeway, lifetime * _LEEWAY_FRACTION)
-    fresh_for = lifetime - leeway
-    if token.refresh_in is not None:
-        fresh_for = min(fresh_for, token.refresh_in)
+    fresh_for = min(lifetime - leeway, math.inf if token.refresh_in is None else token.refresh_in)
     fresh_for = max(fresh_for - leeway * _JITTER_FRACTION * jitter, lifetime * _FRESH_FRACTION)
     return HeldToken(token, requested_at, requested_at + fresh_for, requested_at + lifetime)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an authorization server answered.
+class Backoff:
+    """Exponential backoff: steps double from `first` up to `maximum` seconds. `jitter` returns a number in [0, 1)."""
 
-    `body` is decoded; `problem` says why it is empty although there was one. `hint` says what the status suggests to
-    whoever set the app up.
+    first: float = 1.0
+    maximum: float = 30.0
+    jitter: Callable[[], float] = random.random
+
+    def step(self, failures: int, *, is_rejected: bool = False) -> float:
+        """Return the seconds to wait after so many failures in a row (from 1): the step less up to half of it."""
+        maximum = min(self.maximum, _REJECTED_MAXIMUM) if is_rejected else self.maximum
+        # 2 ** 1023 is the largest power a float holds; the steps have long reached their maximum.
+        return min(maximum, self.first * 2.0 ** min(failures - 1, 1000)) * (1 - self.jitter() / 2)
+
+
+class NegativeCache:
+    """Remembers the last failure until the next token request may begin."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the failure: a token request has succeeded."""
+        self._failures = 0
+        self._failure: RelayError | None = None
+        self._until = -math.inf
+
+    def add(self, failure: RelayError, now: float, *, latest: float = math.inf) -> None:
+        """Hold token requests back for a step, at least for the failure's Retry-After, but at most until `latest`."""
+        self._failures += 1
+        step = self._backoff.step(self._failures, is_rejected=isinstance(failure, TokenRejectedError))
+        floor = (failure.retry_after or 0.0) if isinstance(failure, TokenError) else 0.0
+        self._failure = failure
+        self._until = max(self._until, min(now + max(step, min(floor, _RETRY_AFTER_MAXIMUM)), latest))
+
+    def answer(self, now: float) -> RelayError | None:
+        """Return the error that stands for a token request now, None if one may begin."""
+        return None if self._failure is None or now >= self._until else self.for_one_caller(self._failure, now)
+
+    def for_one_caller(self, failure: RelayError, now: float) -> RelayError:
+        """Return a copy to raise: one error raised in thousands of callers would collect the traceback of each.
+
+        The `retry_after` of a TokenError becomes the time until the next token request may begin.
+        """
+        copy = type(failure).__new__(type(failure), *failure.args)
+        vars(copy).update(vars(failure))
+        copy.__cause__ = failure.__cause__
+        if isinstance(copy, TokenError):
+            copy.retry_after = max(0.0, self._until - now)
+        return copy
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """How often the API has refused a token, until when it must not be tried again, and when it would have expired."""
+
+    times: int
+    until: float
+    expires_at: float
+
+
+class RefusedTokens:
+    """Remembers the tokens that the API has refused, and paces their renewal.
+
+    A refusal may be a stray one, and an endpoint with a cache issues the same token again: it may be tried again after
+    a backoff step, which doubles with each refusal. `to_replace` is the refused token for which no other has come yet,
+    `due` the time of the next renewal.
     """
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    problem: str | None = None
-    hint: str | None = None
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._in_a_row = 0
+        self._refusals: dict[str, _Refusal] = {}
+        # Since when the tokens in use have not been refused; infinity while there is none, or none but refused ones.
+        self._unrefused_since = math.inf
+        self.due = -math.inf
+        self.to_replace: AccessToken | None = None
 
-    @property
-    def is_success(self) -> bool:
-        """Whether the status is 2xx: RFC 6749 section 5.1 has 200 alone, some servers send 201."""
-        return 200 <= self.status < 300  # noqa: PLR2004, RFC 9110 section 15.3
+    def add(self, token: AccessToken, now: float, expires_at: float) -> None:
+        """Note that the API has refused a token. Several refusals before it may be tried again count as one."""
+        self._refusals = {value: known for value, known in self._refusals.items() if now < known.expires_at}
+        known = self._refusals.get(token.value)
+        if known is None or now >= known.until:
+            times = 1 if known is None else known.times + 1
+            self._refusals[token.value] = _Refusal(times, now + self._backoff.step(times), expires_at)
 
-    def document(self) -> dict[str, Any]:
-        """Return the JSON object in the body, an empty one if there is none. A null member counts as missing."""
-        try:
-            document = json.loads(self.body)
-        except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError; RecursionError: nested without end
-            return {}
-        if not isinstance(document, dict):
-            return {}
-        return {name: value for name, value in document.items() if value is not None}
+    def add_held(self, held: HeldToken, now: float, *, was_accepted: bool) -> None:
+        """Note that the API has refused the token in use, which `was_accepted` before.
 
+        The first two renewals in a row are due at once, the next ones a backoff step after the last token request. The
+        step doubles until a token is accepted. The row ends when no token was refused for longer than the longest step.
+        """
+        self.add(held.token, now, held.expires_at)
+        if self.to_replace is not None and self.to_replace.value == held.token.value:  # its renewal is on its way
+            return
+        self.to_replace = held.token
+        if now - self._unrefused_since > self._backoff.maximum:
+            self._in_a_row = 0
+        self._in_a_row += 1
+        if was_accepted:
+            self._in_a_row = min(self._in_a_row, _FREE_RENEWALS + 1)
+        self._unrefused_since = math.inf
+        too_many = self._in_a_row - _FREE_RENEWALS
+        if too_many > 0:
+            self.due = max(self.due, held.requested_at + self._backoff.step(too_many))
 
-def access_token_from(answer: Answer, *, now: datetime, secrets: Iterable[str] = ()) -> AccessToken:
-    """Return the access token in a token response (RFC 6749 section 5.1).
+    def add_reissued(self, token: AccessToken) -> None:
+        """Note that the endpoint has issued a refused token again; the next renewal is due when it may be tried."""
+        self.to_replace = token
+        self.due = max(self.due, self._refusals[token.value].until)
 
-    `now` is aware; `secrets` never appear in an error.
+    def replace(self, now: float) -> None:
+        """Note that a token is in use that the API has not refused."""
+        self.to_replace = None
+        self._unrefused_since = min(self._unrefused_since, now)
 
-    Raises:
-        TokenRejectedError: 400, 401 or 403 with an error that blames the client.
-        TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
-    """
-    document = answer.document()
-    problem = None
-    if answer.is_success:
-        try:
-            return access_token_from_json(document)
-        except ValueError as exc:
-            problem = str(exc)
-    raise token_error(answer, document, now=now, secrets=secrets, problem=problem)
-
-
-def token_error(
-    answer: Answer,
-    document: Mapping[str, Any],
-    *,
-    now: datetime,
-    secrets: Iterable[str] = (),
-    problem: str | None = None,
-) -> TokenRejectedError | TokenUnavailableError:
-    """Return the error that an answer without a usable token is; `problem` says what is wrong with a success."""
-    # An answer that is of no use may hold a token all the same, and its own words may repeat it.
-    tokens = [value for name, value in document.items() if name.endswith("_token") and isinstance(value, str)]
-    redactor = Redactor([*secrets, *tokens])
-    code = document.get("error")
-    error = safe_words(code, redactor) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
-    description = safe_words(document.get("error_description"), redactor)
-    description = "; ".join(filter(None, [description, safe_words(answer.hint, redactor)])) or None
-    wait = retry_after(answer.headers.get("retry-after"), now)
-    if answer.status in _REFUSALS and error in _CONFIGURATION_ERRORS:
-        return TokenRejectedError(error, description, status=answer.status, retry_after=wait)
-    reasons = [answer.problem or problem or f"it answered {answer.status}", error and f"error {error}", description]
-    return TokenUnavailableError(
-        f"the token endpoint is in trouble: {'; '.join(filter(None, reasons))}", status=answer.status, retry_after=wait
-    )
-
-
-def access_token_from_json(document: Mapping[str, Any]) -> AccessToken:
-    """Return the access token that a JSON token response holds.
-
-    Lenient where servers are: a missing `token_type` counts as Bearer, `expires_in` may be a string or missing. One
-    that makes no sense counts as missing, with a warning.
-
-    Raises:
-        ValueError: a member is missing or is not what RFC 6749 section 5.1 says; the text names it, not its value.
-    """
-    value = document.get("access_token")
-    if not isinstance(value, str) or not _VISIBLE_ASCII.fullmatch(value):
-        raise ValueError("its response has no access_token of visible ASCII characters")
-    token_type = document.get("token_type", "Bearer")
-    if not isinstance(token_type, str) or token_type.strip().lower() != "bearer":
-        raise ValueError("its response has a token_type other than Bearer")
-    expires_in = document.get("expires_in")
-    lifetime = _seconds(expires_in)
-    if expires_in is not None and lifetime is None:
-        shown = safe_words(str(expires_in)[:100], Redactor([value]))
-        logger.warning("token response has no usable expires_in", extra={"expires_in": shown})
-    return AccessToken(value, lifetime, _seconds(document.get("refresh_in")))
-
-
-def _seconds(value: object) -> float | None:
-    """Return a positive, finite number of seconds from a JSON number or a decimal string, None if it is none."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        seconds = float(value)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            seconds = float(value)
-        except OverflowError:  # a JSON integer of more than 308 digits
-            return None
-    else:
-        return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    def values(self, now: float) -> frozenset[str]:
+        """Return the values that must not be tried again yet."""
+        return frozenset(value for value, known in self._refusals.items() if now < min(known.until, known.expires_at))

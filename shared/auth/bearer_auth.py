@@ -25,17 +25,16 @@ _ESCAPED = re.compile(r"\\(.)")
 class BearerAuth(httpx.Auth):
     """Authenticates requests to one origin with the provider's access token.
 
-    If the API refuses the token, the provider is told which one it was, and the request is sent once more with another;
-    a second refusal is for the caller to judge. A request whose body cannot be sent twice (a stream) is not repeated,
-    nor is one that was redirected: the caller gets the refusal, and the next request another token.
+    If the API refuses the token, the request is sent once more with another. A second refusal is for the caller to
+    judge, as is that of a request that cannot be sent twice (its body is a stream) or that was redirected.
 
-    No request goes out without its token, and no token to another origin than `origin`. Errors, raised instead of a
-    response:
+    No request goes out without its token, and no token to another origin than `origin`.
 
-    - TokenError: no token can be had. After a refusal too: the token was refused, not the request, so the refusal must
-      not pass for the API's answer because the token endpoint happens to be down.
-    - ValueError: the request is for another origin.
-    - RuntimeError: the client is a synchronous `httpx.Client`.
+    Raises:
+        TokenError: instead of a response: no token can be had. After a refusal too: it must not pass for the API's
+            answer because the token endpoint happens to be down.
+        ValueError: the request is for another origin.
+        RuntimeError: the client is a synchronous `httpx.Client`.
     """
 
     def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str) -> None:
@@ -50,32 +49,23 @@ class BearerAuth(httpx.Auth):
         if (origin := _origin(request.url)) != self._origin:
             own, other = ("{}://{}:{}".format(*each) for each in (self._origin, origin))
             raise ValueError(f"the access token is for {own}, not for {other}")
-        provider = self._provider
-        token = provider.cached() or await provider.get_token()
-        request.headers["Authorization"] = token.authorization
+        token = await self._provider.get_token()
+        request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
         status = response.status_code
-        if status not in {_UNAUTHORIZED, _FORBIDDEN}:
-            if response.is_success:
-                provider.accept(token)
-            return
-        if response.history or not is_refused_token(status, response.headers.get_list("www-authenticate")):
-            return
-        if not isinstance(request.stream, httpx.ByteStream):
-            provider.refuse(token)
-            return
-        token = await provider.renew(token)
-        request.headers["Authorization"] = token.authorization
-        response = yield request
+        may_refuse = status in {_UNAUTHORIZED, _FORBIDDEN} and not response.history
+        if may_refuse and is_refused_token(status, response.headers.get_list("www-authenticate")):
+            if not isinstance(request.stream, httpx.ByteStream):
+                self._provider.refuse(token)
+                return
+            token = await self._provider.renew(token)
+            request.headers["Authorization"] = f"Bearer {token.value}"
+            response = yield request
         if response.is_success:
-            provider.accept(token)
+            self._provider.accept(token)
 
     def sync_auth_flow(self, request: httpx.Request) -> NoReturn:  # noqa: ARG002, httpx names it
-        """Refuse to work with a synchronous client: its token request would block.
-
-        Raises:
-            RuntimeError: always.
-        """
+        """Refuse to work with a synchronous client: its token request would block."""
         raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
 
 
@@ -88,8 +78,7 @@ def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
     """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1): schemes with their parameters.
 
     Names are in lower case, a token68 is left out. Commas separate challenges and parameters alike, so the list is read
-    word by word; a missing comma is forgiven, and so is a semicolon in its place. Where something follows no grammar,
-    the rest is left out: what stands before it is still meant.
+    word by word, with or without commas, up to where it follows no grammar.
     """
     challenges: list[tuple[str, dict[str, str]]] = []
     position = 0

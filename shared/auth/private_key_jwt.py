@@ -42,26 +42,15 @@ def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its o
         CredentialError: the text holds no usable key.
     """
     own = client_certificate_from_pem(pem, algorithm)
-    issued_at = int(now)
-    claims = {
-        "iss": client_id,
-        "sub": client_id,
-        "aud": audience,
-        "jti": str(uuid.uuid4()),
-        "iat": issued_at,
-        "exp": issued_at + _LIFETIME,
-    }
-    named = {"kid": key_id, "x5t#S256": own.thumbprint}
-    headers = {name: value for name, value in named.items() if value}
+    times = {"iat": int(now), "exp": int(now) + _LIFETIME}
+    claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": str(uuid.uuid4()), **times}
+    headers = {name: value for name, value in (("kid", key_id), ("x5t#S256", own.thumbprint)) if value}
     return _JWS.encode(json.dumps(claims).encode(), own.key, own.algorithm, headers)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """The key that signs for a client; `algorithm` is its JWS name (RFC 7518 section 3.1).
-
-    `key_pem` is the key's PEM block; `certificate` belongs to the key, None if the file has the key alone.
-    """
+    """The key that signs for a client, its PEM block, its certificate if there is one, and its JWS algorithm."""
 
     key: PrivateKey = field(repr=False)
     key_pem: bytes = field(repr=False)

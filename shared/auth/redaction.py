@@ -39,8 +39,7 @@ class Redactor:
     """Replaces secrets in texts.
 
     A secret is found as it is, percent-encoded (wholly or in part), form-encoded, escaped for HTML, JSON or Python, in
-    base64 or base64url, with or without padding, and split by white space. One shorter than `LEAST_SECRET` is ignored.
-    The time grows with the length of the text.
+    base64 or base64url, and split by white space. One shorter than `LEAST_SECRET` is ignored.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -52,10 +51,12 @@ class Redactor:
             urlsafe = base64.urlsafe_b64encode(octets).decode()
             forms |= {_canonical(form)[0].rstrip("=") for form in (secret, quote_plus(octets), encoded, urlsafe)}
         self._forms = {form for form in forms if len(form) >= LEAST_SECRET}
+        self._shortest = min(map(len, self._forms | self._secrets), default=0)
 
     def redact(self, text: str) -> str:
         """Return the text with `[redacted]` in place of each secret."""
-        if not self._secrets:
+        # No escape stands for twice its length, and a character for at most four bytes: a text this short holds none.
+        if not self._secrets or 8 * len(text) < self._shortest:
             return text
         spans = [(start, start + len(secret)) for secret in self._secrets for start in _places(text, secret)]
         canonical, starts, ends = _canonical(text)

@@ -1,28 +1,37 @@
-"""A token endpoint: where secrets may be sent, how an issuer names it, and one request, bounded in time and size."""
+"""A token endpoint: where secrets may be sent, how an issuer names it, one bounded request, and its answer."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
+import logging
+import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urljoin, urlsplit
 
-from shared.auth.access_token import Answer
+from shared.auth.access_token import VISIBLE_ASCII, AccessToken
 from shared.auth.redaction import Redactor, safe_words
-from shared.errors import ContentEncodingError, TokenUnavailableError
+from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
 from shared.rules.content_encoding import BodyDecoder
 from shared.rules.retry_after import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     import httpx
 
+logger = logging.getLogger(__name__)
+
 MAX_BODY = 64 * 1024
 """Bytes after decompression: more than any token response or discovery document needs."""
+
+CONFIGURATION = "/.well-known/openid-configuration"
+GONE = frozenset({404, 405, 410})
+"""The statuses of a URL that is not, or no longer, a token endpoint."""
 
 _CONNECT_TIMEOUT = 5.0  # seconds
 _HEADERS = {
@@ -31,9 +40,13 @@ _HEADERS = {
     # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
     "Connection": "close",
 }
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
-# The statuses of a URL that is not, or no longer, a token endpoint.
-GONE = frozenset({404, 405, 410})
+# The codes of RFC 6749 section 5.2 that only a change of the client's configuration can mend.
+_CONFIGURATION_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"})
+_REFUSALS = frozenset({400, 401, 403})
+_ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,100}")  # RFC 6749 section 5.2
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def endpoint_problem(url: str) -> str | None:
@@ -49,24 +62,21 @@ def endpoint_problem(url: str) -> str | None:
         return "it is not a URL"
     if not host or any(c.isspace() or not c.isprintable() for c in url):
         return "it is not an absolute URL"
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     faults = {
         "it is not ASCII: write the host in Punycode (xn--…), and the path percent-encoded": not url.isascii(),
         "its host has a % in it: write a host in Punycode (xn--…), and an address without a zone": "%" in host,
         "it has a user name or a password in it": parts.username is not None or parts.password is not None,
         "it has a fragment": "#" in url,
-        "it must be https, or plain http to a loopback address": not (
-            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-        ),
+        "it must be https, or plain http to a loopback address": not is_safe,
     }
     return next((fault for fault, is_there in faults.items() if is_there), None)
 
 
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine, by its name `localhost` or its address."""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -81,10 +91,37 @@ def discovered_problem(endpoint: object, issuer: str) -> str | None:
     return problem and f"its token_endpoint is not usable: {problem}"
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an authorization server answered.
+
+    `body` is decoded. `problem` says why it cannot be used, `hint` what the status suggests to whoever set the app up.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    problem: str | None = None
+    hint: str | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx: RFC 6749 section 5.1 has 200 alone, some servers send 201."""
+        return 200 <= self.status < 300  # noqa: PLR2004, RFC 9110 section 15.3
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object in the body, an empty one if there is none. A null member counts as missing."""
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):  # not JSON, not Unicode, or nested without end
+            document = None
+        return {k: v for k, v in document.items() if v is not None} if isinstance(document, dict) else {}
+
+
 async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by its own name
     client: httpx.AsyncClient,
     method: str,
-    url: str | httpx.URL,
+    url: str,
     *,
     what: str = "the token endpoint",
     setting: str | None = None,
@@ -94,8 +131,8 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
 ) -> Answer:
     """Send one request and read the answer, without the client's own authentication and without redirects.
 
-    `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors, `setting` the app setting
-    that holds its URL, if one does.
+    `content` is a form. `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors,
+    `setting` the app setting that holds its URL.
 
     Raises:
         TokenUnavailableError: there is no whole answer.
@@ -111,14 +148,14 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
                 method,
                 url,
                 content=content,
-                headers=_HEADERS | dict(headers or {}),
+                headers={**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})},
                 timeout=httpx.Timeout(timeout, connect=min(_CONNECT_TIMEOUT, timeout)),
                 auth=None,
                 follow_redirects=False,
             ) as response,
         ):
             body, problem = await _read(response)
-            hint = _hint(response.status_code, response.headers.get("location"), str(url), setting)
+            hint = _hint(response.status_code, response.headers.get("location"), url, setting)
             return Answer(response.status_code, response.headers, body, problem, hint)
     except TimeoutError:
         fault = f"{what} did not answer within {timeout:g} s"
@@ -162,43 +199,101 @@ def _hint(status: int, location: str | None, url: str, setting: str | None) -> s
     return "; ".join(filter(None, [hint, setting and f"check {setting}"])) or None
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A token endpoint, and the issuer it belongs to as that names itself, None if no issuer was asked."""
-
-    url: str
-    issuer: str | None = None
-
-
 async def discover(
     client: httpx.AsyncClient,
     issuer: str,
     setting: str,
     timeout: float,  # noqa: ASYNC109, see exchange
     now: Callable[[], datetime],
-) -> Endpoint:
-    """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4).
+) -> tuple[str, str]:
+    """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4); return that and its own name.
 
     `issuer` may end in a slash or not, whatever the server calls itself; `setting` is the app setting that holds it.
 
     Raises:
         TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
     """
-    url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
+    url = issuer.removesuffix("/") + CONFIGURATION
     answer = await exchange(client, "GET", url, what="the issuer", setting=setting, timeout=timeout)
     document = answer.document()
     named, endpoint = document.get("issuer"), document.get("token_endpoint")
-    if answer.problem is not None:
-        problem: str | None = answer.problem
-    elif not answer.is_success:
+    problem = answer.problem
+    if problem is None and not answer.is_success:
         problem = "; ".join(filter(None, [f"it answered {answer.status}", answer.hint]))
-    elif not isinstance(named, str):
+    elif problem is None and not isinstance(named, str):
         problem = "its configuration has no issuer"
-    elif named.removesuffix("/") != issuer.removesuffix("/"):
+    elif problem is None and str(named).removesuffix("/") != issuer.removesuffix("/"):
         problem = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
-    else:
-        problem = discovered_problem(endpoint, issuer)
+    problem = problem or discovered_problem(endpoint, issuer)
     if problem is None:
-        return Endpoint(str(endpoint), str(named))
+        return str(endpoint), str(named)
     wait = retry_after(answer.headers.get("retry-after"), now())
     raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)
+
+
+def access_token_from(answer: Answer, *, now: datetime, secrets: Iterable[str]) -> AccessToken:
+    """Return the access token in a token response (RFC 6749 section 5.1).
+
+    `now` is aware; `secrets` never appear in an error.
+
+    Raises:
+        TokenRejectedError: 400, 401 or 403 with an error that blames the client.
+        TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
+    """
+    if answer.is_success and answer.problem is None:
+        try:
+            return _access_token(answer.document())
+        except ValueError as exc:
+            answer = replace(answer, problem=str(exc))
+    raise token_error(answer, now=now, secrets=secrets)
+
+
+def token_error(answer: Answer, *, now: datetime, secrets: Iterable[str]) -> TokenRejectedError | TokenUnavailableError:
+    """Return the error that an answer without a usable token is; arguments as for `access_token_from`."""
+    document = answer.document()
+    # An answer that is of no use may hold a token all the same, and its own words may repeat it.
+    tokens = [value for name, value in document.items() if name.endswith("_token") and isinstance(value, str)]
+    redactor = Redactor([*secrets, *tokens])
+    code = document.get("error")
+    error = safe_words(code, redactor) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
+    words = (safe_words(text, redactor) for text in (document.get("error_description"), answer.hint))
+    description = "; ".join(filter(None, words)) or None
+    wait = retry_after(answer.headers.get("retry-after"), now)
+    if answer.status in _REFUSALS and error in _CONFIGURATION_ERRORS:
+        return TokenRejectedError(error, description, status=answer.status, retry_after=wait)
+    reasons = [answer.problem or f"it answered {answer.status}", error and f"error {error}", description]
+    return TokenUnavailableError(
+        f"the token endpoint is in trouble: {'; '.join(filter(None, reasons))}", status=answer.status, retry_after=wait
+    )
+
+
+def _access_token(document: Mapping[str, Any]) -> AccessToken:
+    """Return the access token that a JSON token response holds; a ValueError names what is wrong, not its value.
+
+    Lenient where servers are: a missing `token_type` counts as Bearer, `expires_in` may be a string or missing. One
+    that makes no sense counts as missing, with a warning.
+    """
+    value, token_type = document.get("access_token"), document.get("token_type", "Bearer")
+    if not isinstance(value, str) or not VISIBLE_ASCII.fullmatch(value):
+        raise ValueError("its response has no access_token of visible ASCII characters")
+    if not isinstance(token_type, str) or token_type.strip().lower() != "bearer":
+        raise ValueError("its response has a token_type other than Bearer")
+    expires_in = document.get("expires_in")
+    lifetime = _seconds(expires_in)
+    if expires_in is not None and lifetime is None:
+        shown = safe_words(str(expires_in)[:100], Redactor([value]))
+        logger.warning("token response has no usable expires_in", extra={"expires_in": shown})
+    return AccessToken(value, lifetime, _seconds(document.get("refresh_in")))
+
+
+def _seconds(value: object) -> float | None:
+    """Return a positive, finite number of seconds from a JSON number or a decimal string, None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:  # a JSON integer of more than 308 digits
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None

@@ -10,10 +10,9 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from shared.auth.access_token import hold
-from shared.auth.backoff import Backoff, NegativeCache, RefusedTokens
+from shared.auth.access_token import Backoff, NegativeCache, RefusedTokens, hold
 from shared.errors import RelayError, TokenRejectedError, TokenUnavailableError
-from shared.telemetry import CLIENT, TOKEN_TIME_TO_EXPIRY, Telemetry, process_telemetry
+from shared.telemetry import PARTNER, TOKEN_REQUEST_DURATION, TOKEN_TIME_TO_EXPIRY, Telemetry, process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,24 +33,24 @@ class _Flight:
     `failure` is for those who wait; it stays None if another request may do better at once.
     """
 
+    began_at: float
     ahead_of: HeldToken | None
     refused: frozenset[str]
     landed: asyncio.Event = field(default_factory=asyncio.Event)
     failure: RelayError | None = None
-    task: asyncio.Task[HeldToken] | None = None
+    task: asyncio.Task[AccessToken] | None = None
 
 
 class TokenProvider:
     """Hands out the access token of one grant; at most one token request is under way, whatever the load.
 
     Times are seconds: `leeway` before expiry a token is old, `default_lifetime` counts if the server names none,
-    `request_timeout` ends one token request for all who wait. `clock` is monotonic. `jitter` returns a number in [0,
-    1). `client` names the API client in logs and metrics.
+    `request_timeout` ends one token request for all who wait. `clock` is monotonic, `jitter` returns a number in [0,
+    1), `client` names the API client in logs and metrics.
 
-    A provider belongs to the event loop of its first token request and is not thread-safe. It never hands out an
-    expired token, nor a refused one before its backoff step is over. One refusal of a token that the API has accepted
-    since the last may be a stray one: the token is renewed at once, and serves the other callers until then. Every
-    coroutine may be cancelled: that ends the caller's wait, never the token request.
+    A provider belongs to the event loop of its first token request. It never hands out an expired token, nor a refused
+    one before its backoff step is over. The refusal of a token that the API has accepted may be a stray one: it serves
+    the other callers until its renewal. Every coroutine may be cancelled: that ends the wait, never the token request.
     """
 
     def __init__(  # noqa: PLR0913, each has a default; time and chance are arguments, so that no test needs a patch
@@ -68,15 +67,16 @@ class TokenProvider:
         telemetry: Telemetry | None = None,
     ) -> None:
         self._grant = grant
-        self._client = client
+        self._attributes = {PARTNER: client}
+        self._fields = {"client": client}
         self._leeway = leeway
         self._default_lifetime = default_lifetime
         self._request_timeout = request_timeout
         self._clock = clock
         self._jitter = jitter
-        self._telemetry = process_telemetry() if telemetry is None else telemetry
+        self._telemetry = telemetry or process_telemetry()
         self._counts = self._telemetry.token_counts(client)
-        backoff = Backoff() if backoff is None else backoff
+        backoff = backoff or Backoff()
         self._negative_cache = NegativeCache(backoff)
         self._refused = RefusedTokens(backoff)
         self._held: HeldToken | None = None
@@ -109,8 +109,7 @@ class TokenProvider:
 
     def accept(self, token: AccessToken) -> None:
         """Note that the API has accepted a request with this token."""
-        held = self._held
-        if held is not None and held.token is token:
+        if self._held is not None and self._held.token is token:
             self._is_accepted = True
 
     async def renew(self, refused: AccessToken) -> AccessToken:
@@ -185,21 +184,19 @@ class TokenProvider:
 
     def _begin(self, now: float) -> _Flight:
         self._check_loop()
-        held, refused = self._held, self._refused
-        flight = _Flight(held if held is not None and now < held.expires_at else None, refused.values(now))
-        is_ahead = flight.ahead_of is not None and refused.to_replace is None
+        live = self._held if self._held is not None and now < self._held.expires_at else None
+        flight = self._flight = _Flight(now, live, self._refused.values(now))
         # The loop itself keeps no strong reference to a task: the provider holds the flight, the flight the task.
-        flight.task = asyncio.create_task(
-            self._request(refused.to_replace, now, is_ahead=is_ahead), name="token request"
-        )
+        refused = self._refused.to_replace
+        request = self._request(refused, is_ahead=live is not None and refused is None)
+        flight.task = asyncio.create_task(request, name="token request")
         # A callback, because a task that is cancelled before its first step runs none of its own code.
         flight.task.add_done_callback(lambda task: self._land(flight, _outcome(task)))
-        self._flight = flight
         return flight
 
-    async def _request(self, refused: AccessToken | None, now: float, *, is_ahead: bool) -> HeldToken:
-        """Request a token; its lifetime counts from `now`, before the request was sent."""
-        with self._telemetry.token_request(self._client, is_ahead=is_ahead) as span:
+    async def _request(self, refused: AccessToken | None, *, is_ahead: bool) -> AccessToken:
+        """Request a token. One ahead of the old token's end delays nobody: it begins a trace of its own."""
+        with self._telemetry.span("request access token", self._attributes, is_detached=is_ahead) as span:
             try:
                 async with asyncio.timeout(self._request_timeout):
                     token = await self._grant.request_token(refused)
@@ -208,37 +205,45 @@ class TokenProvider:
                     f"the token endpoint did not answer within {self._request_timeout:g} s"
                 ) from exc
             if token.is_shared:
-                span.take_shared()
-        return hold(token, now, leeway=self._leeway, default_lifetime=self._default_lifetime, jitter=self._jitter())
+                span.update_name("take shared access token")
+        return token
 
-    def _land(self, flight: _Flight, outcome: HeldToken | RelayError) -> None:
+    def _land(self, flight: _Flight, outcome: AccessToken | RelayError) -> None:
         self._flight = None
         now = self._clock()
-        if not isinstance(outcome, RelayError) and outcome.token.is_shared:
+        if not isinstance(outcome, RelayError) and outcome.is_shared:
             self._counts.shared += 1
         else:
             self._counts.requested += 1
+            self._telemetry.record(TOKEN_REQUEST_DURATION, now - flight.began_at, self._attributes)
         if isinstance(outcome, RelayError):
             self._fail(flight, outcome, now)
-        elif not now < outcome.expires_at:
+        else:
+            self._receive(flight, outcome, now)
+        flight.landed.set()
+
+    def _receive(self, flight: _Flight, token: AccessToken, now: float) -> None:
+        """Take a token, unless it has expired or is refused. Its lifetime counts from before its request was sent."""
+        times = {"leeway": self._leeway, "default_lifetime": self._default_lifetime, "jitter": self._jitter()}
+        held = hold(token, flight.began_at, **times)
+        if not now < held.expires_at:
             self._fail(flight, TokenUnavailableError("the access token had expired when it arrived"), now)
-        elif outcome.token.value not in self._refused.values(now):
-            self._take(outcome, now)
-        elif outcome.token.value in flight.refused:
+        elif token.value not in self._refused.values(now):
+            self._take(held, now)
+        elif token.value in flight.refused:
             self._counts.failed += 1
-            self._refused.add_reissued(outcome.token)
-            logger.warning("token endpoint issued a refused access token again", extra={"client": self._client})
+            self._refused.add_reissued(token)
+            logger.warning("token endpoint issued a refused access token again", extra=self._fields)
         else:
             # Refused while the request was under way: the next one tells the grant.
-            self._refused.to_replace = outcome.token
-        flight.landed.set()
+            self._refused.to_replace = token
 
     def _take(self, held: HeldToken, now: float) -> None:
         if self._held is not None:
-            self._telemetry.record(TOKEN_TIME_TO_EXPIRY, max(0.0, self._held.expires_at - now), {CLIENT: self._client})
+            self._telemetry.record(TOKEN_TIME_TO_EXPIRY, max(0.0, self._held.expires_at - now), self._attributes)
         if self._refused.to_replace is not None:
             self._counts.renewed_after_refusal += 1
-            logger.info("access token renewed after a refusal", extra={"client": self._client})
+            logger.info("access token renewed after a refusal", extra=self._fields)
         self._held = held
         self._is_accepted = False
         self._refused.replace(now)
@@ -250,12 +255,11 @@ class TokenProvider:
             self._negative_cache.add(failure, now)
             flight.failure = failure
         else:
-            # Nobody has been failed yet: who needs a token when the old one has expired gets a try of its own,
-            # even before a Retry-After is over.
+            # When the old one has expired, a caller gets a try of its own, even before a Retry-After is over.
             self._negative_cache.add(failure, now, latest=flight.ahead_of.expires_at)
         if self._closed.is_set():
             return
-        fields = {"client": self._client, "reason": str(failure)}
+        fields = self._fields | {"reason": str(failure)}
         if isinstance(failure, TokenRejectedError):
             logger.error("token endpoint refused the client, check its settings", extra=fields)
         else:
@@ -263,13 +267,12 @@ class TokenProvider:
 
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
+        self._loop = self._loop or loop
         if self._loop is not loop:
             raise RuntimeError("a TokenProvider belongs to the event loop of its first token request")
 
 
-def _outcome(task: asyncio.Task[HeldToken]) -> HeldToken | RelayError:
+def _outcome(task: asyncio.Task[AccessToken]) -> AccessToken | RelayError:
     """Return what a finished task brought; of an error that is not ours only the type, its text may hold a secret."""
     if task.cancelled():
         return TokenUnavailableError("the token request was cancelled")

@@ -37,6 +37,9 @@ class Admission:
     Turns go by rotation to the newest delivery, to the one that has waited longest, and to those that had a turn
     already. So a single record passes ten batches, and none of 5,000 records waits for ever. A delivery that was sent
     away is ahead of newcomers when it comes back.
+
+    The second call of a record follows the first in its place. So a call beyond what the partner takes at a time, with
+    which its limit is found, is a record's first: a look-up, whose refusal leaves nothing uncertain.
     """
 
     def __init__(
@@ -54,29 +57,40 @@ class Admission:
         self._new: OrderedDict[str, Calls] = OrderedDict()
         self._returned: OrderedDict[str, Calls] = OrderedDict()
         self._served: OrderedDict[str, Calls] = OrderedDict()
+        # Calls that follow a record's first.
+        self._next_calls: Calls = []
         # When each delivery that was sent away is expected, and how often it was.
         self._away: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._next_place = -math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    async def enter(self, delivery: str, *, patience: float) -> float:
+    async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
         """Wait for a turn for one call of `delivery`, at most `patience` seconds.
 
-        Returns 0.0 if the call may start: `leave` must follow. Otherwise returns the seconds after which to ask again,
+        `after` is what came of the record's call before, which is left with it. Returns 0.0 if the call may start:
+        `leave`, or another `enter` with `after`, must follow. Otherwise returns the seconds after which to ask again,
         and nothing is to be left.
         """
         now = self._clock()
-        if not self._waiting and self._flow.wait(now) == 0:
+        if after is not None:
+            self._flow.leave(now, after)
+        if not (self._waiting if after is None else self._next_calls) and self._flow.wait(now) == 0:
             self._flow.enter(now)
             if self._away:
                 self._away.pop(delivery, None)
+            if self._waiting:
+                self._pump()
             return 0.0
         outage = self._flow.outage(now)
         if patience <= 0 or (outage is not None and self._waiting >= PROBERS):
             self._pump()
             return self._send_away(delivery)
         call = asyncio.get_running_loop().create_future()
-        self._add(delivery, call)
+        if after is None:
+            self._add(delivery, call)
+        else:
+            self._waiting += 1
+            self._next_calls.append(call)
         timer = asyncio.get_running_loop().call_later(patience, self._give_up, delivery, call)
         self._pump()
         try:
@@ -114,6 +128,10 @@ class Admission:
             queue.move_to_end(delivery, last=False)
 
     def _remove(self, delivery: str, call: asyncio.Future[float]) -> None:
+        if call in self._next_calls:
+            self._next_calls.remove(call)
+            self._waiting -= 1
+            return
         for queue in (self._served, self._returned, self._new):
             calls = queue.get(delivery, [])
             if call in calls:
@@ -144,6 +162,9 @@ class Admission:
 
     def _next(self) -> asyncio.Future[float]:
         """Take the call whose turn it is out of the queue."""
+        if self._next_calls:
+            self._waiting -= 1
+            return self._next_calls.pop(0)
         self._turn = (self._turn + 1) % 3
         orders = (
             (self._new, self._returned, self._served),

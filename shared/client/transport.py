@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +104,9 @@ class RelayTransport(httpx.AsyncBaseTransport):
                 headers=CIMultiDict(
                     [(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]
                 ),
-                data=body or None,
+                data=aiohttp.BytesPayload(body) if body else None,  # bytes are looked up among all kinds of payload
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(connect=limits.get("connect"), sock_read=limits.get("read")),
+                timeout=_timeout(limits.get("connect"), limits.get("read")),
                 **options,
             )
         except CAUSES as exc:
@@ -161,6 +162,11 @@ class _Body(httpx.AsyncByteStream):
             self._is_closed = True
             self._response.close()
             self._turns.release()
+
+
+@functools.cache
+def _timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=connect, sock_read=read)
 
 
 async def _send_once(request: aiohttp.ClientRequest, send: Any) -> aiohttp.ClientResponse:  # noqa: ANN401, aiohttp's handler

@@ -43,6 +43,9 @@ WORK = 60.0
 
 # Seconds after which a record is tried again that another attempt in this process is working on.
 _UNDER_WAY_PAUSE = 1.0
+LONGEST_HELD = 600.0
+"""Seconds after which a record whose turn did not come asks again, at the latest."""
+
 # The clocks of two hosts may differ by so many seconds.
 _SKEW = timedelta(seconds=2)
 # Azure Storage hands out activities before it says that their orchestration runs.
@@ -52,8 +55,8 @@ _GOES_ON = {"Pending", "Running"}
 class Turns(Protocol):
     """The part of `Admission` that an attempt uses."""
 
-    async def enter(self, delivery: str, *, patience: float) -> float:
-        """Wait for a turn: 0.0 to go ahead, else the seconds after which to ask again."""
+    async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
+        """Wait for a turn: 0.0 to go ahead, else the seconds after which to ask again. `after` gives one back."""
 
     def leave(self, result: CallResult) -> None:
         """Give the turn back, and say what became of the call."""
@@ -199,47 +202,55 @@ class Attempt:
             settle=self.settle,
         )
         step = next(steps)
-        while True:
-            answer = await self._in_turn(step, api, record)
-            if isinstance(answer, Outcome):
-                return answer
-            try:
-                step = steps.send(answer)
-            except StopIteration as stop:
-                outcome: Outcome = stop.value
-                return outcome
-            # Decoded, a megabyte takes thirty: it must not wait for the next call's answer.
-            del answer
+        turn: CallResult | None = None
+        try:
+            while True:
+                before, turn = turn, None
+                patience = self.shift.patience(self.patience)
+                wait = await self.access.turns.enter(self.instance_id, patience=patience, after=before)
+                if wait:
+                    held = _held(record, "The partner was not asked: others come first")
+                    return replace(held, retry_after=min(wait, LONGEST_HELD))
+                turn = CallResult(0.0, is_about_partner=False)
+                if self.shift.is_over:
+                    return _held(record, "The partner was not asked in time")
+                answer, turn = await self._call(step, api, record)
+                if isinstance(answer, Outcome):
+                    return answer
+                try:
+                    step = steps.send(answer)
+                except StopIteration as stop:
+                    outcome: Outcome = stop.value
+                    return outcome
+                # Decoded, a megabyte takes thirty: it must not wait for the next call's answer.
+                del answer
+        finally:
+            if turn is not None:
+                self.access.turns.leave(turn)
 
-    async def _in_turn(self, step: Step, api: ResourceApi, record: CheckedRecord) -> ApiResponse | Outcome:
-        """Make a call when its turn comes. Return the response, or the outcome where there is none."""
-        wait = await self.access.turns.enter(self.instance_id, patience=self.shift.patience(self.patience))
-        if wait:
-            return replace(_held(record, "The partner was not asked: others come first"), retry_after=wait)
+    async def _call(
+        self, step: Step, api: ResourceApi, record: CheckedRecord
+    ) -> tuple[ApiResponse | Outcome, CallResult]:
+        """Make a call. Return the response, or the outcome where there is none, and what flow control learns."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        result = CallResult(0.0, is_about_partner=False)
         try:
-            if self.shift.is_over:
-                return _held(record, "The partner was not asked in time")
             if step == "post":
                 response = await api.post(self.resource, record, idempotency_key=self.key)
             else:
                 response = await api.look_up(self.resource, record.id)
-            result = CallResult(clock() - began, response.status, response.headers, response.retry_after)
         except ApiUnavailableError as exc:
-            result = CallResult(clock() - began)
             is_uncertain = step == "post" and not isinstance(exc, ApiConnectError)
-            return Outcome("deferred", record.id, reason=str(exc), is_uncertain=is_uncertain)
+            outcome = Outcome("deferred", record.id, reason=str(exc), is_uncertain=is_uncertain)
+            return outcome, CallResult(clock() - began)
         except (SettingsError, TokenError) as exc:
             # Settings are read again where a credential was rotated.
             if isinstance(exc, TokenRejectedError):
                 fields = {"instance_id": self.instance_id, "reason": str(exc)}
                 logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
-            return Outcome("deferred", record.id, reason=str(exc), retry_after=getattr(exc, "retry_after", None))
-        finally:
-            self.access.turns.leave(result)
-        return response
+            outcome = Outcome("deferred", record.id, reason=str(exc), retry_after=getattr(exc, "retry_after", None))
+            return outcome, CallResult(0.0, is_about_partner=False)
+        return response, CallResult(clock() - began, response.status, response.headers, response.retry_after)
 
     def _facts(self, outcome: Outcome) -> dict[str, str | int]:
         """Return what a log line and a span say of the attempt."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.durable.delivery_options import MAX_RECORDS
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MAX_REASONS = 150_000
 """Characters of all reasons in a batch's output, and of all problems. The Durable Task Scheduler allows 1 MiB."""
 
-MAX_REASON, MAX_PROBLEM = 400, 1_000
+MAX_REASON = 400
+"""Characters of a record's reason, and of its problem."""
 
 
 def to_ranges(indices: Iterable[int]) -> str:
@@ -49,52 +50,39 @@ def from_ranges(text: str) -> set[int]:
     return indices
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A record that is not delivered, and why. `state` is "rejected" by the partner, or "expired" at the deadline."""
+@dataclass(slots=True)
+class Deferral:
+    """What is known of a record that was deferred. `due` and `absent_at` are ages of the batch in seconds."""
 
-    index: int
-    record_id: str
-    state: Literal["rejected", "expired"]
-    reason: str
-    status: int | None = None
-    problem: Mapping[str, Any] = field(default_factory=dict)
-    is_uncertain: bool = False
+    attempts: int = 0
+    due: float = 0.0
+    absent_at: float | None = None
+    last: Outcome | None = None
 
-    @classmethod
-    def from_json(cls, rejection: Mapping[str, Any]) -> Rejection:
-        """Read what `to_json` wrote."""
-        return cls(
-            rejection["index"],
-            rejection["recordId"],
-            rejection["state"],
-            rejection["reason"],
-            rejection.get("status"),
-            rejection.get("problem", {}),
-            rejection.get("uncertain", False),
-        )
+    def enter(self, outcome: Outcome, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter another attempt that ended at this age of the batch, and draw the backoff with `seed`."""
+        self.attempts += not outcome.was_held
+        was_uncertain = self.last is not None and self.last.is_uncertain
+        self.last = replace(outcome, is_uncertain=outcome.is_uncertain or was_uncertain)
+        self.absent_at = next_absent_at(self.absent_at, outcome, age)
+        wait = retry_wait(policy, max(1, self.attempts), f"{seed}/{self.attempts}", outcome.retry_after)
+        self.due = _tick(age + wait)
 
-    def to_json(self, most: int = MAX_REASON) -> dict[str, Any]:
-        """Return a plain object with at most so many characters of the reason, and of the problem."""
-        optional = {
-            "status": self.status,
-            "problem": kept_problem(self.problem, most) or None,
-            "uncertain": self.is_uncertain or None,
-        }
-        said = {name: value for name, value in optional.items() if value is not None}
-        reason = shortened(self.reason, most)
-        return {"index": self.index, "recordId": self.record_id, "state": self.state, "reason": reason, **said}
+    def is_absent(self, age: float, settle: float) -> bool:
+        """Whether a look-up missed the record `settle` seconds ago or earlier, after its last uncertain attempt."""
+        return self.absent_at is not None and age - self.absent_at >= settle
 
 
 @dataclass(frozen=True, slots=True)
 class OrderResult:
     """What an activity did with the records of its order: outcomes by index, and what it leaves to the next.
 
-    `left_for` is the seconds for which the partner is not to be asked for them. `limit` is the limit found, in calls
-    per second.
+    The times of `deferrals` count from the end of the order. `left_for` is the seconds for which the partner is not to
+    be asked for what is `left`. `limit` is the limit found, in calls per second.
     """
 
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    deferrals: Mapping[int, Deferral] = field(default_factory=dict)
     left: Iterable[int] = ()
     left_for: float = 0.0
     reason: str | None = None
@@ -106,8 +94,12 @@ class OrderResult:
         outcomes = {index: Outcome("created", "") for index in from_ranges(result.get("created", ""))}
         outcomes |= {index: Outcome("exists", "") for index in from_ranges(result.get("exists", ""))}
         outcomes |= {each["index"]: Outcome.from_json(each) for each in result.get("others", ())}
+        deferrals = {
+            each["index"]: Deferral(each["attempts"], each["due"], each.get("absentAt"), Outcome.from_json(each))
+            for each in result.get("deferred", ())
+        }
         left = from_ranges(result.get("left", ""))
-        return cls(outcomes, left, result.get("leftFor", 0.0), result.get("reason"), result.get("limit"))
+        return cls(outcomes, deferrals, left, result.get("leftFor", 0.0), result.get("reason"), result.get("limit"))
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object for a durable boundary, without the members that say nothing."""
@@ -117,32 +109,25 @@ class OrderResult:
             if outcome.kind in by_kind:
                 by_kind[outcome.kind].append(index)
             else:
-                said = outcome.to_json()
-                said["reason"] = shortened(outcome.reason or outcome.kind, MAX_REASON)
-                said["problem"] = kept_problem(outcome.problem, MAX_PROBLEM)
-                others.append({"index": index, **said})
+                others.append({"index": index, **_fitting(outcome.to_json(), MAX_REASON)})
+        deferred = []
+        for index, each in self.deferrals.items():
+            last = {} if each.last is None else _fitting(each.last.to_json(), MAX_REASON)
+            times = {"due": round(each.due, 3)} | ({} if each.absent_at is None else {"absentAt": each.absent_at})
+            deferred.append({"index": index, **last, "attempts": each.attempts, **times})
         result: dict[str, Any] = {kind: to_ranges(indices) for kind, indices in by_kind.items()}
-        result |= {"others": others, "left": to_ranges(self.left), "leftFor": self.left_for}
+        result |= {"others": others, "deferred": deferred, "left": to_ranges(self.left), "leftFor": self.left_for}
         result |= {"reason": self.reason, "limit": self.limit}
         return {name: value for name, value in result.items() if value}
-
-
-@dataclass(slots=True)
-class Deferral:
-    """What is known of a record that was deferred. `due` and `absent_at` are ages of the batch in seconds."""
-
-    attempts: int = 0
-    due: float = 0.0
-    absent_at: float | None = None
-    last: Outcome | None = None
 
 
 @dataclass(slots=True)
 class BatchBooks:
     """The books of a batch of `total` records, whose deadline and backoff `policy` sets.
 
-    `uncertain` are those that an earlier attempt may have stored. `suspects` are those whose last activity failed: one
-    of them may be what ends it each time.
+    `rejections` has the records that are not delivered, as the output shows them: "rejected" by the partner, or
+    "expired" at the deadline. `uncertain` are those that an earlier attempt may have stored. `suspects` are those whose
+    last activity failed: one of them may be what ends it each time.
     """
 
     total: int
@@ -150,7 +135,7 @@ class BatchBooks:
     uncertain: set[int] = field(default_factory=set)
     created: set[int] = field(default_factory=set)
     exists: set[int] = field(default_factory=set)
-    rejections: dict[int, Rejection] = field(default_factory=dict)
+    rejections: dict[int, dict[str, Any]] = field(default_factory=dict)
     suspects: set[int] = field(default_factory=set)
     deferrals: dict[int, Deferral] = field(default_factory=dict)
 
@@ -160,7 +145,7 @@ class BatchBooks:
         uncertain, created, exists, suspects = (
             from_ranges(books.get(name, "")) for name in ("uncertain", "created", "exists", "suspects")
         )
-        rejections = {each["index"]: Rejection.from_json(each) for each in books.get("rejections", ())}
+        rejections = {each["index"]: each for each in books.get("rejections", ())}
         deferrals = {
             index: Deferral(attempts, due, absent_at, Outcome.from_json(last) if last else None)
             for index, attempts, due, absent_at, last in books.get("deferrals", ())
@@ -177,25 +162,27 @@ class BatchBooks:
             "suspects": to_ranges(self.suspects),
             "rejections": self._rejections(),
             "deferrals": [
-                [index, each.attempts, each.due, each.absent_at, each.last and _short(each.last, most)]
+                [index, each.attempts, each.due, each.absent_at, each.last and _fitting(each.last.to_json(), most)]
                 for index, each in self.deferrals.items()
             ],
         }
 
-    def enter(self, result: OrderResult, age: float, seed: str) -> None:
-        """Enter what became of an order at this age of the batch. `seed` makes the backoff the same at every replay."""
+    def enter(self, result: OrderResult, age: float) -> None:
+        """Enter what became of an order that ended at this age of the batch."""
         for index, outcome in result.outcomes.items():
             self.suspects.discard(index)
+            self.deferrals.pop(index, None)
             if outcome.kind == "created":
                 self.created.add(index)
             elif outcome.kind == "exists":
                 self.exists.add(index)
-            elif outcome.kind == "rejected":
-                self._give_up(index, "rejected", outcome.reason or "", outcome)
             else:
-                self._defer(index, outcome, age, seed)
-                continue
-            self.deferrals.pop(index, None)
+                self._give_up(index, "rejected", outcome.reason or "", outcome)
+        for index, deferral in result.deferrals.items():
+            self.suspects.discard(index)
+            # The result arrives after the end of the order: no record is taken for absent too early.
+            absent_at = None if deferral.absent_at is None else age + deferral.absent_at
+            self._defer(index, Deferral(deferral.attempts, _tick(age + deferral.due), absent_at, deferral.last))
         for index in result.left:
             due = _tick(age + result.left_for) if result.left_for else 0.0
             self.deferrals.setdefault(index, Deferral()).due = due
@@ -203,7 +190,9 @@ class BatchBooks:
     def enter_lost(self, indices: Iterable[int], reason: str, age: float, seed: str) -> None:
         """Enter an order whose activity failed: its records may have been posted, and one may be the cause."""
         for index in indices:
-            self._defer(index, Outcome("deferred", "", reason=reason, is_uncertain=True), age, seed)
+            deferral = self.deferrals.get(index, Deferral())
+            deferral.enter(Outcome("deferred", "", reason=reason, is_uncertain=True), age, self.policy, seed)
+            self._defer(index, deferral)
             self.suspects.add(index)
 
     def expire(self, age: float, *, is_stalled: bool) -> None:
@@ -220,11 +209,6 @@ class BatchBooks:
         done = self.created | self.exists | self.rejections.keys()
         return [index for index in range(self.total) if index not in done]
 
-    def is_absent(self, index: int, age: float, settle: float) -> bool:
-        """Whether a look-up missed the record `settle` seconds ago or earlier, after its last uncertain attempt."""
-        absent_at = self.deferrals[index].absent_at if index in self.deferrals else None
-        return absent_at is not None and age - absent_at >= settle
-
     def forget_absence(self) -> None:
         """Forget that look-ups have missed records."""
         for deferral in self.deferrals.values():
@@ -232,7 +216,7 @@ class BatchBooks:
 
     def counts(self) -> dict[str, int]:
         """Count the records by what became of them."""
-        expired = sum(rejection.state == "expired" for rejection in self.rejections.values())
+        expired = sum(rejection["state"] == "expired" for rejection in self.rejections.values())
         return {
             "total": self.total,
             "created": len(self.created),
@@ -247,12 +231,15 @@ class BatchBooks:
         A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
         """
         counts = self.counts()
+        expired = {index for index, rejection in self.rejections.items() if rejection["state"] == "expired"}
+        rejected = self.rejections.keys() - expired
         pending = self.total - len(self.created) - len(self.exists) - len(self.rejections)
         ranges = {
             "createdRecords": to_ranges(self.created),
             "existsRecords": to_ranges(self.exists),
-            "rejectedRecords": to_ranges(self.rejections),
-            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - self.rejections.keys()),
+            "rejectedRecords": to_ranges(rejected),
+            "expiredRecords": to_ranges(expired),
+            "uncertainRecords": to_ranges(self.uncertain - self.created - self.exists - rejected),
             "posting": to_ranges(posting),
         }
         return {**counts, "pending": pending} | {name: text for name, text in ranges.items() if text}
@@ -265,38 +252,41 @@ class BatchBooks:
         return {"state": "partly" if rejections else "delivered", **self.counts(), "rejections": rejections}
 
     def _rejections(self) -> list[dict[str, Any]]:
-        most = min(MAX_PROBLEM, MAX_REASONS // max(1, len(self.rejections)))
-        return [rejection.to_json(most) for _, rejection in sorted(self.rejections.items())]
+        most = MAX_REASONS // max(1, len(self.rejections))
+        return [_fitting(rejection, most) for _, rejection in sorted(self.rejections.items())]
 
-    def _defer(self, index: int, outcome: Outcome, age: float, seed: str) -> None:
-        deferral = self.deferrals.setdefault(index, Deferral())
-        deferral.attempts += not outcome.was_held
-        deferral.last = outcome
-        deferral.absent_at = next_absent_at(deferral.absent_at, outcome, age)
-        if outcome.is_uncertain:
+    def _defer(self, index: int, deferral: Deferral) -> None:
+        self.deferrals[index] = deferral
+        if deferral.last is not None and deferral.last.is_uncertain:
             self.uncertain.add(index)
-        wait = retry_wait(self.policy, max(1, deferral.attempts), seed, outcome.retry_after)
-        deferral.due = _tick(age + wait)
         if deferral.due > self.policy.deadline:
             self._expire(index, deferral)
 
     def _expire(self, index: int, deferral: Deferral) -> None:
         last = deferral.last or Outcome("deferred", "", reason="The partner could not be asked")
-        reason = f"The deadline passed after {deferral.attempts} attempts. {last.reason or ''}".strip()
+        attempts = f"{deferral.attempts} attempt" + ("s" if deferral.attempts != 1 else "")
+        reason = f"The deadline passed after {attempts}. {last.reason or ''}".strip()
         self._give_up(index, "expired", reason, last)
         self.deferrals.pop(index, None)
 
     def _give_up(self, index: int, state: Literal["rejected", "expired"], reason: str, outcome: Outcome) -> None:
-        is_uncertain = state == "expired" and index in self.uncertain
         self.suspects.discard(index)
-        self.rejections[index] = Rejection(
-            index, outcome.record_id, state, reason, outcome.status, outcome.problem, is_uncertain
-        )
+        optional = {
+            "status": outcome.status,
+            "problem": dict(outcome.problem) or None,
+            "uncertain": (state == "expired" and index in self.uncertain) or None,
+        }
+        said = {name: value for name, value in optional.items() if value is not None}
+        rejection = {"index": index, "recordId": outcome.record_id, "state": state, "reason": reason, **said}
+        self.rejections[index] = _fitting(rejection, MAX_REASON)
 
 
-def _short(outcome: Outcome, most: int) -> dict[str, Any]:
-    said = outcome.to_json() | {"problem": kept_problem(outcome.problem, most)}
-    return said | {"reason": shortened(outcome.reason or "", most)}
+def _fitting(said: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return an outcome or a rejection with at most so many characters of its reason, and of its problem."""
+    fitting = {**said, "reason": shortened(said.get("reason") or "", most)}
+    if problem := kept_problem(fitting.pop("problem", {}), most):
+        fitting["problem"] = problem
+    return fitting
 
 
 def _tick(age: float) -> float:

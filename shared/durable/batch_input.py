@@ -1,4 +1,4 @@
-"""The input of a batch's orchestration: its records, packed; and the cache of unpacked ones.
+"""The inputs of orchestrations, and the packed records of a batch. Pure.
 
 Each turn of an orchestrator is handed its whole input, and a batch takes dozens of turns. A list of a thousand records
 would cost 20 ms a turn to parse; packed text costs nothing and takes a fraction of the room in the history. Only who
@@ -7,12 +7,9 @@ wants the records unpacks them.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import zlib
-from collections import OrderedDict
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +22,6 @@ from shared.rules.text import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from shared.durable.durable_client import DurableClient
 
 # Bytes of the records' JSON array: the intake accepts 1 MiB.
 MAX_UNPACKED = 2 * 1024 * 1024
@@ -126,50 +121,3 @@ def _unpacked(packed: str) -> bytes:
     if not unpacking.eof:
         raise DeliveryInputError(f"The records of the batch are more than {MAX_UNPACKED} bytes, or cut off")
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The texts of a batch's records, and the idempotency key of each."""
-
-    records: Sequence[bytes]
-    keys: Sequence[str]
-
-
-class BatchRecords:
-    """The records of batches, each read once from its orchestration's input. Concurrent callers share the reading.
-
-    Keeps the `most` batches used last. They are kept by the digest of their records: after a purge an old instance id
-    may stand for new ones. A batch belongs to the event loop that has read it, and is dropped when that is closed.
-    """
-
-    def __init__(self, most: int = 8) -> None:
-        self._most = most
-        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Batch]] = OrderedDict()
-
-    async def of(self, instance_id: str, digest_: str, client: DurableClient) -> Batch:
-        """Return the records of a batch.
-
-        Raises:
-            LookupError: there is no such batch with these records.
-            DeliveryInputError: they cannot be unpacked.
-            DeliveryRefusedError: Durable Functions does not answer.
-        """
-        loop = asyncio.get_running_loop()
-        for kept in [kept for kept, task in self._batches.items() if task.get_loop() is not loop]:
-            del self._batches[kept]
-        key = instance_id, digest_
-        batch = self._batches.get(key)
-        if batch is None or (batch.done() and (batch.cancelled() or batch.exception() is not None)):
-            batch = self._batches[key] = loop.create_task(_read(instance_id, digest_, client))
-        self._batches.move_to_end(key)
-        while len(self._batches) > self._most:
-            self._batches.popitem(last=False)
-        return await asyncio.shield(batch)
-
-
-async def _read(instance_id: str, digest_: str, client: DurableClient) -> Batch:
-    instance = await client.find(instance_id, show_input=True)
-    if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest_:
-        raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest_}")
-    return Batch(records_of(instance.input), keys_of(instance.input, instance_id))

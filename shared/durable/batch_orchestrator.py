@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from shared.durable.orchestrators import OrchestrationContext
     from shared.resource import Resource
 
+LINGER = 10.0
+"""Seconds that an activity waits for a deferred record when all others of its order are done."""
+
 SUSPECT_ORDERS = 8
 """The records of activities that failed are divided among so many."""
 
@@ -42,13 +45,14 @@ def deliver_batch(context: OrchestrationContext, resource: Resource) -> Generato
     books = BatchBooks.from_json(batch["total"], options.retry, known)
     books.uncertain |= from_ranges(batch.get("uncertain", ""))
     began = context.current_utc_datetime
-    start = datetime.fromisoformat(known["start"]) if "start" in known else began
-    pace = _Pace(books, (began - start).total_seconds())
     if "pause" in batch:
         # An earlier activity may have posted since a look-up missed a record.
         books.forget_absence()
         paused = {**books.progress(), "reason": SETTLING}
         yield from wait_until(context, began + timedelta(seconds=batch["pause"]), paused)
+    # The deadline counts from the first attempt.
+    start = datetime.fromisoformat(known["start"]) if "start" in known else context.current_utc_datetime
+    pace = _Pace(books, (context.current_utc_datetime - start).total_seconds())
     waves = 0
     while (pending := books.pending()) and waves < ATTEMPTS_OF_A_RUN:
         now = context.current_utc_datetime
@@ -71,13 +75,14 @@ def deliver_batch(context: OrchestrationContext, resource: Resource) -> Generato
             "age": age,
             "began": began.isoformat(),
             "scheduled": now.isoformat(),
-            "attempt": waves,
             "chunk": options.chunk,
             "settle": options.settle,
+            "retry": options.retry.to_json(),
+            # Whoever waits here holds up the records of the next wave.
+            "linger": LINGER if len(posting) == len(ready) else 0.0,
         }
         activities = [
-            context.call_activity(resource.post_batch, {**order, **_records(books, indices, age, options.settle)})
-            for indices in wave
+            context.call_activity(resource.post_batch, {**order, **_records(books, indices)}) for indices in wave
         ]
         results = yield from _results(context, activities)
         age = (context.current_utc_datetime - start).total_seconds()
@@ -111,8 +116,8 @@ def _enter(books: BatchBooks, wave: Sequence[Sequence[int]], results: Sequence[A
             books.enter_lost(indices, failure_reason(result), age, seed)
             continue
         entry = OrderResult.from_json(result)
-        books.enter(entry, age, seed)
-        is_stalled = is_stalled and not entry.outcomes
+        books.enter(entry, age)
+        is_stalled = is_stalled and not entry.outcomes and not entry.deferrals
     books.expire(age, is_stalled=is_stalled)
 
 
@@ -131,14 +136,15 @@ def _next_wave(ready: Sequence[int], suspects: set[int], options: DeliveryOption
     return [others[first : first + size] for first in range(0, len(others), size)][: options.parallel]
 
 
-def _records(books: BatchBooks, indices: Sequence[int], age: float, settle: float) -> dict[str, str]:
-    """Return what an activity is told of the records of its order, as ranges."""
-    ranges = {
+def _records(books: BatchBooks, indices: Sequence[int]) -> dict[str, Any]:
+    """Return what an activity is told of the records of its order."""
+    known = ((index, books.deferrals[index]) for index in indices if index in books.deferrals)
+    told = {
         "records": to_ranges(indices),
         "uncertain": to_ranges(index for index in indices if index in books.uncertain),
-        "absent": to_ranges(index for index in indices if books.is_absent(index, age, settle)),
+        "deferred": [[index, each.attempts, each.absent_at] for index, each in known if each.attempts],
     }
-    return {name: text for name, text in ranges.items() if text}
+    return {name: value for name, value in told.items() if value}
 
 
 def _id_of(resource: Resource, batch: Mapping[str, Any], index: int) -> str:
@@ -161,7 +167,7 @@ class _Pace:
         said = [result for result in results if isinstance(result, dict)]
         limits = [result["limit"] for result in said if result.get("limit")]
         reasons = [result["reason"] for result in said if result.get("reason")]
-        reasons += [each["reason"] for result in said for each in result.get("others", ()) if each.get("reason")]
+        reasons += [each["reason"] for result in said for each in result.get("deferred", ()) if each.get("reason")]
         self._said = {"limit": round(limits[-1], 1)} if limits else {}
         if reasons:
             self._said["reason"] = reasons[0]

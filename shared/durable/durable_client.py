@@ -138,6 +138,9 @@ class DurableClient:
         """Return a page of instances in the order of their ids, and the token of the next page, None after the last.
 
         A page may be empty and still have a next one.
+
+        Raises:
+            DeliveryRefusedError: 400, `token` is none; 503, Durable Functions does not answer.
         """
         query = {
             "runtimeStatus": ",".join(statuses),
@@ -150,6 +153,8 @@ class DurableClient:
         said = urlencode({name: value for name, value in query.items() if value})
         headers = {"x-ms-continuation-token": token} if token else {}
         answer = await self._ask("GET", f"instances?{said}", headers)
+        if answer.status == 400 and token:  # noqa: PLR2004, RFC 9110
+            raise DeliveryRefusedError(400, "token must be that of a nextLink.")
         if answer.status != 200:  # noqa: PLR2004, RFC 9110
             raise self._unexpected(answer, "list instances")
         page = [Instance.from_json(status) for status in self._content(answer)]

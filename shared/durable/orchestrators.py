@@ -73,7 +73,6 @@ def deliver_one(context: OrchestrationContext, resource: Resource) -> Generator[
     options = DeliveryOptions.from_json(delivery["terms"])
     known: dict[str, Any] = delivery.get("progress", {})
     began = context.current_utc_datetime
-    start = datetime.fromisoformat(known["start"]) if "start" in known else began
     attempts: int = known.get("attempts", 0)
     is_uncertain: bool = known.get("uncertain", False) or delivery.get("uncertain", False)
     # After a pause an earlier activity may have posted since.
@@ -83,6 +82,8 @@ def deliver_one(context: OrchestrationContext, resource: Resource) -> Generator[
     if "pause" in delivery:
         paused = {**status, "reason": SETTLING}
         yield from wait_until(context, began + timedelta(seconds=delivery["pause"]), paused)
+    # The deadline counts from the first attempt.
+    start = datetime.fromisoformat(known["start"]) if "start" in known else context.current_utc_datetime
     for turn in range(ATTEMPTS_OF_A_RUN):
         context.set_custom_status(fitted({"state": "delivering", **status}))
         now = context.current_utc_datetime
@@ -126,6 +127,12 @@ def deliver_one(context: OrchestrationContext, resource: Resource) -> Generator[
     again = {name: value for name, value in delivery.items() if name != "pause"}
     context.continue_as_new({**again, "progress": {**progress, "facts": kept}})
     return None
+
+
+def first_start(context: OrchestrationContext, began: datetime) -> datetime:
+    """Return when a delivery began whose present run `began` at this time. The run has accepted its input."""
+    known = context.get_input().get("progress", {})
+    return datetime.fromisoformat(known["start"]) if "start" in known else began
 
 
 def wait_until(context: OrchestrationContext, time: datetime, status: dict[str, Any]) -> Generator[Any, Any, None]:

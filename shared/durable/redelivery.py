@@ -39,7 +39,7 @@ async def redeliver(
     try:
         left = _left_of_batch if is_batch(instance.input) else _left_of_one
         input_ = left(instance, resource, options.to_json())
-    except (DeliveryInputError, ValueError, TypeError, KeyError, AttributeError) as exc:
+    except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
         detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
         raise DeliveryRefusedError(409, detail) from exc
     if input_ is None:

@@ -6,9 +6,11 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.durable.batch_input import is_batch
+from shared.durable.delivery_options import check_batch, check_delivery
 from shared.durable.durable_client import FINISHED
 from shared.durable.starting import orchestrator, running_redelivery, started_again
-from shared.errors import DeliveryRefusedError
+from shared.errors import DeliveryInputError, DeliveryRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -62,7 +64,11 @@ class Recovery:
         failed = await client.find(listed.id, show_input=True, show_history=True)
         if failed is None or failed.status != "Failed" or await running_redelivery(client, failed):
             return False
-        restarts = failed.input.get("recoveries", 0) if isinstance(failed.input, dict) else MAX_REWINDS
+        try:
+            check = check_batch if is_batch(failed.input) else check_delivery
+            restarts = check(failed.input).get("recoveries", 0)
+        except DeliveryInputError:
+            restarts = MAX_REWINDS  # it can only fail again
         kinds = [event.get("EventType") for event in failed.history]
         recoveries = restarts + -(-kinds.count(_REWOUND) // _EVENTS_OF_A_REWIND)
         fields = {"instance_id": failed.id, "recoveries": recoveries, "reason": str(failed.output)[:500]}
@@ -105,6 +111,16 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
                 logger.warning("history not purged", extra={"instance_id": instance.id, "reason": str(exc)})
     logger.info("history purged", extra={"instances": purged, "older_than_days": days})
     return purged
+
+
+async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, float]]:
+    """Count the deliveries that are under way, and the age of the oldest in seconds, by the orchestrator's name."""
+    found: dict[str, tuple[int, float]] = {}
+    async for instance in _instances(client, ["Pending", "Running", "Suspended"]):
+        count, oldest = found.get(instance.name, (0, 0.0))
+        age = (now - instance.created).total_seconds() if instance.created is not None else 0.0
+        found[instance.name] = count + 1, max(oldest, age)
+    return found
 
 
 async def _instances(

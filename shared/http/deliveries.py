@@ -11,6 +11,7 @@ from shared.durable.durable_client import FINISHED
 from shared.durable.redelivery import redeliver as start_redelivery
 from shared.durable.starting import keyed_id, prefix_of
 from shared.http.delivery_view import STATES, accepted, events_of, record_states, state_of, view, while_it_goes_on
+from shared.http.intake import flag
 from shared.http.problem import refuse
 from shared.http.request import Reply
 from shared.rules.text import IDEMPOTENCY_KEY
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from shared.resource import Resource
 
 MAX_PAGE = 100
+PAGE_PATTERN = r"[A-Za-z0-9+/=_.-]{1,4000}"
+"""Durable's continuation tokens are base64."""
+
 _SINCE = timedelta(days=1)
 # Azure Storage knows no earlier time.
 _EARLIEST = datetime(1601, 1, 1, tzinfo=UTC)
-# A continuation token is base64, plain or in a URL; it becomes a header.
-_TOKEN = re.compile(r"[A-Za-z0-9+/=_.!*%-]{1,4000}")
 # Durable's runtimeStatus for each of our states.
 _RUNTIME = {
     "accepted": "Pending",
@@ -44,6 +46,7 @@ _RUNTIME = {
 }
 # Durable's ids may have more characters, but these cannot break out of a URL, as dots alone can.
 _INSTANCE_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_@:.-]{1,100}")
+_TOKEN = re.compile(PAGE_PATTERN)
 _OPERATIONS: dict[str, Operation] = {"cancel": "terminate", "suspend": "suspend", "resume": "resume"}
 _ACTIONS = {
     "cancel": ("accepted", "delivering", "waiting", "suspended"),
@@ -54,7 +57,7 @@ _ACTIONS = {
 
 async def get_delivery(request: Request, client: DurableClient, resources: Sequence[Resource]) -> Reply:
     """Show a delivery: 200 when it has finished, 202 while it goes on."""
-    wants_records = request.query.get("records", "").lower() in {"true", "1"}
+    wants_records = flag(request, "records", default=False)
     instance, resource = await _find(request, client, resources, show_input=wants_records)
     delivery = view(request, instance, resource.name)
     if wants_records and "total" in delivery:
@@ -77,20 +80,18 @@ async def list_deliveries(
     if not named:
         names = ", ".join(resource.name for resource in resources)
         raise refuse("malformed", f"resource={asked['resource'][:60]} is none of {names}.")
-    if not _TOKEN.fullmatch(asked.get("token", "none")):
-        raise refuse("malformed", "token must be that of a nextLink.")
+    since, until, top, token = _moment(asked, "from") or now - _SINCE, _moment(asked, "to"), _top(asked), _token(asked)
     if "key" in asked:
         found = await _by_key(client, named, asked["key"])
         token = None
     else:
-        prefix = prefix_of(named[0]) if len(named) == 1 else None
         found, token = await client.list_instances(
             statuses=sorted({_RUNTIME[state] for state in states}),
-            created_from=_moment(asked, "from") or now - _SINCE,
-            created_to=_moment(asked, "to"),
-            prefix=prefix,
-            top=_top(asked),
-            token=asked.get("token"),
+            created_from=since,
+            created_to=until,
+            prefix=prefix_of(named[0]) if len(named) == 1 else None,
+            top=top,
+            token=token,
         )
     shown = []
     for instance in sorted(found, key=lambda each: each.created or now, reverse=True):
@@ -100,8 +101,8 @@ async def list_deliveries(
     page: dict[str, Any] = {"deliveries": shown}
     if token:
         # The same page of the same moment: a default `from` must not move on.
-        since = (_moment(asked, "from") or now - _SINCE).isoformat()
-        query = {name: value for name, value in asked.items() if name != "code"} | {"from": since, "token": token}
+        query = {name: value for name, value in asked.items() if name != "code"}
+        query |= {"from": since.isoformat(), "token": token}
         page["nextLink"] = f"{request.api_root}/deliveries?{urlencode(query)}"
     return Reply.json(200, page)
 
@@ -171,6 +172,14 @@ async def _by_key(client: DurableClient, resources: Sequence[Resource], key: str
 
 def _resource_of(instance: Instance, resources: Sequence[Resource]) -> Resource | None:
     return next((each for each in resources if instance.name in {each.deliver, each.deliver_batch}), None)
+
+
+def _token(asked: Mapping[str, str]) -> str | None:
+    token = asked.get("token")
+    # It becomes a header.
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise refuse("malformed", "token must be that of a nextLink.")
+    return token
 
 
 def _top(asked: Mapping[str, str]) -> int:

@@ -124,7 +124,7 @@ def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]
     created, exists = (from_ranges(told.get(name, "")) for name in ("createdRecords", "existsRecords"))
     output = instance.output if isinstance(instance.output, dict) else {}
     undelivered = {each["index"]: each for each in output.get("rejections", ())}
-    rejected = from_ranges(told.get("rejectedRecords", ""))
+    rejected, expired = (from_ranges(told.get(name, "")) for name in ("rejectedRecords", "expiredRecords"))
     states = []
     for index, text in enumerate(records_of(instance.input)):
         record: dict[str, Any] = {"index": index, "recordId": shown_id(resource, text), "state": "pending"}
@@ -132,9 +132,9 @@ def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]
             record["state"] = "created" if index in created else "exists"
         elif index in undelivered:
             record |= undelivered[index]
-        elif index in rejected:
+        elif index in rejected or index in expired:
             # A batch that goes on says why only when it has finished.
-            record["state"] = "rejected"
+            record["state"] = "rejected" if index in rejected else "expired"
         states.append(record)
     return states
 

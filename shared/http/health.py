@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import ApiUnavailableError, SettingsError, TokenError, TokenRejectedError
+from shared.http.intake import flag
 from shared.http.request import Reply
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ async def get_deep_health(
 
     Each of `probes` asks one partner: it raises SettingsError, TokenError or ApiUnavailableError. `figures` returns its
     flow and its tokens as they are now. With `?probe=false` nobody is asked.
+
+    Raises:
+        ProblemError: 400, `probe` is neither true nor false.
     """
-    if request.query.get("probe", "").lower() in {"false", "0"}:
-        found: list[dict[str, Any]] = [{"settings": "ok"} for _ in probes]
-    else:
+    if flag(request, "probe", default=True):
         found = await asyncio.gather(*(_outcome_of(probe) for probe in probes.values()))
+    else:
+        found = [{"settings": "ok"} for _ in probes]
     partners = {name: health | figures(name) for name, health in zip(probes, found, strict=True)}
     is_well = all("detail" not in health for health in partners.values())
     status = "ok" if is_well else "unavailable"

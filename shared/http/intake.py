@@ -92,7 +92,8 @@ def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
     records, faults = _check(resource, map(bytes, texts))
     if faults:
         more = "" if len(faults) <= MAX_FAULTS else f"; the first {MAX_FAULTS} are named"
-        detail = f"The batch breaks rules in {len(faults)} places{more}. Nothing was started."
+        places = "one place" if len(faults) == 1 else f"{len(faults)} places"
+        detail = f"The batch breaks rules in {places}{more}. Nothing was started."
         raise refuse("invalid-record", detail, errors=faults[:MAX_FAULTS])
     return records
 
@@ -107,6 +108,18 @@ def idempotency_key(request: Request) -> str | None:
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise refuse("malformed", "The header Idempotency-Key must be 1 to 255 visible ASCII characters.")
     return key
+
+
+def flag(request: Request, name: str, *, default: bool) -> bool:
+    """Return a flag of the request's query.
+
+    Raises:
+        ProblemError: 400, it is neither true nor false.
+    """
+    told = request.query.get(name, "").lower() or str(default).lower()
+    if told not in {"true", "false"}:
+        raise refuse("malformed", f"{name} must be true or false.")
+    return told == "true"
 
 
 def _check_media_type(request: Request, media_types: Sequence[str]) -> str:

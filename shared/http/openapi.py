@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.http.deliveries import MAX_PAGE, PAGE_PATTERN
 from shared.http.delivery_view import STATES
 from shared.http.intake import JSON, NDJSON
 from shared.http.openapi_schemas import REF, schemas
@@ -47,7 +48,7 @@ def document(resources: Sequence[Resource]) -> bytes:
             {"name": "deliveries", "description": "Watch and manage deliveries."},
             {"name": "service", "description": "The app itself."},
         ],
-        "paths": paths | _delivery_paths() | _service_paths(),
+        "paths": paths | _delivery_paths(resources) | _service_paths(),
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -103,18 +104,21 @@ def _resource_paths(resource: Resource, name: str, id_: dict[str, Any]) -> dict[
     }
 
 
-def _delivery_paths() -> dict[str, Any]:
+def _delivery_paths(resources: Sequence[Resource]) -> dict[str, Any]:
     states = "|".join(STATES)
+    types = {"enum": sorted({text for resource in resources for text in (resource.name, resource.route)})}
     listed = [
         _parameter("query", "state", "States, separated by commas.", _text(pattern=f"^({states})(,({states}))*$")),
-        _parameter("query", "resource", "The name or the route of a record type.", _text(minLength=1)),
+        _parameter("query", "resource", "The name or the route of a record type.", _text(**types)),
         _parameter("query", "from", "Accepted at or after this time; 24 hours ago unless given.", _text("date-time")),
         _parameter("query", "to", "Accepted before this time.", _text("date-time")),
-        _parameter("query", "key", "The Idempotency-Key of the request; needs `resource`.", _KEY_SCHEMA),
-        _parameter("query", "top", "The most deliveries of a page.", {"type": "integer", "minimum": 1, "maximum": 100}),
-        _parameter("query", "token", "The page, out of a nextLink.", _text(minLength=1)),
+        _parameter("query", "key", "The Idempotency-Key of the request.", _KEY_SCHEMA),
+        _parameter(
+            "query", "top", "The most deliveries of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+        ),
+        _parameter("query", "token", "The page, out of a nextLink.", _text(pattern=f"^{PAGE_PATTERN}$")),
     ]
-    records = _parameter("query", "records", "`true` adds the state of each record of a batch.", {"type": "boolean"})
+    records = _parameter("query", "records", "`true` adds the state of each record of a batch.", _FLAG)
     unknown = ("not-found", "unavailable")
     paths: dict[str, Any] = {
         "/deliveries": {
@@ -136,7 +140,7 @@ def _delivery_paths() -> dict[str, Any]:
                     200: _answer("It has finished.", _content("Delivery")),
                     202: _answer("It goes on.", _content("Delivery"), {"Location": _LOCATION, "Retry-After": _SECONDS}),
                 },
-                unknown,
+                ("malformed", *unknown),
                 parameters=[_ID, records],
             )
         },
@@ -192,7 +196,8 @@ def _service_paths() -> dict[str, Any]:
                     200: _answer("All is well.", _content("DeepHealth")),
                     503: _answer("Something is not.", _content("DeepHealth")),
                 },
-                (),
+                ("malformed",),
+                parameters=[_parameter("query", "probe", "`false`: ask no partner and no token endpoint.", _FLAG)],
             )
         },
         "/openapi.json": {
@@ -222,6 +227,10 @@ def _text(format_: str | None = None, **rules: Any) -> dict[str, Any]:  # noqa: 
     return {"type": "string", **({"format": format_} if format_ else {}), **rules}
 
 
+def _integer(least: int, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
 def _parameter(place: str, name: str, description: str, schema: dict[str, Any], **members: Any) -> dict[str, Any]:  # noqa: ANN401, OpenAPI's own members
     return {
         "name": name,
@@ -233,6 +242,7 @@ def _parameter(place: str, name: str, description: str, schema: dict[str, Any], 
     }
 
 
+_FLAG = {"type": "boolean"}
 _KEY_SCHEMA = _text(minLength=1, maxLength=255, pattern=r"^[\x21-\x7e]+$")
 _IDEMPOTENCY_KEY = _parameter(
     "header",

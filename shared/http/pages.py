@@ -11,6 +11,8 @@ from shared.http.problem import TYPES
 from shared.http.request import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.resource import Resource
 
 # The pages run their own script only. The sandbox's console also asks the partner on this machine.
@@ -21,8 +23,7 @@ _POLICY = (
 )
 
 
-@functools.cache
-def openapi(resources: tuple[Resource, ...]) -> Reply:
+def openapi(resources: Sequence[Resource]) -> Reply:
     """Return the OpenAPI document."""
     # Few ever ask for it: it is not part of a cold start.
     from shared.http.openapi import document  # noqa: PLC0415

@@ -27,6 +27,7 @@ from shared.http.problem import phrase, problem, refuse
 from shared.http.request import Reply
 from shared.rules.text import id_problem
 from shared.rules.verdict import found_records
+from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {404: "not-found", 409: "wrong-state", 503: "unavailable"}
+_KINDS = {400: "malformed", 404: "not-found", 409: "wrong-state", 503: "unavailable"}
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _APPLIED = {"preference-applied": "wait"}
 
@@ -154,6 +155,8 @@ async def _started(
                 raise refuse("key-reused", exc.detail) from exc
             raise
     logger.info("delivery accepted", extra={"instance_id": instance_id, "resource": resource.name})
+    attributes = {PARTNER: resource.partner.name, RESOURCE: resource.name}
+    process_telemetry().count(DELIVERIES_ACCEPTED, attributes, input_.get("total", 1))
     wait = request.preferred_wait
     finished = await wait_until_finished(client, instance_id, wait) if wait else None
     return accepted(request, instance_id, resource.name) if finished is None else _result(request, finished, resource)

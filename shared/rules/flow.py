@@ -12,20 +12,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from shared.rules.flow_limits import FEW, FEWEST, ConcurrencyLimit, RateLimit
-from shared.rules.rate_limit import Quota, read_quota
+from shared.rules.flow_limits import FEW, FEWEST, LAST_PROBE, ConcurrencyLimit, Outage, RateLimit
+from shared.rules.rate_limit import QuotaLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # A partner that has not answered for so many seconds, or four times its latency, is asked by few.
 TRUST = 2.0
-# So many calls without a success, and none under way, mean that the partner is down.
-FAILURES = 5
-# Calls under way hold back that verdict for so many seconds, or four times the latency.
-DOUBT = 1.0
-# Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
-FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.4, 30.0
 # Pushback on so many of the recent calls is about the partner; less is about single records.
 # Soon after a cut it takes more.
 PUSHBACK, MORE_PUSHBACK, RECENT = 2, 5, 30
@@ -33,10 +27,6 @@ PUSHBACK, MORE_PUSHBACK, RECENT = 2, 5, 30
 LONGEST_PAUSE, PAUSE = 30.0, 0.5
 # Seconds of unused turns that may be made up for.
 CREDIT = 0.01
-# A quota is spread over this part of its time, and at most over so many seconds.
-SPREAD, LONGEST_SPREAD = 1 / 3, 10.0
-# The headers of every so many responses are read until they name a quota.
-READ_EVERY = 16
 # Seconds between two reports of a changed limit, and the factor that makes a change worth one.
 REPORT, CHANGE = 5.0, 1.1
 
@@ -94,28 +84,17 @@ class Flow:
     ) -> None:
         self._bound = math.inf if rate is None else rate
         self._on_change = on_change
-        self._random = random
         self._now = -math.inf
         self.in_flight = 0
         self._rate = RateLimit()
         self._concurrency = ConcurrencyLimit(max(1, most))
-        self._turn_at = self._paused_until = -math.inf
-        self._needed_at = -math.inf
+        self._quota = QuotaLimit()
+        self._outage = Outage(random)
+        # When the next call may start, and when one last had to wait for that.
+        self._turn_at = self._needed_at = -math.inf
         # Recent calls that were sent after the last cut: whether each was pushed back.
-        self._recent: deque[bool] = deque()
-        self._pushbacks = 0
-        self._cut_at = -math.inf
-        self._quota: Quota | None = None
-        self._left, self._quota_until, self._quota_probe_at = math.inf, -math.inf, -math.inf
-        self._quota_rate = math.inf
-        self._quota_sent_at = -math.inf
-        self._unread = 0
-        self._failures = 0
-        self._succeeded_at = -math.inf
-        self._doubted_until = -math.inf
-        self._down_since: float | None = None
-        self._is_down_by_pushback = False
-        self._probe_at = -math.inf
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._cut_at = self._succeeded_at = -math.inf
         self._metered_from, self._metered, self._measured = -math.inf, 0, 0.0
         self._reported: tuple[str, float | None] = ("open", None)
         self._report_at = -math.inf
@@ -123,21 +102,17 @@ class Flow:
     def wait(self, now: float) -> float:
         """Return 0.0 if a call may start now, else the seconds until that may be so; infinity: after a `leave`."""
         now = self._advance(now)
-        if self._failures >= FAILURES:
-            if self._down_since is None:
-                if now < self._doubted_until:
-                    return self._doubted_until - now
-                self._go_down(now)
-            return max(0.0, self._probe_at - now)
+        if wait := self._outage.wait(now):
+            return wait
+        if self._outage.since is not None:
+            return 0.0
         room = self._concurrency.room
         if now - self._succeeded_at > max(TRUST, 4 * self._concurrency.latency):
-            room = min(room, FEW - self._failures)
+            room = min(room, FEW - self._outage.failures)
         if self.in_flight >= room:
             self._concurrency.full_at = now
             return math.inf
-        wait = max(self._turn_at, self._paused_until) - now
-        if self._quota is not None:
-            wait = max(wait, self._quota_wait(now, self._quota))
+        wait = max(self._turn_at - now, self._quota.wait(now))
         if wait <= 0:
             return 0.0
         self._needed_at = now
@@ -147,10 +122,10 @@ class Flow:
         """Count a call that starts."""
         now = self._advance(now)
         self.in_flight += 1
-        self._left -= 1
-        if self._down_since is not None:
-            self._probe_at = now + self._probe_pause(now)
-        rate = min(self._rate.rate, self._bound, self._quota_rate)
+        self._quota.enter()
+        if self._outage.since is not None:
+            self._outage.probe(now)
+        rate = min(self._rate.rate, self._bound, self._quota.rate)
         if rate < math.inf:
             self._turn_at = max(self._turn_at, now - CREDIT) + 1 / rate
 
@@ -160,47 +135,41 @@ class Flow:
         level, self.in_flight = self.in_flight, max(0, self.in_flight - 1)
         if not result.is_about_partner:
             return
-        seconds = result.seconds if 0 <= result.seconds < math.inf else 0.0
-        # A call that was sent before the last cut cannot know of it.
-        is_recent = now - seconds >= self._cut_at
+        sent_at = now - (result.seconds if 0 <= result.seconds < math.inf else 0.0)
         if result.is_failure:
-            self._fail(now, level, result, is_recent=is_recent)
+            self._fail(now, sent_at, level, result)
         else:
-            self._succeed(now, level, seconds)
-            if is_recent:
-                self._remember(is_pushback=False)
-            # Partners that name a quota do so in each response: reading headers in vain would double the cost of a call.
-            self._unread = (self._unread + 1) % READ_EVERY
-            if self._unread == 1 or self._quota is not None:
-                self._believe(now, now - seconds, result.headers)
+            self._succeed(now, sent_at, level, result.headers)
         if now >= self._report_at:
             self._report(now)
 
     def pace(self, now: float) -> float:
         """Return the calls per second that are likely to start in the near future, at least one in `LAST_PROBE` s."""
         now = self._advance(now)
-        if self._down_since is not None:
-            return 1 / self._probe_pause(now)
-        pace = min(self._rate.rate, self._bound, self._quota_rate)
+        if self._outage.since is not None:
+            return 1 / self._outage.pause(now)
+        pace = min(self._rate.rate, self._bound, self._quota.rate)
         if self._concurrency.latency:
             pace = min(pace, self._concurrency.room / self._concurrency.latency)
         return max(min(pace, 1e6), 1 / LAST_PROBE)
 
     def outage(self, now: float) -> float | None:
         """Return the seconds since the partner was found to be down, None if it is not."""
-        return None if self._down_since is None else self._advance(now) - self._down_since
+        return None if self._outage.since is None else self._advance(now) - self._outage.since
 
     def snapshot(self, now: float, waiting: int = 0) -> Snapshot:
         """Return the state for metrics, the custom status and the console."""
         self._meter(self._advance(now), 0)
-        limits = [self._rate.limit] if self._rate.limit is not None else []
+        limits = [] if self._rate.limit is None else [self._rate.limit]
         if self._concurrency.is_found and self._concurrency.latency:
             limits.append(self._concurrency.room / self._concurrency.latency)
-        if self._quota is not None and self._quota.limit and self._quota.window:
-            limits.append(self._quota.limit / self._quota.window)
-        is_down = self._down_since is not None and not self._is_down_by_pushback
+        quota = self._quota.quota
+        if quota is not None and quota.limit and quota.window:
+            limits.append(quota.limit / quota.window)
+        is_closed = self._outage.since is not None
+        is_down = is_closed and not self._outage.is_pushback
         return {
-            "state": "down" if is_down else "limited" if limits or self._down_since is not None else "open",
+            "state": "down" if is_down else "limited" if limits or is_closed else "open",
             "limit": min(limits, default=None),
             "rate": self._measured,
             "in_flight": self.in_flight,
@@ -212,111 +181,60 @@ class Flow:
         self._now = max(self._now, now)
         return self._now
 
-    def _succeed(self, now: float, level: int, seconds: float) -> None:
-        self._failures = 0
-        if self._down_since is not None:
-            self._down_since = None
+    def _succeed(self, now: float, sent_at: float, level: int, headers: Mapping[str, str]) -> None:
+        if self._outage.succeed():
             self._concurrency.restart()
             self._recent.clear()
-            self._pushbacks = 0
-            if not self._is_down_by_pushback:
+            if not self._outage.is_pushback:
                 self._rate.restart(now)
+        if sent_at >= self._cut_at:
+            self._recent.append(False)
         self._succeeded_at = now
         self._rate.succeed(now, self._needed_at)
-        self._concurrency.succeed(now, level, seconds)
+        self._concurrency.succeed(now, level, now - sent_at)
         self._meter(now, 1)
+        if headers:
+            self._quota.read(now, sent_at, headers, self.in_flight)
 
-    def _fail(self, now: float, level: int, result: CallResult, *, is_recent: bool) -> None:
-        pause = 0.0
-        if result.is_pushback:
-            pause = min(result.retry_after or 0.0, LONGEST_PAUSE) if (result.retry_after or 0.0) > 0 else 0.0
-        self._failures += 1
-        if self._down_since is not None:
-            if self._is_down_by_pushback != result.is_pushback:
-                # Another kind of trouble: its time begins now.
-                self._is_down_by_pushback = result.is_pushback
-                self._go_down(now)
-            if pause:
-                self._probe_at = now + pause
-            return
-        if self._failures == FAILURES:
-            self._doubted_until = now + max(DOUBT, 4 * self._concurrency.latency)
-        if result.status in {429, 503}:
+    def _fail(self, now: float, sent_at: float, level: int, result: CallResult) -> None:
+        named = result.retry_after or 0.0
+        pause = min(named, LONGEST_PAUSE) if result.is_pushback and named > 0 else 0.0
+        if self._outage.since is None and result.status in {429, 503}:
             is_crowded = level >= self._concurrency.room
             if is_crowded:
                 # Where only few are in flight, 429 is not for their number.
                 self._concurrency.narrow(now, max(self.in_flight, FEWEST if result.status == 429 else 1))  # noqa: PLR2004
-            if is_recent and not (is_crowded and result.status == 503):  # noqa: PLR2004
-                self._remember(is_pushback=True)
+            # A call that was sent before the last cut cannot know of it.
+            if sent_at >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
+                self._recent.append(True)
                 if result.is_pushback and self._is_about_all():
                     self._cut(now, pause)
-        if self._failures >= FAILURES and not self.in_flight:
-            self._is_down_by_pushback = result.is_pushback
-            self._go_down(now)
-            self._probe_at = max(self._probe_at, self._paused_until)
+        self._outage.fail(now, self.in_flight, self._concurrency.latency, is_pushback=result.is_pushback, pause=pause)
+
+    def _is_about_all(self) -> bool:
+        """Return whether recent pushback is about the partner, not about single records."""
+        limit = self._rate.limit
+        if limit is not None and not self._rate.is_measured(self._now):
+            # Too little is known since the last cut: it takes more proof.
+            return sum(self._recent) >= MORE_PUSHBACK
+        if limit is not None and self._rate.rate > limit:
+            # This was a try to exceed the limit.
+            return True
+        return sum(self._recent) >= PUSHBACK and self._rate.has_successes
 
     def _cut(self, now: float, pause: float) -> None:
         limit, is_measured = self._rate.limit, self._rate.is_measured(now)
-        is_closed = self._pushbacks == len(self._recent)
+        accepted = 1 - sum(self._recent) / len(self._recent)
         pause = max(pause, PAUSE)
-        if limit is None or is_measured or not is_closed:
-            self._rate.cut(now, 1 - self._pushbacks / len(self._recent), pause)
-        # Otherwise the partner takes nothing for a time, which says little about its rate. The next cut knows more.
-        if limit is not None and self._rate.limit and (is_measured or not is_closed):
-            # Some allowance in store evens out the jitter of the network.
-            pause = CREDIT + 2 / self._rate.limit
-        self._paused_until = now + pause
-        self._turn_at = -math.inf
+        # A partner that accepts nothing is closed for a time. That says little about its rate: the next cut knows more.
+        if limit is None or is_measured or accepted:
+            self._rate.cut(now, accepted, pause)
+            if limit is not None and self._rate.limit:
+                # Some allowance in store evens out the jitter of the network.
+                pause = CREDIT + 2 / self._rate.limit
+        self._turn_at = now + pause
         self._cut_at = now
         self._recent.clear()
-        self._pushbacks = 0
-
-    def _is_about_all(self) -> bool:
-        # A rate that was not measured for long enough needs more proof.
-        most = PUSHBACK if self._rate.limit is None or self._rate.is_measured(self._now) else MORE_PUSHBACK
-        return self._rate.has_successes and self._pushbacks >= most
-
-    def _remember(self, *, is_pushback: bool) -> None:
-        self._recent.append(is_pushback)
-        self._pushbacks += is_pushback
-        if len(self._recent) > RECENT:
-            self._pushbacks -= self._recent.popleft()
-
-    def _go_down(self, now: float) -> None:
-        self._down_since = now
-        self._probe_at = now + self._probe_pause(now)
-
-    def _probe_pause(self, now: float) -> float:
-        age = now - self._down_since if self._down_since is not None else 0.0
-        if self._is_down_by_pushback:
-            pause = min(max(age / 8, FIRST_PROBE), LAST_PROBE)
-        else:
-            pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
-        return pause * (0.9 + 0.2 * self._random())
-
-    def _believe(self, now: float, sent_at: float, headers: Mapping[str, str]) -> None:
-        # Responses overtake each other: the call that was sent last knows most.
-        if sent_at >= self._quota_sent_at and (quota := read_quota(headers)) is not None:
-            self._quota_sent_at = sent_at
-            self._set_quota(now, quota, quota.remaining - self.in_flight)
-
-    def _set_quota(self, now: float, quota: Quota, left: float) -> None:
-        self._quota, self._left = quota, left
-        self._quota_until = now + quota.seconds
-        self._quota_probe_at = now + LONGEST_PAUSE
-        self._quota_rate = max(left, 1) / (min(max(quota.seconds, 1.0), LONGEST_SPREAD) * SPREAD)
-
-    def _quota_wait(self, now: float, quota: Quota) -> float:
-        if now >= self._quota_until:
-            if quota.limit:
-                self._set_quota(now, Quota(quota.limit, quota.window or 1.0, quota.limit, quota.window), quota.limit)
-            else:
-                self._quota, self._left, self._quota_rate = None, math.inf, math.inf
-        elif self._left < 1:
-            if now < self._quota_probe_at:
-                return min(self._quota_until, self._quota_probe_at) - now
-            self._left, self._quota_probe_at = 1.0, now + LONGEST_PAUSE
-        return 0.0
 
     def _meter(self, now: float, calls: int) -> None:
         self._metered += calls
@@ -327,11 +245,11 @@ class Flow:
     def _report(self, now: float) -> None:
         self._report_at = now + 1
         snapshot = self.snapshot(now)
-        state, limit = self._reported
-        is_same = state == snapshot["state"] and (limit is None) == (snapshot["limit"] is None)
-        if is_same and (limit is None or limit / CHANGE < (snapshot["limit"] or 0) < limit * CHANGE):
+        (state, limit), new = self._reported, snapshot["limit"]
+        is_near = limit == new or (limit and new and limit / CHANGE < new < limit * CHANGE)
+        if state == snapshot["state"] and is_near:
             return
-        self._reported = snapshot["state"], snapshot["limit"]
+        self._reported = snapshot["state"], new
         self._report_at = now + REPORT
         if self._on_change is not None:
             self._on_change(snapshot)

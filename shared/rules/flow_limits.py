@@ -1,25 +1,30 @@
-"""Searches for the limits of a partner: calls per second, and calls in flight. docs/flow.md explains both."""
+"""Find the limits of a partner: calls per second, calls in flight, whether it is down. docs/flow.md explains how."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The limiter never goes below this rate, in calls per second.
 SLOWEST = 0.1
-# A rate is measured after so many successes in so many seconds; before that it is guessed.
+# A rate is measured after so many successes in so many seconds, or fewer in more; before that it is guessed.
 ENOUGH, LONG_ENOUGH = 20, 0.5
+FEW_ENOUGH, VERY_LONG = 5, 4.0
 # A guessed rate doubles in so many seconds, and the first that was measured, which is too low after a low guess.
 GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
 # A measured rate starts just below the limit and reaches it after so many seconds. Then it grows with the cube of time.
 BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 # Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
-SHARE = 0.06
+SHARE = 0.1
 # Below this rate, time counts in proportion: few calls a second tell little.
-UNHURRIED = 25.0
+UNHURRIED, UNHURRIED_GUESS = 10.0, 8.0
 # A limit that is exceeded by this factor without pushback is outdated.
 EXCEEDED = 1.3
 # One that is exceeded by this factor without pushback is forgotten.
-FORGOTTEN = 8.0
+FORGOTTEN, FORGOTTEN_GUESS = 8.0, 100.0
 # What was counted more than so many seconds ago weighs half.
 HALF_LIFE = 5.0
 
@@ -33,6 +38,13 @@ PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
 QUEUE = 0.1
 # Latency is compared over so many seconds and calls.
 EPOCH, EPOCH_CALLS = 0.5, 10
+
+# So many calls without a success, and none under way, mean that the partner is down.
+FAILURES = 5
+# Calls under way hold back that verdict for so many seconds, or four times the latency.
+DOUBT = 1.0
+# Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
+FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.4, 30.0
 
 
 class RateLimit:
@@ -70,18 +82,19 @@ class RateLimit:
             # Fewer calls than the rate allows say nothing about a higher one.
             self.restart(now)
             return
-        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * min(1.0, max(self.limit / UNHURRIED, 0.1))
+        hurry = min(max(self.rate / (UNHURRIED_GUESS if self._doubling else UNHURRIED), 0.1), 1.0)
+        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * hurry
         growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
         self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
         if self._doubling and growth > self._halve_at:
             # What was counted at half the rate weighs half.
             self._halve_at = 2 * growth
             self._since, self._successes = (now + self._since) / 2, self._successes / 2
-        if growth > EXCEEDED and not self._doubling and not self._is_exceeded:
+        if not self._doubling and growth > EXCEEDED and not self._is_exceeded:
             # The partner allows more than it did: what was counted at the old limit misleads.
             self._is_exceeded = True
             self.restart(now)
-        if growth > FORGOTTEN and self._doubling != GUESS_DOUBLING:
+        if growth > (FORGOTTEN_GUESS if self._doubling else FORGOTTEN):
             self.limit, self.rate = None, math.inf
 
     @property
@@ -91,26 +104,29 @@ class RateLimit:
 
     def is_measured(self, now: float) -> bool:
         """Return whether enough was counted to tell the rate."""
-        return self._successes >= ENOUGH and now - self._since >= LONG_ENOUGH
+        seconds = now - self._since
+        return (self._successes >= ENOUGH and seconds >= LONG_ENOUGH) or (
+            self._successes >= FEW_ENOUGH and seconds >= VERY_LONG
+        )
 
     def cut(self, now: float, accepted: float, pause: float) -> None:
         """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
         seconds = now - self._since if self._since > -math.inf else 0.0
+        is_measured = self.limit is None or self.is_measured(now)
         if self.limit is None:
             # A burst was accepted on credit: the time to earn it back counts.
             limit, self._doubling = self._successes / (seconds + pause), GUESS_DOUBLING
-        elif self.is_measured(now):
+        elif is_measured:
             limit = min(self._successes / seconds, self.rate)
             self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
         else:
             # Too little was counted since the last cut: go on counting, at a lower rate.
-            self.rate = self.limit = max(self.rate * math.sqrt(max(accepted, 0.5)), SLOWEST)
-            self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
-            return
+            limit = min(self.rate * math.sqrt(max(accepted, 0.5)), 2 * (self._successes + 1) / max(seconds, 0.1))
         self.limit = max(limit, SLOWEST)
+        self.rate = self.limit * (BELOW if is_measured and not self._doubling else 1.0)
         self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
-        self.rate = self.limit * (1.0 if self._doubling else BELOW)
-        self.restart(now)
+        if is_measured:
+            self.restart(now)
 
 
 def _growth(seconds: float) -> float:
@@ -188,3 +204,61 @@ class ConcurrencyLimit:
             self.narrow(now, max(FEW, self.room * 4 // 5))
             self._epoch_room = self.room
             self._widen_at = max(self._widen_at, now + 3 * mean + LONGEST_PROBE)
+
+
+class Outage:
+    """Tells when the partner is down, and when to probe it. `random` returns numbers from 0 to 1."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
+        self.failures = 0
+        self.since: float | None = None
+        self.is_pushback = False  # it refuses all calls, which is not an outage
+        self._doubted_until = self._probe_at = -math.inf
+
+    def succeed(self) -> bool:
+        """Take in a success. Return whether the partner was down."""
+        was_down, self.failures, self.since = self.since is not None, 0, None
+        return was_down
+
+    def fail(self, now: float, in_flight: int, latency: float, *, is_pushback: bool, pause: float) -> None:
+        """Take in a failure, with `in_flight` calls still under way. `pause` is what it asks for, in seconds."""
+        self.failures += 1
+        if self.failures == FAILURES:
+            self._doubted_until = now + max(DOUBT, 4 * latency)
+        is_changed, self.is_pushback = self.is_pushback != is_pushback, is_pushback
+        if self.since is None:
+            if self.failures >= FAILURES and not in_flight:
+                self._begin(now)
+        elif is_changed:
+            # Another kind of trouble: its time begins now.
+            self._begin(now)
+        if pause and self.since is not None:
+            self._probe_at = now + pause
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a call may find out how the partner is, 0.0 where it is not in doubt."""
+        if self.failures < FAILURES:
+            return 0.0
+        if self.since is None:
+            if now < self._doubted_until:
+                return self._doubted_until - now
+            self._begin(now)
+        return max(0.0, self._probe_at - now)
+
+    def probe(self, now: float) -> None:
+        """Note that a call is sent to find out."""
+        self._probe_at = now + self.pause(now)
+
+    def pause(self, now: float) -> float:
+        """Return the seconds between two probes."""
+        age = now - (now if self.since is None else self.since)
+        if self.is_pushback:
+            pause = min(max(age / 8, FIRST_PROBE), LAST_PROBE)
+        else:
+            pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
+        return pause * (0.9 + 0.2 * self._random())
+
+    def _begin(self, now: float) -> None:
+        self.since = now
+        self.probe(now)

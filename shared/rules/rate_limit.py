@@ -1,4 +1,4 @@
-"""What a response's header fields say about the partner's rate limit.
+"""The quota that a response's header fields name, and how to live within it.
 
 Three families are in use: RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers, versions 7 to 10), the
 older triple RateLimit-Limit, -Remaining and -Reset (versions 0 to 6), and X-RateLimit-* with a reset in seconds or as
@@ -7,6 +7,7 @@ Unix time.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 86_400.0
 """The longest window that is believed, in seconds."""
+
+# A quota is spread over this part of its time, and at most over so many seconds.
+SPREAD, LONGEST_SPREAD = 1 / 3, 10.0
+# A quota that is used up is asked for again after so many seconds, whatever it says.
+LONGEST_WAIT = 30.0
+# The headers of every so many responses are read until they name a quota: reading in vain costs as much as a turn.
+READ_EVERY = 16
 
 # Characters of a field that is read. The patterns take up to the square of it, in steps of nanoseconds.
 _MAX_FIELD = 1_000
@@ -55,6 +63,52 @@ def read_quota(headers: Mapping[str, str]) -> Quota | None:
         if (remaining := field(prefix + "remaining")) is not None:
             return _from_triple(remaining, field(prefix + "reset"), field(prefix + "limit"), headers)
     return None
+
+
+class QuotaLimit:
+    """Keeps calls within the quota that the partner named last. `rate` is in calls per second."""
+
+    def __init__(self) -> None:
+        self.quota: Quota | None = None
+        self.rate = math.inf
+        self._left = math.inf
+        self._until = self._probe_at = self._sent_at = -math.inf
+        self._unread = 0
+
+    def read(self, now: float, sent_at: float, headers: Mapping[str, str], in_flight: int) -> None:
+        """Take in the headers of a response to a call that was sent at `sent_at`."""
+        self._unread = (self._unread + 1) % READ_EVERY
+        if self.quota is None and self._unread != 1:
+            return
+        # Responses overtake each other: the call that was sent last knows most.
+        if sent_at >= self._sent_at and (quota := read_quota(headers)) is not None:
+            self._sent_at = sent_at
+            self._set(now, quota, quota.remaining - in_flight)
+
+    def enter(self) -> None:
+        """Count a call."""
+        self._left -= 1
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until the quota has a call left."""
+        if self.quota is None:
+            return 0.0
+        if now >= self._until:
+            limit, window = self.quota.limit, self.quota.window
+            if limit:
+                self._set(now, Quota(limit, window or 1.0, limit, window), limit)
+            else:
+                self.quota, self._left, self.rate = None, math.inf, math.inf
+        elif self._left < 1:
+            if now < self._probe_at:
+                return min(self._until, self._probe_at) - now
+            self._left, self._probe_at = 1.0, now + LONGEST_WAIT
+        return 0.0
+
+    def _set(self, now: float, quota: Quota, left: float) -> None:
+        self.quota, self._left = quota, left
+        self._until, self._probe_at = now + quota.seconds, now + LONGEST_WAIT
+        self.rate = max(left, 1) / (min(max(quota.seconds, 1.0), LONGEST_SPREAD) * SPREAD)
 
 
 def _from_structured_field(field: str, policy: str) -> Quota | None:

@@ -155,7 +155,7 @@ def found_records(
     if items is None:
         parent, name = at_pointer(response.content, pointer.rpartition("/")[0]), pointer.rpartition("/")[2]
         # Some servers leave an empty list out, and with it everything.
-        is_said = response.content == {} or (isinstance(parent, dict) and name in parent)
+        is_said = response.content in ({}, []) or (isinstance(parent, dict) and name in parent)
         return "absent" if is_said else None
     records = [each for each in (items if isinstance(items, list) else [items]) if isinstance(each, dict)]
     ids = [named_id(resource, each) for each in records]

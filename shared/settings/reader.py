@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from shared.auth.token_endpoint import endpoint_problem
+from shared.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -51,6 +52,11 @@ class SettingReader:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def raise_problems(self) -> None:
+        """Raise a SettingsError if there is any problem."""
+        if self.problems:
+            raise SettingsError(self.problems)
+
     def text(self, key: str) -> str | None:
         """Return the setting's text, None if it is missing or empty."""
         text = self._environ.get(self.name(key), "").strip()
@@ -85,19 +91,18 @@ class SettingReader:
         """Return an absolute URL: https, or plain http to a loopback address; no credentials or fragment."""
         text = self.checked_text(key)
         if text is not None:
-            problem = endpoint_problem(text)
-            if problem is None and "?" in text and not may_have_query:
-                problem = "it has a query"
-            if problem:
+            has_query = "?" in text and not may_have_query
+            if problem := endpoint_problem(text) or ("it has a query" if has_query else None):
                 self.complain(f"{self.name(key)} is not usable: {problem}")
         return self.text(key)
 
     def choice(self, key: str, choices: Sequence[str], default: str) -> str:
         """Return one of `choices`."""
         text = self.checked_text(key)
-        if text is not None and text not in choices:
-            self.complain(f"{self.name(key)} must be one of {', '.join(choices)}")
-        return default if text is None or text not in choices else text
+        if text is None or text in choices:
+            return text or default
+        self.complain(f"{self.name(key)} must be one of {', '.join(choices)}")
+        return default
 
     def number(self, key: str, *, at_most: float, may_be_zero: bool = False) -> float | None:
         """Return a number over zero and up to `at_most`, None if it is missing."""
@@ -108,11 +113,11 @@ class SettingReader:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not (0 <= number <= at_most) or (number == 0 and not may_be_zero):
-            least = "from 0" if may_be_zero else "over 0 and"
-            self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}")
-            return None
-        return number
+        if 0 < number <= at_most or (number == 0 and may_be_zero):
+            return number
+        least = "from 0" if may_be_zero else "over 0 and"
+        self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}")
+        return None
 
     def seconds(self, key: str, default: float, *, at_most: float, may_be_zero: bool = False) -> float:
         """Return a number (of seconds, unless the setting's name says otherwise) as `number` does, with a default."""
@@ -125,11 +130,10 @@ class SettingReader:
         if text is None:
             return default
         # No bound is longer than this, and int() refuses thousands of digits with an error of its own.
-        number = int(text) if text.isdecimal() and len(text) <= len(str(at_most)) else None
-        if number is None or not at_least <= number <= at_most:
-            self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}")
-            return default
-        return number
+        if text.isdecimal() and len(text) <= len(str(at_most)) and at_least <= int(text) <= at_most:
+            return int(text)
+        self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}")
+        return default
 
     def suggest(self, known: Collection[str], families: Sequence[str], others: Collection[str] = ()) -> None:
         """Complain of each variable whose name is nearly that of a known setting, and which stands for no other.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from opentelemetry._logs import LoggerProvider
 
-    Value = str | bool | int | float
-
 logger = logging.getLogger(__name__)
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -28,16 +26,12 @@ PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 SWITCH = "PYTHON_ENABLE_OPENTELEMETRY"
 """The worker's own switch: without it spans would have no parents, and the host would send the log lines as well."""
 
-# What the worker takes for "on".
-_TRUE = {"1", "true", "t", "yes", "y"}
-# Where the exporters of each protocol are.
+_TRUE = {"1", "true", "t", "yes", "y"}  # what the worker takes for "on"
 _EXPORTERS = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc",
 }
-# The loggers whose lines are sent: the app's own.
-_LOGGERS = "shared"
-# What every log record of Python has. Whatever else one has came in as `extra`.
+# The attributes of every log record. Any other comes from `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber
 _SEVERITIES = (
@@ -59,31 +53,24 @@ def install_telemetry(environ: Mapping[str, str]) -> bool:
     if not is_wanted or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return False
     package = _EXPORTERS.get(environ.get(PROTOCOL) or "http/protobuf")
-    if package is None:
-        return _warn(f"{PROTOCOL} must be one of {', '.join(_EXPORTERS)}")
     service = environ.get("OTEL_SERVICE_NAME") or environ.get("WEBSITE_SITE_NAME") or "business-relay"
-    try:
-        _install(package, service)
-    except ImportError as exc:
-        return _warn(f"{ENDPOINT} is set, but {exc.name} is not installed")
-    except ValueError:
-        # Without its text, which has the value: a URL or a header may hold a password.
-        return _warn("one of the settings OTEL_… has a value that the SDK does not take")
-    return True
-
-
-def _warn(reason: str) -> bool:
+    reason = f"{PROTOCOL} must be one of {', '.join(_EXPORTERS)}"
+    if package is not None:
+        try:
+            _install(package, service)
+        except ImportError as exc:
+            reason = f"{ENDPOINT} is set, but {exc.name} is not installed"
+        except ValueError:
+            # Without its text, which has the value: a URL or a header may hold a password.
+            reason = "one of the settings OTEL_… has a value that the SDK does not take"
+        else:
+            return True
     logger.warning("telemetry is not sent", extra={"reason": reason})
     return False
 
 
 def _install(package: str, service: str) -> None:
-    """Build the three pipelines, then make them the process's.
-
-    Raises:
-        ImportError: a package is missing.
-        ValueError: the SDK does not take one of its settings.
-    """
+    """Build the three pipelines, then make them the process's."""
     # Imported only when wanted, because they take time. azure-functions-durable requires the SDK; the exporters are an
     # extra of this package.
     from opentelemetry import _logs, metrics  # noqa: PLC0415
@@ -106,7 +93,7 @@ def _install(package: str, service: str) -> None:
     logger_provider.add_log_record_processor(BatchLogRecordProcessor(lines))
     metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(points)], resource))
     _logs.set_logger_provider(logger_provider)
-    logging.getLogger(_LOGGERS).addHandler(TelemetryHandler(logger_provider))
+    logging.getLogger("shared").addHandler(TelemetryHandler(logger_provider))  # the app's own lines, no others
     # Last: whoever asks whether there is telemetry looks here.
     trace.set_tracer_provider(tracer_provider)
 
@@ -123,23 +110,19 @@ class TelemetryHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a line on."""
+        severities = (severity for least, severity in _SEVERITIES if record.levelno >= least)
+        extra = {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
         self._provider.get_logger(record.name).emit(
             LogRecord(
                 timestamp=int(record.created * 1e9),
                 context=context.get_current(),
-                severity_number=_severity(record.levelno),
+                severity_number=next(severities, SeverityNumber.TRACE),
                 severity_text=record.levelname,
                 body=record.getMessage(),
-                attributes=_fields(record),
+                attributes={
+                    name: value if isinstance(value, str | bool | int | float) else str(value)
+                    for name, value in extra.items()
+                },
                 exception=record.exc_info[1] if record.exc_info else None,
             )
         )
-
-
-def _severity(level: int) -> SeverityNumber:
-    return next((severity for least, severity in _SEVERITIES if level >= least), SeverityNumber.TRACE)
-
-
-def _fields(record: logging.LogRecord) -> Mapping[str, Value]:
-    given = {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
-    return {name: value if isinstance(value, str | bool | int | float) else str(value) for name, value in given.items()}

@@ -1,116 +1,168 @@
-"""A seeded schedule of everything that can go wrong around a delivery, and those who hand records in meanwhile."""
+"""A seeded schedule of everything that can go wrong, those who send records meanwhile, and the checker of the reports."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.end_to_end.stage import finished
+from tests.end_to_end.stage import RESOURCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from tests.end_to_end.stage import Stage
+    from tests.end_to_end.stage import Json, Stage
 
+HTML = {"content_type": "text/html", "body": "<html><title>Proxy</title></html>"}
 # One of them is in force at a time, with the others' share of requests left alone.
-FAULTS: tuple[dict[str, Any], ...] = (
+FAULTS: tuple[Json, ...] = (
     {"fault": "latency", "route": "api", "seconds": [0.0, 0.5]},
+    {"fault": "limit", "rate": 40},
+    {"fault": "concurrency", "most": 5, "retry_after": 1},
     {"fault": "status", "route": "api", "status": 429, "retry_after": 1, "probability": 0.1},
     {"fault": "status", "route": "post", "status": 500, "probability": 0.3},
     {"fault": "status", "route": "post", "stage": "after", "status": 502, "probability": 0.3},
+    {"fault": "status", "route": "post", "stage": "after", "status": 302, "probability": 0.3},
     {"fault": "status", "route": "api", "status": 503, "probability": 0.2},
+    {"fault": "status", "route": "api", "status": 403, **HTML, "probability": 0.2},
+    {"fault": "status", "route": "post", "status": 423, "probability": 0.2},
     {"fault": "drop", "route": "api", "probability": 0.3},
     {"fault": "drop", "route": "post", "stage": "after", "probability": 0.5},
     {"fault": "drop", "route": "post", "stage": "after", "how": "close", "probability": 0.5},
     {"fault": "garble", "route": "api", "kind": "half", "probability": 0.3},
     {"fault": "garble", "route": "api", "kind": "cut", "probability": 0.3},
     {"fault": "garble", "route": "post", "kind": "html", "probability": 0.3},
+    {"fault": "alter", "route": "post", "put": {RESOURCE.id_member: "another"}, "probability": 0.2},
+    {"fault": "duplicate", "route": "post", "probability": 0.3},
+    # A post that outlasts the timeout is still in progress when it is tried again.
+    {"fault": "latency", "route": "post", "seconds": 6.0, "probability": 0.05},
     {"fault": "revoke", "route": "api", "probability": 0.05},
+    {"fault": "challenge", "route": "api", "status": 403},
+    {"fault": "challenge", "route": "api", "error": "expired_token"},
+    {"fault": "cached", "route": "token", "times": 1},
     {"fault": "latency", "route": "token", "seconds": 1.5},
     {"fault": "status", "route": "token", "status": 503},
+    {"fault": "status", "route": "token", "status": 400, "body": {"error": "too_many_requests"}},
+    {"fault": "status", "route": "token", "status": 401, "body": {"error": "invalid_client"}},
     {"fault": "drop", "route": "token"},
     {"fault": "garble", "route": "token", "kind": "html"},
     {"fault": "alter", "route": "token", "omit": ["access_token"]},
     {"fault": "alter", "route": "token", "put": {"expires_in": "soon"}},
 )
+# In force throughout: what a partner is like.
+NATURE: tuple[Json, ...] = (
+    {"fault": "late", "route": "get", "seconds": 0.7, "probability": 0.5},
+    {"fault": "normalise", "route": "api", "probability": 0.5},
+    # An odd answer to a look-up now and then.
+    *({"fault": "status", "route": "get", "status": status, "probability": 0.01} for status in (400, 403, 302)),
+    {"fault": "status", "route": "get", "status": 404, **HTML, "probability": 0.01},
+)
 
 
 @dataclass(frozen=True)
 class Rage:
-    """`kills` of the worker process and one fault after the other within so many `seconds`, in an order of `seed`.
-
-    `always` are faults that are in force throughout.
-    """
+    """`kills` of the worker process and one fault after the other within so many `seconds`, in an order of `seed`."""
 
     seconds: float
     kills: int
     seed: int
     always: Sequence[Mapping[str, Any]] = ()
 
-    async def __call__(self, stage: Stage, http: httpx.AsyncClient) -> None:
+    async def __call__(self, stage: Stage) -> None:
         chance = random.Random(self.seed)  # noqa: S311, it is to be repeatable
         faults = [*FAULTS]
         chance.shuffle(faults)
         pause = self.seconds / len(faults) / 2
         deaths = set(chance.sample(range(len(faults)), self.kills))
         for step, fault in enumerate(faults):
-            await stage.set_faults(http, *map(dict, self.always), fault)
-            if fault["route"] == "token":
+            await stage.set_faults(*self.always, fault)
+            if fault.get("route") == "token" or fault["fault"] == "challenge":
                 # A token endpoint in trouble is felt by those who need a token.
-                await http.post(f"{stage.partner.url}/sandbox/revoke")
+                await stage.control("POST", "revoke")
             # The schedule's own pace: nothing is waited for here.
             await asyncio.sleep(pause)
             if step in deaths:
-                await stage.kill_worker(http)
+                await stage.kill_worker()
             await asyncio.sleep(pause)
-        await stage.set_faults(http, *map(dict, self.always))
+            if step % 5 == 4:
+                await recover(stage)
+        await stage.set_faults(*self.always)
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What is handed in: a body for a path, under an Idempotency-Key."""
-
-    path: str
-    body: object
-    key: str
+async def recover(stage: Stage) -> None:
+    """Have the timer run that takes care of what the platform gave up on."""
+    await stage.http.post(f"{stage.host.url}/admin/functions/RecoverDeliveries", json={"input": ""})
 
 
-async def hand_in(stage: Stage, http: httpx.AsyncClient, delivery: Delivery, until: float) -> str:
-    """Hand a delivery in, at a time before `until` (loop time) that its key gives, and again until it is accepted.
+async def deliver(stage: Stage, body: object, key: str, at: float) -> Json:
+    """Send a body at this time of the loop, and again until it is accepted; return the finished delivery."""
+    await asyncio.sleep(at - asyncio.get_running_loop().time())
 
-    Gives the URL of the delivery's status.
-    """
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep((until - loop.time()) * random.Random(delivery.key).random())  # noqa: S311, it is to be repeatable
-    while True:
+    async def accepted() -> Json | None:
         try:
-            headers = {"Idempotency-Key": delivery.key}
-            response = await http.post(f"{stage.host.url}{delivery.path}", json=delivery.body, headers=headers)
+            response = await stage.send(body, key=key)
         except httpx.TransportError:
-            continue
-        if response.status_code == 202:
-            return str(response.json()["statusQueryGetUri"])
-        # The worker process was killed while it handled the request: the key makes a second try safe.
-        assert response.status_code in {502, 503}, response.text
-        await asyncio.sleep(0.05)
+            return None
+        # Without a body it is the host's own answer: the worker process was killed while it handled the request.
+        assert response.status_code in {202, 503} or not response.content, response.text
+        return response.json() if response.status_code == 202 else None
+
+    links = await until(accepted)
+
+    async def ended() -> Json | None:
+        response = await stage.ask("GET", links["statusQueryGetUri"])
+        if response.status_code == 200 and response.json()["state"] == "failed":
+            await recover(stage)
+        elif response.status_code == 200:
+            return dict(response.json())
+        return None
+
+    delivery = await until(ended, patience=300)
+    if "total" in delivery:
+        delivery |= {"records": (await stage.show(links, "?records=true"))["records"]}
+    return delivery
 
 
-async def deliver_all(
-    stage: Stage, http: httpx.AsyncClient, records: Sequence[Mapping[str, Any]], *, batch: int, until: float
-) -> list[dict[str, Any]]:
-    """Hand in two thirds of the records as batches of `batch`, the others singly; give all final statuses."""
-    split = len(records) * 2 // 3 // batch * batch
-    deliveries = [
-        Delivery("/api/businesses/batch", records[start : start + batch], f"batch-{start}")
-        for start in range(0, split, batch)
-    ]
-    deliveries += [Delivery("/api/businesses", record, f"single-{record['externalId']}") for record in records[split:]]
+async def deliver_all(stage: Stage, bodies: Sequence[Json], *, batch: int, seconds: float, seed: int) -> list[Json]:
+    """Send two thirds of the records as batches, the others singly, at random times; return the finished deliveries."""
+    chance, now = random.Random(seed), asyncio.get_running_loop().time()  # noqa: S311, it is to be repeatable
+    split = len(bodies) * 2 // 3 // batch * batch
+    parts: list[object] = [list(bodies[start : start + batch]) for start in range(0, split, batch)]
+    parts += bodies[split:]
+    return await asyncio.gather(
+        *(deliver(stage, part, f"part-{number}", now + seconds * chance.random()) for number, part in enumerate(parts))
+    )
 
-    async def deliver(delivery: Delivery) -> dict[str, Any]:
-        return await finished(http, await hand_in(stage, http, delivery, until), patience=300)
 
-    return await asyncio.gather(*map(deliver, deliveries))
+@dataclass
+class Report:
+    """What was reported of each record, held against what the partner has stored."""
+
+    doubled: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    misreported: list[str] = field(default_factory=list)
+    delivered: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
+
+
+def check(deliveries: Iterable[Json], sent: Iterable[str], stored: Mapping[str, int]) -> Report:
+    """Compare every report with the partner's store; `sent` are the ids of all records."""
+    report = Report(doubled=[id_ for id_, count in stored.items() if count > 1])
+    told: dict[str, Json] = {}
+    for delivery in deliveries:
+        for each in delivery.get("records", [delivery]):
+            told[each["recordId"]] = each
+    for id_ in sent:
+        state = told.get(id_, {}).get("state")
+        is_delivered = state in {"delivered", "created", "exists"}
+        report.delivered += is_delivered
+        if is_delivered and not stored.get(id_):
+            report.lost.append(id_)
+        elif state == "rejected":
+            report.rejected[id_] = told[id_].get("reason", "")
+        if (state == "rejected" and stored.get(id_)) or not (is_delivered or state == "rejected"):
+            report.misreported.append(f"{id_}: {state}, stored {stored.get(id_, 0)} times")
+    return report

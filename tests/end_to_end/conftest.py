@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -11,11 +11,9 @@ import pytest
 from tests.end_to_end.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator
 
-
-class StartStage(Protocol):
-    def __call__(self, partner: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Stage: ...
+    StartStage = Callable[..., Stage]
 
 
 @pytest.fixture
@@ -26,11 +24,20 @@ def processes() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def start(processes: ExitStack) -> StartStage:
-    """Start a partner and the app against it."""
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+    async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as client:
+        yield client
 
-    def start_stage(partner: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Stage:
-        return Stage(processes, partner, environ or {})
+
+@pytest.fixture
+def start(processes: ExitStack, http: httpx.AsyncClient) -> StartStage:
+    """Start a partner and the app against it, with the arguments of `Stage`."""
+
+    def start_stage(*arguments: Any, **options: Any) -> Stage:  # noqa: ANN401, those of Stage
+        stage = Stage(processes, *arguments, **options)
+        stage.http = http
+        return stage
 
     return start_stage
 
@@ -39,19 +46,12 @@ def start(processes: ExitStack) -> StartStage:
 def shared_stage() -> Iterator[Stage]:
     """One partner and one app for all the tests of a process that ask for nothing special."""
     with ExitStack() as stack:
-        yield Stage(stack, [], {})
+        yield Stage(stack)
 
 
 @pytest.fixture
 async def stage(shared_stage: Stage, http: httpx.AsyncClient) -> Stage:
     """A partner with nothing in its store and no faults, and the app, whose token it does not know any more."""
-    response = await http.post(f"{shared_stage.partner.url}/sandbox/reset")
-    assert response.status_code == 204
+    shared_stage.http = http
+    await shared_stage.control("POST", "reset")
     return shared_stage
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
-    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-        yield client

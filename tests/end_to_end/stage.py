@@ -1,4 +1,7 @@
-"""A partner and the app under the sandbox's host, and what tests ask of them."""
+"""A partner and the app under the sandbox's host, and what tests ask of them.
+
+The record type is the first of `shared/partner.py`, whatever that is: nothing here names a member of it.
+"""
 
 from __future__ import annotations
 
@@ -7,98 +10,198 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sandbox.processes import SandboxProcess, app_settings
+import httpx
+
+from sandbox.processes import PROJECT, SandboxProcess
+from sandbox.resources import app_settings, base_path, client_of, partners_of
+from shared.partner import RESOURCES
+from shared.rules.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import ExitStack
+    from pathlib import Path
 
-    import httpx
+    from shared.resource import Resource
 
 T = TypeVar("T")
+Json = dict[str, Any]
 
-FINISHED = {"Completed", "Failed", "Terminated"}
-# Every access token of the sandbox's partner starts with it, and this is its client's secret, plain and in base64.
-SECRETS = ("sandbox-access-token-", "sandbox-secret", "c2FuZGJveC1jbGllbnQ6c2FuZGJveC1zZWNyZXQ")
+RESOURCE: Resource = RESOURCES[0]
+PREFIX = f"{RESOURCE.partner.name}_"
+"""The prefix of the settings of its partner."""
+
+WEBHOOKS = "/runtime/webhooks/durabletask"
+# Every access token of the sandbox's partners begins with it.
+TOKEN = "sandbox-access-token-"
 # Seconds: long enough for a machine with much else to do; nothing waits for it in a good run.
 PATIENCE = 90.0
 
 
+def record(number: int, resource: Resource = RESOURCE, **members: object) -> Json:
+    """Return a record; other numbers have other ids."""
+    return sample_record(resource, number) | members
+
+
+def records(count: int, **members: object) -> list[Json]:
+    return [record(number, **members) for number in range(1, count + 1)]
+
+
+def id_of(number: int, resource: Resource = RESOURCE) -> str:
+    return str(record(number, resource)[resource.id_member])
+
+
+def ids(count: int) -> dict[str, int]:
+    """Return what the partner has stored after `records(count)` were delivered once each."""
+    return {id_of(number): 1 for number in range(1, count + 1)}
+
+
 class Stage:
-    """A partner and the app against it."""
+    """A partner and the app against it. `http` is the client of the running test.
 
-    def __init__(self, processes: ExitStack, partner: Sequence[str], environ: Mapping[str, str]) -> None:
-        self.partner = processes.enter_context(SandboxProcess("partner", ["--port", "0", "--verbose", *partner]))
-        settings = app_settings(self.partner.url) | {"DELIVERY_RETRY_MAX": "2", **environ}
-        self.host = processes.enter_context(SandboxProcess("host", ["--port", "0"], settings))
+    `partner` and `options` are options of the partner's and the host's command, `environ` are further app settings.
+    `app` is the folder of the app, which describes `resources`. `via` returns the URL under which the app sees the
+    partner.
+    """
 
-    async def post(self, http: httpx.AsyncClient, business: object, key: str | None = None) -> str:
-        """Hand a business in; give the URL of its status."""
-        headers = {} if key is None else {"Idempotency-Key": key}
-        response = await http.post(f"{self.host.url}/api/businesses", json=business, headers=headers)
+    def __init__(  # noqa: PLR0913, each but the first has a default
+        self,
+        processes: ExitStack,
+        partner: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        *,
+        options: Sequence[str] = (),
+        app: Path = PROJECT,
+        resources: Sequence[Resource] = RESOURCES,
+        via: Callable[[str], str] = str,
+    ) -> None:
+        arguments = ["--app", str(app), "--port", "0"]
+        self.http = httpx.AsyncClient()
+        self.resources = resources
+        self.partner = processes.enter_context(SandboxProcess("partner", [*arguments, "--verbose", *partner]))
+        settings = app_settings(via(self.partner.url), resources) | {"DELIVERY_RETRY_MAX": "2", "DELIVERY_SETTLE": "1"}
+        self.host = processes.enter_context(
+            SandboxProcess("host", [*arguments, *options], settings | dict(environ or {}))
+        )
+        self.key = self.host.function_key() if "--keys" in options else ""
+        self.partner_url = self.partner.url + base_path(resources[0].partner)
+        self.secrets = (TOKEN, *(client_of(partner)[1] for partner in partners_of(resources)))
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401, those of httpx
+        """Ask a route below /api, with the function key where the host asks for one."""
+        headers = {**({"x-functions-key": self.key} if self.key else {}), **options.pop("headers", {})}
+        url = path if path.startswith("http") else f"{self.host.url}/api/{path}"
+        return await self.http.request(method, url, headers=headers, **options)
+
+    async def send(
+        self, body: object, *, key: str | None = None, resource: Resource = RESOURCE, **headers: str
+    ) -> httpx.Response:
+        """Send a record or, where it is a list, a batch."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        path = f"{resource.route}/batch" if isinstance(body, list) else resource.route
+        return await self.ask("POST", path, json=body, headers=sent | ({"idempotency-key": key} if key else {}))
+
+    async def start(self, body: object, *, key: str | None = None, resource: Resource = RESOURCE) -> Json:
+        """Start a delivery; return its links."""
+        response = await self.send(body, key=key, resource=resource)
         assert response.status_code == 202, response.text
-        return str(response.json()["statusQueryGetUri"])
+        links: Json = response.json()
+        return links
 
-    async def all_finished(self, http: httpx.AsyncClient, urls: Iterable[str]) -> list[dict[str, Any]]:
-        """Wait until the orchestrations of these status URLs have finished; give their statuses."""
-        ids = [url.partition("?")[0].rpartition("/")[2] for url in urls]
+    async def finished(self, links: Mapping[str, Any], patience: float = PATIENCE) -> Json:
+        """Wait until a delivery has finished; return it."""
 
-        async def look() -> list[dict[str, Any]] | None:
-            listed = (await http.get(f"{self.host.url}/runtime/webhooks/durabletask/instances?top=100000")).json()
-            statuses = {status["instanceId"]: status for status in listed}
-            done = all(statuses[instance_id]["runtimeStatus"] in FINISHED for instance_id in ids)
-            return [statuses[instance_id] for instance_id in ids] if done else None
+        async def look() -> Json | None:
+            response = await self.ask("GET", links["statusQueryGetUri"])
+            # The host's own answer, without a body: the worker process was killed while it worked on this request.
+            assert response.status_code in {200, 202} or not response.content, response.text
+            return response.json() if response.status_code == 200 else None
+
+        return await until(look, patience)
+
+    async def deliver(self, body: object, *, resource: Resource = RESOURCE, key: str | None = None) -> Json:
+        """Start a delivery, and wait for its end."""
+        return await self.finished(await self.start(body, resource=resource, key=key))
+
+    async def deliver_all(self, bodies: Iterable[object]) -> list[Json]:
+        """Deliver all of them at the same time."""
+        return await asyncio.gather(*map(self.deliver, bodies))
+
+    async def show(self, links: Mapping[str, Any], query: str = "") -> Json:
+        """Return a delivery as it is now."""
+        shown: Json = (await self.ask("GET", f"{links['statusQueryGetUri']}{query}")).json()
+        return shown
+
+    async def in_state(self, links: Mapping[str, Any], *states: str) -> Json:
+        """Wait until a delivery is in one of these states; return it."""
+
+        async def look() -> Json | None:
+            shown = await self.show(links)
+            return shown if shown["state"] in states else None
 
         return await until(look)
 
-    async def counters(self, http: httpx.AsyncClient) -> dict[str, Any]:
-        counters: dict[str, Any] = (await http.get(f"{self.partner.url}/sandbox/counters")).json()
+    async def control(self, method: str, path: str, **options: Any) -> Any:  # noqa: ANN401, those of httpx; any JSON
+        """Ask a control route of the partner."""
+        response = await self.http.request(method, f"{self.partner.url}/sandbox/{path}", **options)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def set_faults(self, *faults: Mapping[str, Any]) -> None:
+        """Put these faults in the place of all others."""
+        await self.control("PUT", "faults", json=faults)
+
+    async def counters(self) -> Json:
+        counters: Json = await self.control("GET", "counters")
         return counters
 
-    async def stored(self, http: httpx.AsyncClient) -> dict[str, int]:
-        """Tell how often each external id is stored."""
-        records: dict[str, int] = (await http.get(f"{self.partner.url}/sandbox/records")).json()["externalIds"]
-        return records
+    async def stored(self, resource: Resource = RESOURCE) -> dict[str, int]:
+        """Return how often each id of a record type is stored."""
+        shown = await self.control("GET", "records?records=false")
+        counts: dict[str, int] = shown["ids"].get(resource.name, {})
+        return counts
 
-    async def are_stored(self, http: httpx.AsyncClient, least: int) -> bool:
-        """Tell whether the partner has stored so many records."""
-        return int((await self.counters(http))["records_stored"]) >= least
+    async def are_stored(self, least: int) -> None:
+        """Wait until the partner has stored so many records."""
 
-    async def set_faults(self, http: httpx.AsyncClient, *faults: dict[str, Any]) -> None:
-        response = await http.put(f"{self.partner.url}/sandbox/faults", json=faults)
-        assert response.status_code == 200, response.text
+        async def look() -> bool:
+            return bool((await self.counters())["records_stored"] >= least)
 
-    async def kill_worker(self, http: httpx.AsyncClient) -> int:
-        """End the worker process as the out-of-memory killer would; give its process id."""
-        worker = (await http.get(f"{self.host.url}/sandbox/worker")).json()
-        os.kill(worker["pid"], signal.SIGKILL)
-        return int(worker["pid"])
+        await until(look)
 
-    async def assert_no_secret(self, http: httpx.AsyncClient) -> None:
-        """Look for tokens and secrets in every status with its history, and in all that the processes have written."""
-        listed = await http.get(f"{self.host.url}/runtime/webhooks/durabletask/instances?top=10000&showInput=true")
+    async def kill_worker(self) -> int:
+        """End the worker process as the out-of-memory killer would; return its process id."""
+
+        async def killed() -> int | None:
+            worker = (await self.http.get(f"{self.host.url}/sandbox/worker")).json()
+            try:
+                os.kill(worker["pid"], signal.SIGKILL)
+            except ProcessLookupError:  # it has just ended
+                return None
+            return int(worker["pid"])
+
+        return await until(killed)
+
+    async def restarts(self) -> int:
+        return int((await self.http.get(f"{self.host.url}/sandbox/worker")).json()["restarts"])
+
+    async def durable(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401, those of httpx
+        """Ask Durable's own webhooks, for what only they can do."""
+        return await self.http.request(method, f"{self.host.url}{WEBHOOKS}/{path}", **options)
+
+    async def assert_no_secret(self) -> None:
+        """Look for tokens and secrets in every instance with its history, and in all that the processes have written."""
+        listed = await self.durable("GET", "instances?top=10000&showInput=true")
         texts = [listed.text, self.host.output, self.partner.output]
         for instance in listed.json()[:50]:
-            url = f"{self.host.url}/runtime/webhooks/durabletask/instances/{instance['instanceId']}"
-            texts.append((await http.get(f"{url}?showInput=true&showHistory=true&showHistoryOutput=true")).text)
-        for secret in SECRETS:
+            path = f"instances/{instance['instanceId']}?showInput=true&showHistory=true&showHistoryOutput=true"
+            texts.append((await self.durable("GET", path)).text)
+        for secret in self.secrets:
             assert not any(secret in text for text in texts), secret
 
 
-async def finished(http: httpx.AsyncClient, url: str, patience: float = PATIENCE) -> dict[str, Any]:
-    """Wait until an orchestration has finished; give its status."""
-
-    async def look() -> dict[str, Any] | None:
-        response = await http.get(url)
-        assert response.status_code in {200, 202}, response.text
-        status: dict[str, Any] = response.json()
-        return status if status["runtimeStatus"] in FINISHED else None
-
-    return await until(look, patience)
-
-
 async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
-    """Look again and again until there is something to see; give it."""
+    """Look again and again until there is something to see; return it."""
     pause = 0.05
     async with asyncio.timeout(patience):
         while True:

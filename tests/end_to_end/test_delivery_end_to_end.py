@@ -1,213 +1,259 @@
+"""Single deliveries through the app's HTTP interface, whatever goes wrong on the way."""
+
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 
-from sandbox.sample import business
-from tests.end_to_end.stage import finished, until
+from tests.end_to_end.stage import PREFIX, RESOURCE, id_of, ids, record, records, until
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Stage
 
-ALL = 200
+# host.json lets 200 requests be under way at a time.
+ALL = 150
+needs_look_up = pytest.mark.skipif(RESOURCE.look_up is None, reason="the partner has no look-up")
 
 
-def _business(number: int) -> dict[str, object]:
-    return business(f"business-{number}", note=f"Zürich {number}", rating=4.5)
-
-
-async def test_delivers_200_concurrent_posts_once_each_with_one_token_request(
-    start: StartStage, http: httpx.AsyncClient
-) -> None:
+async def test_delivers_150_concurrent_posts_once_each_with_one_token_request(start: StartStage) -> None:
     stage = start()
 
-    urls = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(ALL)))
-    statuses = await stage.all_finished(http, urls)
+    deliveries = await stage.deliver_all(records(ALL))
 
-    assert {status["runtimeStatus"] for status in statuses} == {"Completed"}
-    assert {status["output"]["outcome"] for status in statuses} == {"created"}
-    assert await stage.stored(http) == {f"business-{number}": 1 for number in range(ALL)}
-    counters = await stage.counters(http)
+    assert {(each["state"], each["outcome"], each["attempts"]) for each in deliveries} == {("delivered", "created", 1)}
+    assert await stage.stored() == ids(ALL)
+    counters = await stage.counters()
     assert (counters["token_requests"], counters["posts"], counters["without_token"]) == (1, ALL, 0)
-    await stage.assert_no_secret(http)
-    lines = {line.partition(" INFO    shared.delivery.activities: ")[2] for line in stage.host.lines}
-    assert lines - {""} == {
-        f"delivery attempt instance_id={status['instanceId']} external_id={status['output']['externalId']} attempt=1 "
-        "outcome=created status=201"
-        for status in statuses
-    }
+    await stage.assert_no_secret()
+    for delivery in deliveries:
+        lines = [line for line in stage.host.lines if delivery["id"] in line and ": delivery attempt " in line]
+        [line] = lines
+        assert f"record_id={delivery['recordId']}" in line
+        assert "attempt=1 outcome=created status=201" in line
 
 
-@pytest.mark.parametrize(("lost_activities", "attempts"), [("run-again", 1), ("fail", 2)])
+async def test_a_record_arrives_as_the_text_that_its_caller_sent(stage: Stage) -> None:
+    members = json.dumps(record(1))[1:-1]
+    text = '{"last": 0.10, "big": 9007199254740993, "amount": 99999999999999.99, ' + members + ', "e": 1E2, "ü": "\\u00fc"}'
+
+    accepted = await stage.ask(
+        "POST", RESOURCE.route, content=text.encode(), headers={"content-type": "application/json"}
+    )
+    await stage.finished(accepted.json())
+
+    [stored] = (await stage.control("GET", "records"))["records"]
+    assert stored["text"] == text
+
+
+@pytest.mark.parametrize("idempotency", ["honour", "ignore"])
 async def test_stores_a_record_once_when_the_worker_is_killed_before_it_can_answer(
-    start: StartStage, http: httpx.AsyncClient, lost_activities: str, attempts: int
+    start: StartStage, idempotency: str
 ) -> None:
-    for idempotency in ("honour", "ignore"):
-        stage = start(["--idempotency", idempotency], {"SANDBOX_LOST_ACTIVITIES": lost_activities})
-        await stage.set_faults(http, {"fault": "hold", "route": "post", "stage": "after", "gate": "answer", "times": 1})
-        url = await stage.post(http, _business(1))
+    stage = start(["--idempotency", idempotency])
+    await stage.set_faults({"fault": "hold", "route": "post", "stage": "after", "gate": "answer", "times": 1})
+    links = await stage.start(record(1))
 
-        await until(partial(stage.are_stored, http, 1))
-        killed = await stage.kill_worker(http)
-        status = await finished(http, url)
+    await stage.are_stored(1)
+    await stage.kill_worker()
+    delivery = await stage.finished(links)
 
-        assert status["runtimeStatus"] == "Completed"
-        assert (status["output"]["outcome"], status["output"]["attempts"]) == ("exists", attempts)
-        assert await stage.stored(http) == {"business-1": 1}
-        worker = (await http.get(f"{stage.host.url}/sandbox/worker")).json()
-        assert worker["pid"] != killed
-        assert worker["restarts"] == 1
-        await stage.assert_no_secret(http)
+    assert (delivery["state"], await stage.restarts()) == ("delivered", 1)
+    assert await stage.stored() == ids(1)
 
 
-async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(
-    start: StartStage, http: httpx.AsyncClient
-) -> None:
+async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(start: StartStage) -> None:
     stage = start()
-    first = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(ALL // 2)))
+    all_records = records(ALL)
+    first = await asyncio.gather(*map(stage.start, all_records[: ALL // 2]))
 
-    await until(partial(stage.are_stored, http, 20))
-    revoked = (await http.post(f"{stage.partner.url}/sandbox/revoke")).json()
-    second = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(ALL // 2, ALL)))
-    statuses = await stage.all_finished(http, (*first, *second))
+    await stage.are_stored(20)
+    revoked = await stage.control("POST", "revoke")
+    second = await asyncio.gather(*map(stage.start, all_records[ALL // 2 :]))
+    deliveries = await asyncio.gather(*map(stage.finished, (*first, *second)))
 
     assert revoked == {"revoked": 1}
-    assert {status["runtimeStatus"] for status in statuses} == {"Completed"}
-    assert {status["output"]["attempts"] for status in statuses} == {1}
-    assert await stage.stored(http) == {f"business-{number}": 1 for number in range(ALL)}
-    assert (await stage.counters(http))["token_requests"] == 2
-    await stage.assert_no_secret(http)
+    assert {(each["state"], each["attempts"]) for each in deliveries} == {("delivered", 1)}
+    assert await stage.stored() == ids(ALL)
+    assert (await stage.counters())["token_requests"] == 2
 
 
-async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(
-    start: StartStage, http: httpx.AsyncClient
-) -> None:
-    stage = start(partner=["--token-down", "10"])
+async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(start: StartStage) -> None:
+    stage = start(["--fault", json.dumps({"fault": "status", "route": "token", "status": 503, "window": [0, 8]})])
     started = time.monotonic()
 
-    urls = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(20)))
-    first = (await http.get(urls[0])).json()
-    statuses = await stage.all_finished(http, urls)
+    links = await asyncio.gather(*map(stage.start, records(20)))
+    waiting = await stage.in_state(links[0], "waiting")
+    deliveries = await asyncio.gather(*map(stage.finished, links))
 
-    assert first["runtimeStatus"] in {"Pending", "Running"}
-    assert {status["runtimeStatus"] for status in statuses} == {"Completed"}
-    assert min(status["output"]["attempts"] for status in statuses) > 1
-    assert await stage.stored(http) == {f"business-{number}": 1 for number in range(20)}
-    counters = await stage.counters(http)
-    assert counters["without_token"] == 0
-    assert counters["unauthorised"] == 0
-    assert counters["tokens_issued"] == 1
+    assert "nextAttempt" in waiting
+    assert "token" in waiting["reason"]
+    assert {each["state"] for each in deliveries} == {"delivered"}
+    assert await stage.stored() == ids(20)
+    counters = await stage.counters()
+    assert (counters["without_token"], counters["unauthorised"], counters["tokens_issued"]) == (0, 0, 1)
     # At most one token request per backoff step, not one per delivery and attempt.
     assert counters["token_requests"] <= 4 + (time.monotonic() - started)
-    history = (await http.get(f"{urls[0]}&showHistory=true")).json()["historyEvents"]
-    assert "TimerFired" in {event["EventType"] for event in history}
-    await stage.assert_no_secret(http)
+    events = (await stage.ask("GET", links[0]["historyGetUri"])).json()["events"]
+    assert {"started", "attempt", "wait", "finished"} <= {event["type"] for event in events}
 
 
-async def test_a_rejected_record_fails_its_instance_with_the_partners_words(
-    stage: Stage, http: httpx.AsyncClient
+async def test_a_rejection_is_a_completed_delivery_with_the_partners_words_and_one_line_in_the_log(
+    stage: Stage,
 ) -> None:
-    problem = {"type": "https://partner.example/full", "title": "Quota used up", "detail": "No more than 3 a day."}
-    await stage.set_faults(http, {"fault": "status", "route": "post", "status": 422, "body": problem})
+    problem = {"type": "https://partner.example/full", "title": "Quota used up", "detail": "No more than 3.", "code": 7}
+    await stage.set_faults({"fault": "status", "route": "post", "status": 422, "body": problem})
 
-    status = await finished(http, await stage.post(http, _business(1)))
+    delivery = await stage.deliver(record(1))
+    waited_for = await stage.send(record(2), Prefer="wait=30")
 
-    assert status["runtimeStatus"] == "Failed"
-    for words in ("business-1", "422", "Quota used up", "No more than 3 a day.", "https://partner.example/full"):
-        assert words in status["output"]
-    assert status["customStatus"]["outcome"] == "rejected"
-    assert (await stage.counters(http))["posts"] == 1
+    assert (delivery["state"], delivery["runtimeStatus"], delivery["status"]) == ("rejected", "Completed", 422)
+    assert (delivery["recordId"], delivery["problem"]) == (id_of(1), problem)
+    assert "Quota used up: No more than 3." in delivery["reason"]
+    assert (waited_for.status_code, waited_for.json()["problem"]) == (422, problem)
+    assert waited_for.json()["type"].endswith("#rejected")
+    lines = [line for line in stage.host.lines if delivery["id"] in line and "delivery accepted" not in line]
+    assert len(lines) == 1, lines
+    assert (await stage.counters())["posts"] == 2
 
 
-async def test_waits_as_long_as_retry_after_asks(stage: Stage, http: httpx.AsyncClient) -> None:
-    fault = {"fault": "status", "route": "post", "status": 429, "retry_after": 3, "times": 1}
-    await stage.set_faults(http, fault)
+async def test_a_record_of_the_partner_with_other_content_is_a_rejection_that_names_the_members(stage: Stage) -> None:
+    await stage.deliver(record(1, note="old"))
+
+    delivery = await stage.deliver(record(1, note="new"))
+    again = await stage.deliver(record(1, note="old"))
+
+    expected = ("rejected", ["note"]) if RESOURCE.look_up else (delivery["state"], delivery.get("differing"))
+    assert (delivery["state"], delivery.get("differing")) == expected
+    assert again["state"] == "delivered"
+    assert await stage.stored() == ids(1)
+
+
+async def test_waits_as_long_as_retry_after_asks(stage: Stage) -> None:
+    await stage.set_faults({"fault": "status", "route": "post", "status": 429, "retry_after": 3, "times": 1})
     started = time.monotonic()
 
-    status = await finished(http, await stage.post(http, _business(1)))
+    delivery = await stage.deliver(record(1))
 
-    assert status["runtimeStatus"] == "Completed"
-    assert status["output"]["attempts"] >= 2
+    assert (delivery["state"], delivery["attempts"]) == ("delivered", 2)
     assert time.monotonic() - started >= 3
 
 
-async def test_the_same_idempotency_key_starts_one_delivery(stage: Stage, http: httpx.AsyncClient) -> None:
-    urls = await asyncio.gather(*(stage.post(http, _business(1), key="order-1") for _ in range(50)))
-    await finished(http, urls[0])
-    again = await stage.post(http, _business(1), key="order-1")
-    other = await http.post(
-        f"{stage.host.url}/api/businesses", json=_business(2), headers={"Idempotency-Key": "order-1"}
-    )
+async def test_the_same_idempotency_key_starts_one_delivery_for_50_racing_callers(stage: Stage) -> None:
+    key = uuid4().hex
+    answers = await asyncio.gather(*(stage.start(record(1), key=key) for _ in range(50)))
+    await stage.finished(answers[0])
+    again = await stage.send(record(1), key=key, Prefer="wait=10")
+    other = await stage.send(record(2), key=key)
+    found = (await stage.ask("GET", "deliveries", params={"key": key})).json()["deliveries"]
 
-    assert len({*urls, again}) == 1
-    assert other.status_code == 409
-    assert other.headers["content-type"] == "application/problem+json"
-    assert (await stage.counters(http))["posts"] == 1
-
-
-async def test_shows_the_partners_record_and_problems(stage: Stage, http: httpx.AsyncClient) -> None:
-    odd = business("a/b ?#%ä", note="Odd")
-    await finished(http, await stage.post(http, odd))
-
-    found = await http.get(f"{stage.host.url}/api/businesses/a%2Fb%20%3F%23%25%C3%A4")
-    missing = await http.get(f"{stage.host.url}/api/businesses/none")
-    bad = await http.post(f"{stage.host.url}/api/businesses", json=business(""))
-
-    assert (found.status_code, found.json()["note"]) == (200, "Odd")
-    assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
-    assert (bad.status_code, bad.json()["errors"]) == (
-        422,
-        [{"pointer": "#/externalId", "detail": "must be str of length >= 1"}],
-    )
+    assert {answer["id"] for answer in answers} == {again.json()["id"]}
+    assert (again.status_code, again.headers["preference-applied"]) == (200, "wait")
+    assert (other.status_code, other.json()["type"].rpartition("#")[2]) == (409, "key-reused")
+    assert [delivery["id"] for delivery in found] == [again.json()["id"]]
+    assert (await stage.counters())["posts"] == 1
 
 
-async def test_waits_for_the_result_where_the_caller_prefers_it(stage: Stage, http: httpx.AsyncClient) -> None:
-    response = await http.post(
-        f"{stage.host.url}/api/businesses", json=_business(1), headers={"Prefer": "respond-async, wait=30"}
-    )
+async def test_waits_for_the_result_where_the_caller_prefers_it(stage: Stage) -> None:
+    response = await stage.send(record(1), Prefer="respond-async, wait=30")
 
-    assert response.status_code == 200
-    assert response.headers["preference-applied"] == "wait"
+    assert (response.status_code, response.headers["preference-applied"]) == (200, "wait")
     assert response.json()["outcome"] == "created"
 
 
-async def test_admin_routes_and_health_answer_while_tokens_are_in_use(
-    start: StartStage, http: httpx.AsyncClient
-) -> None:
-    stage = start(partner=["--latency", "0.2"])
-    urls = await asyncio.gather(*(stage.post(http, _business(number)) for number in range(50)))
+@needs_look_up
+async def test_shows_the_partners_record_and_problems(stage: Stage) -> None:
+    await stage.deliver(record(1, note="shown"))
 
-    status = await http.get(f"{stage.host.url}/admin/host/status")
-    function = await http.get(f"{stage.host.url}/admin/functions/PostBusiness")
-    health = await http.get(f"{stage.host.url}/api/health")
-    deep = await http.get(f"{stage.host.url}/api/health?deep=true", follow_redirects=True)
-    purge = await http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
+    found = await stage.ask("GET", f"{RESOURCE.route}/{quote(id_of(1), safe='')}")
+    missing = await stage.ask("GET", f"{RESOURCE.route}/{quote(id_of(2), safe='')}")
+    await stage.control("POST", "down")
+    down = await stage.ask("GET", f"{RESOURCE.route}/{quote(id_of(1), safe='')}")
+
+    assert (found.status_code, found.json()["note"]) == (200, "shown")
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
+    assert (down.status_code, down.headers["retry-after"]) == (503, "1")
+
+
+@needs_look_up
+async def test_an_encoded_percent_is_not_decoded_twice(stage: Stage) -> None:
+    """`a%252Fb` names the record `a%2Fb`, not `a/b`."""
+    for path in ("a%252Fb", "a%2Fb"):
+        await stage.ask("GET", f"{RESOURCE.route}/{path}")
+
+    lines = [line for line in stage.partner.lines if "get '" in line]
+    assert "get 'a%2Fb'" in lines[-2]
+    assert "get 'a/b'" in lines[-1]
+
+
+async def test_names_every_wrong_setting_at_once_at_the_start_and_in_the_answer(start: StartStage) -> None:
+    stage = start(environ={f"{PREFIX}CLIENT_SECRET": "", f"{PREFIX}TIMEOUTS": "5", "DELIVERY_CHUNK": "many"})
+
+    response = await stage.send(record(1))
+    health = await stage.ask("GET", "health")
+    deep = await stage.ask("GET", "health/deep")
+
+    details = " ".join(error["detail"] for error in response.json()["errors"])
+    logged = "\n".join(line for line in stage.host.lines if "app setting not usable" in line)
+    for words in (f"{PREFIX}CLIENT_SECRET", f"{PREFIX}TIMEOUTS", f"did you mean {PREFIX}TIMEOUT?", "DELIVERY_CHUNK"):
+        assert words in details
+        assert words in logged
+    assert (response.status_code, response.json()["type"].rpartition("#")[2]) == (503, "configuration")
+    assert (health.status_code, health.json()) == (503, {"status": "unavailable"})
+    assert deep.json()["partners"][RESOURCE.partner.name]["settings"] == "unavailable"
+    assert (await stage.ask("GET", "deliveries")).json() == {"deliveries": []}
+
+
+async def test_deep_health_says_what_is_wrong_with_which_partner(start: StartStage) -> None:
+    stage = start()
+    name = RESOURCE.partner.name
+
+    async def deep(stage: Stage) -> dict[str, object]:
+        response = await stage.ask("GET", "health/deep")
+        shown: dict[str, object] = response.json()["partners"][name]
+        return shown | {"status": response.status_code}
+
+    well = await deep(stage)
+    lost = await deep(start(environ={f"{PREFIX}TOKEN_URL": f"{stage.partner_url}/nothing"}))
+    await asyncio.to_thread(stage.partner.stop)
+    down = await deep(stage)
+
+    assert (well["status"], well["settings"], well["token"], well["partner"]) == (200, "ok", "ok", "ok")
+    assert (down["status"], down["token"], down["partner"]) == (503, "ok", "unavailable")
+    assert (lost["status"], lost["token"]) == (503, "unavailable")
+    assert f"{PREFIX}TOKEN_URL" in str(lost["detail"])
+
+
+async def test_admin_routes_answer_while_deliveries_go_on(start: StartStage) -> None:
+    stage = start(["--fault", json.dumps({"fault": "latency", "route": "api", "seconds": 0.2})])
+    links = await asyncio.gather(*map(stage.start, records(50)))
+
+    status = await stage.http.get(f"{stage.host.url}/admin/host/status")
+    function = await stage.http.get(f"{stage.host.url}/admin/functions/{RESOURCE.post_one}")
+    purge = await stage.http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
 
     assert (status.status_code, status.json()["state"]) == (200, "Running")
-    assert (function.status_code, function.json()["name"]) == (200, "PostBusiness")
-    assert (health.status_code, health.json()) == (200, {"status": "ok"})
-    assert deep.status_code == 200
+    assert (function.status_code, function.json()["name"]) == (200, RESOURCE.post_one)
     assert purge.status_code == 202
-    assert {status["runtimeStatus"] for status in await stage.all_finished(http, urls)} == {"Completed"}
+    assert {each["state"] for each in await asyncio.gather(*map(stage.finished, links))} == {"delivered"}
 
 
-async def test_says_which_settings_are_wrong_and_takes_nothing(start: StartStage, http: httpx.AsyncClient) -> None:
-    stage = start(environ={"BUSINESS_API_CLIENT_SECRET": "", "DELIVERY_CHUNK": "many"})
+async def test_old_finished_deliveries_are_purged_by_the_timers_function(start: StartStage) -> None:
+    """A delivery is kept for its deadline and an hour: nothing that has just ended is purged."""
+    stage = start(environ={"DELIVERY_HISTORY_DAYS": "0.00001", "DELIVERY_DEADLINE": "1"})
+    links = await stage.start(record(1))
+    await stage.finished(links)
 
-    response = await http.post(f"{stage.host.url}/api/businesses", json=_business(1))
-    health = await http.get(f"{stage.host.url}/api/health")
+    await stage.http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
 
-    assert response.status_code == 503
-    details = " ".join(error["detail"] for error in response.json()["errors"])
-    assert "BUSINESS_API_CLIENT_SECRET" in details
-    assert "DELIVERY_CHUNK" in details
-    assert (health.status_code, health.json()) == (503, {"status": "unavailable"})
-    listed = await http.get(f"{stage.host.url}/runtime/webhooks/durabletask/instances")
-    assert listed.json() == []
+    async def has_run() -> bool:
+        return "history purged" in stage.host.output
+
+    await until(has_run)
+    assert (await stage.show(links))["state"] == "delivered"

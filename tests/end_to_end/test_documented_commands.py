@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 PROJECT = Path(__file__).parents[2]
+# Where the documentation says that they listen.
+HOST, PARTNER = "http://127.0.0.1:7071", "http://127.0.0.1:8081"
 # A fence, what follows "sh" in it, and the text of the block.
 BLOCK = re.compile(r"^( *)```sh *([\w-]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # Files that tools make.
 MADE = shutil.ignore_patterns(".git", ".*_cache", ".venv*", ".tools", ".examples", ".hypothesis", "__pycache__", "dist")
 COMMANDS = """
-make() { command make --dry-run "$@" >/dev/null; }
+relay() { python -m relay "$@"; }
+make() {
+  for word in "$@"; do [[ $word != EXAMPLE=* ]] || python scripts/stage-example "${word#EXAMPLE=}"; done
+  command make --dry-run "$@" >/dev/null
+}
 curl() { command curl --fail-with-body --silent --show-error "$@"; }
 """
 
@@ -53,12 +59,12 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 async def test_documented_commands_work(page: Path, copy: Path, start: StartStage) -> None:
-    addresses = {"http://127.0.0.1:7071": "", "http://127.0.0.1:8081": ""}
-    if any(address in block for block in blocks(page) for address in addresses):
+    addresses = {HOST: "", PARTNER: ""}
+    if any(word in block for block in blocks(page) for word in (HOST, PARTNER, "relay ")):
         stage = start()
-        addresses = dict(zip(addresses, (stage.host.url, stage.partner.url), strict=True))
+        addresses = {HOST: stage.host.url, PARTNER: stage.partner.url}
     path = f"{copy / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environ = {**os.environ, "PATH": path, "RELAY_URL": addresses["http://127.0.0.1:7071"]}
+    environ = {**os.environ, "PATH": path, "RELAY_URL": addresses[HOST], "HOME": str(copy)}
     for block in blocks(page):
         script = block
         for documented, actual in addresses.items():

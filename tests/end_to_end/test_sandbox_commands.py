@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.processes import PROJECT, SandboxProcess, StartError, app_settings
+from sandbox.processes import PROJECT, SandboxProcess, StartError
+from sandbox.resources import app_settings, load_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Seconds: less than the time limit of a test, so that it ends what it has started.
 PATIENCE = 60
 
 
 @contextmanager
-def _sandbox(*arguments: str, project: Path = PROJECT, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def _sandbox(*arguments: str, environ: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
     """Run a command of the sandbox; where the test fails, end it before it would be left behind with its children."""
     with subprocess.Popen(  # noqa: S603, it is the sandbox itself
         [sys.executable, "-m", "sandbox", *arguments],
-        cwd=project,
+        cwd=PROJECT,
         env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -61,33 +62,45 @@ def _children_after(process: subprocess.Popen[str], words: str) -> list[Path]:
 
 def test_the_demo_tells_each_step_and_ends_by_itself() -> None:
     # A proxy in the environment is not on the way to this machine itself.
-    with _sandbox("demo", HTTP_PROXY="http://127.0.0.1:9", BUSINESS_API_ISSUER="https://elsewhere.example") as demo:
+    elsewhere = {f"{resource.partner.name}_ISSUER": "https://elsewhere.example" for resource in load_resources()}
+    with _sandbox("demo", environ={"HTTP_PROXY": "http://127.0.0.1:9", **elsewhere}) as demo:
         told, errors = demo.communicate(timeout=PATIENCE)
 
     assert (demo.returncode, errors) == (0, "")
-    for words in ("POST /api/businesses", "Completed", "201 records stored", "0 of them twice", "1 token request"):
+    for resource in load_resources():
+        assert f"POST /api/{resource.route}: one record" in told
+    for words in (
+        "delivered (created)",
+        "200 of 200 created",
+        "stored, once each",
+        "with 1 token request, none refused",
+    ):
         assert words in told
     assert told.endswith("Delivered, once each.\n")
     assert "sandbox-access-token-" not in told
     assert "sandbox-secret" not in told
 
 
-def test_the_demo_says_in_one_line_what_to_change_where_the_app_refuses_its_records(tmp_path: Path) -> None:
-    for folder in ("sandbox", "shared"):
-        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("function_app.py", "host.json"):
-        shutil.copy(PROJECT / file, tmp_path)
-    model = tmp_path / "shared" / "api" / "business.py"
-    before, record, after = model.read_text().partition("    record: Annotated")
-    model.write_text(f"{before}    added_to_the_model: str\n{record}{after}")
+def test_the_demo_says_in_one_line_which_member_needs_an_example(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT / "shared", tmp_path / "shared", ignore=ignored)
+    (tmp_path / "shared" / "partner.py").write_text(
+        "from typing import Annotated\n"
+        "from msgspec import Meta\n"
+        "from shared.resource import LookUp, Partner, Post, Record, Resource\n"
+        "class Thing(Record):\n"
+        "    key: str\n"
+        "    code: Annotated[str, Meta(pattern='^[A-Z]$')]\n"
+        "RESOURCES = [Resource(Thing, 'things', 'key', Partner('THING_API'), Post('/'), LookUp('/{id}'))]\n"
+    )
 
-    with _sandbox("demo", project=tmp_path) as demo:
+    with _sandbox("demo", "--app", str(tmp_path)) as demo:
         told, errors = demo.communicate(timeout=PATIENCE)
 
     assert demo.returncode == 1
     assert errors == (
-        "\nThe demo failed: the app refuses the record of sandbox/sample.json: /addedToTheModel is missing. "
-        "Change it together with the model, Business in shared/api/business.py\n"
+        "\nThe demo failed: shared/partner.py is not usable: Resource Thing: no sample record can be made: "
+        "/code must match '^[A-Z]$' and has no example. Add Meta(examples=[…]) to that member\n"
     )
     assert "Delivered" not in told
 
@@ -137,7 +150,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         port = partner.url.rpartition(":")[2]
         for command in ("host", "partner"):
             with pytest.raises(StartError, match=f"(?s)ended at its start with exit code 1.*port {port}"):
-                SandboxProcess(command, ["--port", port], app_settings(partner.url))
+                SandboxProcess(command, ["--port", port], app_settings(partner.url, load_resources()))
 
 
 def test_an_unknown_command_is_refused() -> None:

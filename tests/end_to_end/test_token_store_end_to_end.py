@@ -3,42 +3,41 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sandbox.processes import SandboxProcess, app_settings
-from sandbox.sample import business
-from tests.end_to_end.stage import finished
+from sandbox.processes import SandboxProcess
+from sandbox.resources import app_settings
+from tests.end_to_end.stage import RESOURCES, TOKEN, record
 from tests.fakes.redis_server import RedisServer, needs_redis
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    import httpx
+    from tests.end_to_end.conftest import StartStage
 
 
 @needs_redis
 async def test_two_instances_of_the_app_share_a_token_and_outlive_their_store(
-    processes: ExitStack, http: httpx.AsyncClient, tmp_path: Path
+    start: StartStage, processes: ExitStack, tmp_path: Path
 ) -> None:
     redis = processes.enter_context(RedisServer(tmp_path))
-    partner = processes.enter_context(SandboxProcess("partner", ["--port", "0"]))
-    environ = app_settings(partner.url) | {"TOKEN_STORE_URL": redis.url, "TOKEN_STORE_KEY": "k" * 32}
-    hosts = [processes.enter_context(SandboxProcess("host", ["--port", "0"], environ)) for _ in range(2)]
+    store = {"TOKEN_STORE_URL": redis.url, "TOKEN_STORE_KEY": "k" * 32}
+    stage = start(environ=store)
+    settings = app_settings(stage.partner.url, RESOURCES) | store
+    other = processes.enter_context(SandboxProcess("host", ["--port", "0"], settings))
+    hosts = [stage.host, other]
 
     async def deliver(number: int) -> str:
-        url = f"{hosts[number % 2].url}/api/businesses"
-        response = await http.post(url, json=business(f"record-{number}"))
-        status = await finished(http, response.json()["statusQueryGetUri"])
-        return str(status["runtimeStatus"])
+        stage.host = hosts[number % 2]
+        return str((await stage.deliver(record(number)))["state"])
 
-    before = await asyncio.gather(*map(deliver, range(20)))
+    before = await asyncio.gather(*map(deliver, range(1, 21)))
     with redis.client() as client:
         stored = [client.dump(key) or b"" for key in client.keys("*")]
-    shared = (await http.get(f"{partner.url}/sandbox/counters")).json()
+    shared = (await stage.counters())["token_requests"]
     redis.stop()
-    after = await asyncio.gather(*map(deliver, range(20, 40)))
+    after = await asyncio.gather(*map(deliver, range(21, 41)))
 
-    assert set(before) == set(after) == {"Completed"}
-    assert shared["token_requests"] == 1
+    assert set(before) == set(after) == {"delivered"}
+    assert (shared, (await stage.counters())["token_requests"]) == (1, 1)
     assert stored
-    assert not any(b"sandbox-access-token-" in value for value in stored)
-    assert (await http.get(f"{partner.url}/sandbox/counters")).json()["token_requests"] == 1
+    assert not any(TOKEN.encode() in value for value in stored)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.client.admission import Admission
-    from tests.fakes.partner_model import PartnerModel
+    from shared.rules.flow import CallResult
+
+    class CalledPartner(Protocol):
+        """A partner, a model or a real one."""
+
+        async def call(self, record: str, *, is_post: bool) -> CallResult:
+            """Look a record up, or post it."""
+            ...
+
 
 WORKERS = 64
 
@@ -21,7 +29,7 @@ class Deliveries:
     """What one process delivers, and when each record was stored. Times are seconds of the loop."""
 
     admission: Admission
-    partner: PartnerModel
+    partner: CalledPartner
     patience: float = 5.0
     stored: dict[str, float] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
@@ -63,11 +71,11 @@ class Deliveries:
 
     async def _attempt(self, delivery: str, record: str) -> float | None:
         """Call twice. Return None when the record is stored, else the seconds until its next attempt."""
-        for _ in range(2):
+        for is_post in (False, True):
             while wait := await self.admission.enter(delivery, patience=self.patience):
                 self.sent_away[delivery] = self.sent_away.get(delivery, 0) + 1
                 await asyncio.sleep(wait)
-            result = await self.partner.call(record)
+            result = await self.partner.call(record, is_post=is_post)
             self.admission.leave(result)
             if result.is_failure:
                 return result.retry_after or 0.0

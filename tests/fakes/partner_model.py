@@ -47,7 +47,7 @@ class PartnerModel:
     _filled_at: float = 0.0
     _queue: asyncio.Semaphore | None = None
 
-    async def call(self, record: str = "") -> CallResult:
+    async def call(self, record: str, *, is_post: bool) -> CallResult:  # noqa: ARG002, both cost the same
         """Answer one call after its latency, which varies by a third."""
         loop = asyncio.get_running_loop()
         start = loop.time()

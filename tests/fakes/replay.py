@@ -190,19 +190,17 @@ def answer_of(handle: Callable[[str], str], context: dict[str, Any]) -> Answer:
     return Answer(actions, state["isDone"], state.get("output"), state.get("customStatus"), failure)
 
 
-def replay(run: Play, orchestrator: Callable[[Any], Any] | None = None) -> int:
-    """Answer every prefix of a history again, and compare. Return the number of prefixes.
+def replay(run: Play, orchestrator: Callable[[Any], Any] | None = None) -> None:
+    """Answer prefixes of a history again, and compare: all of a short one, some of a long one, for the cost is squared.
 
     Where an episode ended, the whole answer must be what it was; anywhere, the actions must be what they became.
     """
     recorded = dict(run.episodes)
-    prefixes = range(2, len(run.history) + 1)
-    for events in prefixes:
+    for events in range(2, len(run.history) + 1, max(1, len(run.history) // 30)):
         answer = answer_to(run, events, orchestrator)
         assert answer.actions == run.last.actions[: len(answer.actions)], f"other actions after {events} events"
         if events in recorded:
             assert answer == recorded[events], f"another answer after {events} events"
-    return len(prefixes)
 
 
 def _flat(actions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -48,8 +48,10 @@ class FreeTurns:
         self.results: list[CallResult] = []
         self.in_flight = 0
 
-    async def enter(self, delivery: str, *, patience: float) -> float:
+    async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
         assert delivery
+        if after is not None:
+            self.leave(after)
         self.patience.append(patience)
         wait = self.waits.popleft() if self.waits else 0.0
         self.in_flight += not wait
@@ -65,12 +67,10 @@ class ScriptedPartner:
 
     telemetry = None
 
-    def __init__(self, *script: Step, respond: Callable[[str, str], Step] | None = None) -> None:
+    def __init__(self, *script: Step, respond: Callable[[str, str, str], Step] | None = None) -> None:
         self.script = deque(script)
         self.calls: list[str] = []
         self.keys: list[str] = []
-        # The last key of each record: calls may be under way at a time.
-        self.key_of: dict[str, str] = {}
         self.bodies: list[bytes] = []
         self._respond = respond
 
@@ -82,18 +82,17 @@ class ScriptedPartner:
 
     async def post(self, _: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         self.keys.append(idempotency_key)
-        self.key_of[record.id] = idempotency_key
         self.bodies.append(record.text)
-        return await self._answer("post", record.id)
+        return await self._answer("post", record.id, idempotency_key)
 
     async def look_up(self, _: Resource, id_: str) -> ApiResponse:
         return await self._answer("look up", id_)
 
-    async def _answer(self, call: str, id_: str) -> ApiResponse:
+    async def _answer(self, call: str, id_: str, key: str = "") -> ApiResponse:
         self.calls.append(f"{call} {id_}")
         if self._respond is not None:
             await asyncio.sleep(0)
-            step = self._respond(call, id_)
+            step = self._respond(call, id_, key)
         else:
             assert self.script, f"nothing is scripted for {self.calls[-1]}"
             step = self.script.popleft()

@@ -1,273 +1,146 @@
-"""Records the histories of one version of the app: `.venv/bin/python -m tests.histories.record v0.2.0`.
+"""Records the histories of one version of the orchestrators: `.venv/bin/python -m tests.histories.record v1.0.0`.
 
-Each scenario goes through the sandbox's host and partner, end to end. What a version has recorded is never written
-again: a new version has a folder of its own, and all are replayed by tests/test_histories.py.
+Each scenario is played through Microsoft's SDK. What a version has recorded is never written again: a new version has
+a folder of its own, and tests/test_histories.py replays all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
-from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
+from azure.durable_functions import Orchestrator
 
-from sandbox import sample
-from tests.end_to_end.stage import Stage, finished, until
-from tests.fakes.registered_functions import FUNCTIONS
+from shared.durable.batch import OrderResult, from_ranges
+from shared.durable.batch_input import batch_input, single_input
+from shared.durable.batch_orchestrator import deliver_batch
+from shared.durable.delivery_options import DeliveryOptions
+from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
+from shared.rules.outcome import Outcome
+from shared.rules.retry import RetryPolicy
+from tests.fakes.replay import play
 from tests.histories.recording import FOLDER, Recording
+from tests.models import PARCEL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    # Brings an orchestration about and to its end; gives its instance id.
-    Scenario = Callable[[Stage, httpx.AsyncClient], Awaitable[str]]
+    # A record's outcomes, one for each turn; the last one stays. None: the activity leaves it.
+    Script = Sequence[Outcome | Exception | None]
 
-WEBHOOKS = "/runtime/webhooks/durabletask"
-QUICK = {"DELIVERY_RETRY_FIRST": "0.2", "DELIVERY_RETRY_MAX": "1", "DELIVERY_CHUNK": "3"}
-# Two chunks at a time.
-QUICK |= {"BUSINESS_API_MAX_CONNECTIONS": "6"}
+HANDLES: dict[str, Callable[[Any], Any]] = {
+    "DeliverParcel": lambda context: deliver_one(context, PARCEL),
+    "DeliverParcelBatch": lambda context: deliver_batch(context, PARCEL),
+}
+OPTIONS = DeliveryOptions(RetryPolicy(3_600, 1, 60), 5.0, chunk=2, parallel=2, order=4)
+QUICK = DeliveryOptions(RetryPolicy(3, 1, 60), 5.0, chunk=2, parallel=2, order=4)
 
+CREATED, EXISTS = Outcome("created", "P-0", 201), Outcome("exists", "P-0", 200)
+LATER = Outcome("deferred", "P-0", 429, "The partner answered 429", {"title": "Zoë's “limit”"}, 30.0)
+UNCERTAIN = Outcome("deferred", "P-0", 500, "The partner answered 500", is_uncertain=True)
+ABSENT = Outcome("deferred", "P-0", reason="not found", retry_after=5, is_uncertain=True, is_absent=True)
+HELD = Outcome("deferred", "P-0", reason="others come first", retry_after=7.5, was_held=True)
+REFUSED = Outcome("rejected", "P-0", 422, "The partner answered 422: no", {"title": "no", "city": "Xanadú"})
+LOST = RuntimeError("Activity function 'PostParcel' failed: python exited with code 137 (0x89)")
 
-def business(number: int = 0) -> dict[str, Any]:
-    return sample.business(f"record-{number}", note="Zoë's “Bar”", rating=4.5, more=[None, True, {"a": []}])
-
-
-async def hand_in(stage: Stage, http: httpx.AsyncClient, records: object, key: str) -> dict[str, Any]:
-    """Hand in one record, or a batch; give Durable's links."""
-    path = "businesses/batch" if isinstance(records, list) else "businesses"
-    response = await http.post(f"{stage.host.url}/api/{path}", json=records, headers={"Idempotency-Key": key})
-    assert response.status_code == 202, response.text
-    links: dict[str, Any] = response.json()
-    return links
-
-
-async def ended(http: httpx.AsyncClient, links: dict[str, Any], status: str = "Completed") -> str:
-    """Wait for an orchestration's end; give its instance id."""
-    document = await finished(http, links["statusQueryGetUri"])
-    assert document["runtimeStatus"] == status, document
-    return str(links["id"])
-
-
-async def waits(http: httpx.AsyncClient, links: dict[str, Any], member: str) -> bool:
-    """Tell whether the custom status says that the orchestration waits."""
-    status = (await http.get(links["statusQueryGetUri"])).json()["customStatus"]
-    return isinstance(status, dict) and member in status
-
-
-async def manage(http: httpx.AsyncClient, links: dict[str, Any], operation: str) -> None:
-    response = await http.post(links[f"{operation}PostUri"].replace("{text}", "on purpose"))
-    assert response.status_code == 202, response.text
-
-
-async def pause(http: httpx.AsyncClient, links: dict[str, Any]) -> None:
-    """Suspend an orchestration, and let it go on after a while in which its timer would have fired."""
-
-    async def is_in(status: str) -> bool:
-        return bool((await http.get(links["statusQueryGetUri"])).json()["runtimeStatus"] == status)
-
-    await manage(http, links, "suspend")
-    await until(partial(is_in, "Suspended"))
-    await asyncio.sleep(1.5)
-    await manage(http, links, "resume")
+SINGLES: dict[str, tuple[DeliveryOptions, dict[str, Any], Script]] = {
+    "created": (OPTIONS, {}, [CREATED]),
+    "exists": (OPTIONS, {"uncertain": True, "pause": 62.0, "key": "parcel-0"}, [EXISTS]),
+    "rejected": (OPTIONS, {}, [LATER, REFUSED]),
+    "expired": (QUICK, {}, [UNCERTAIN]),
+    "lost-answer": (OPTIONS, {}, [HELD, UNCERTAIN, ABSENT, ABSENT, CREATED]),
+    "process-lost": (OPTIONS, {}, [LOST, EXISTS]),
+    "long": (OPTIONS, {}, [UNCERTAIN] * (ATTEMPTS_OF_A_RUN + 1) + [CREATED]),
+}
+BATCHES: dict[str, tuple[DeliveryOptions, dict[str, Any], dict[int, Script]]] = {
+    "batch": (OPTIONS, {}, {}),
+    "batch-rounds": (
+        OPTIONS,
+        {},
+        {1: [REFUSED], 2: [LATER, CREATED], 3: [UNCERTAIN, ABSENT, EXISTS], 9: [None, CREATED]},
+    ),
+    "batch-expired": (QUICK, {"pause": 62.0, "uncertain": "1-2"}, {0: [UNCERTAIN], 5: [LATER]}),
+    "batch-process-lost": (OPTIONS, {}, {4: [LOST, LOST, EXISTS]}),
+    "batch-long": (OPTIONS, {}, {0: [UNCERTAIN] * (ATTEMPTS_OF_A_RUN + 1) + [CREATED], 1: [REFUSED]}),
+}
 
 
-def answer(status: int, **more: object) -> dict[str, Any]:
-    return {"fault": "status", "route": "post", "status": status, **more}
-
-
-async def created(stage: Stage, http: httpx.AsyncClient) -> str:
-    return await ended(http, await hand_in(stage, http, business(), "created"))
-
-
-async def exists(stage: Stage, http: httpx.AsyncClient) -> str:
-    await ended(http, await hand_in(stage, http, business(1), "first"))
-    return await ended(http, await hand_in(stage, http, business(1), "exists"))
-
-
-async def deferred(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(
-        http, answer(429, retry_after=2, times=1), answer(503, retry_after=1, times=1), answer(500, times=1)
-    )
-    return await ended(http, await hand_in(stage, http, business(2), "deferred"))
-
-
-async def lost_answer(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, {"fault": "drop", "route": "post", "stage": "after", "times": 1})
-    return await ended(http, await hand_in(stage, http, business(3), "lost-answer"))
-
-
-async def rejected(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(422, body={"title": "Refused", "detail": "Kein Ort “Xanadú”", "code": 7}))
-    return await ended(http, await hand_in(stage, http, business(4), "rejected"), "Failed")
-
-
-async def rejected_late(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(500, times=1), answer(400))
-    return await ended(http, await hand_in(stage, http, business(5), "rejected-late"), "Failed")
-
-
-async def terminated(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(429, retry_after=60, times=1))
-    links = await hand_in(stage, http, business(6), "terminated")
-    await until(partial(waits, http, links, "nextAttempt"))
-    await manage(http, links, "terminate")
-    return await ended(http, links, "Terminated")
-
-
-async def suspended(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(429, retry_after=1, times=1))
-    links = await hand_in(stage, http, business(7), "suspended")
-    await until(partial(waits, http, links, "nextAttempt"))
-    await pause(http, links)
-    return await ended(http, links)
-
-
-async def given_up(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(500))
-    return await ended(http, await hand_in(stage, http, business(), "given-up"), "Failed")
-
-
-async def batch(stage: Stage, http: httpx.AsyncClient) -> str:
-    return await ended(http, await hand_in(stage, http, [business(number) for number in range(10, 18)], "batch"))
-
-
-async def batch_rounds(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(
-        http,
-        answer(422, external_id="record-2[04]", body={"title": "Refused", "detail": "no such city"}),
-        answer(429, external_id="record-2[37]", retry_after=1, times=2),
-        answer(500, external_id="record-25", times=1),
-        {"fault": "drop", "route": "post", "stage": "after", "external_id": "record-26", "times": 1},
-    )
-    return await ended(http, await hand_in(stage, http, [business(number) for number in range(20, 30)], "rounds"))
-
-
-async def batch_terminated(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(429, external_id="record-31", retry_after=60, times=1))
-    links = await hand_in(stage, http, [business(number) for number in range(30, 34)], "batch-terminated")
-    await until(partial(waits, http, links, "nextRound"))
-    await manage(http, links, "terminate")
-    return await ended(http, links, "Terminated")
-
-
-async def batch_suspended(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(429, external_id="record-41", retry_after=1, times=1))
-    links = await hand_in(stage, http, [business(number) for number in range(40, 44)], "batch-suspended")
-    await until(partial(waits, http, links, "nextRound"))
-    await pause(http, links)
-    return await ended(http, links)
-
-
-async def batch_given_up(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(500, external_id="record-5[13]"))
-    return await ended(http, await hand_in(stage, http, [business(number) for number in range(50, 55)], "gave-up"))
-
-
-async def lose_process(stage: Stage, http: httpx.AsyncClient, links: dict[str, Any], stored: int) -> str:
-    """Kill the worker process when the partner has stored so many records, and answers one of them never."""
-    await until(partial(stage.are_stored, http, stored))
-    await stage.kill_worker(http)
-    return await ended(http, links)
-
-
-async def process_lost(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, {"fault": "hold", "route": "post", "stage": "after", "gate": "never", "times": 1})
-    return await lose_process(stage, http, await hand_in(stage, http, business(70), "process-lost"), 1)
-
-
-async def batch_process_lost(stage: Stage, http: httpx.AsyncClient) -> str:
-    hold = {"fault": "hold", "route": "post", "stage": "after", "external_id": "record-8[05]", "gate": "never"}
-    await stage.set_faults(http, {**hold, "times": 2})
-    links = await hand_in(stage, http, [business(number) for number in range(80, 88)], "batch-process-lost")
-    return await lose_process(stage, http, links, 7)
-
-
-async def redelivered(stage: Stage, http: httpx.AsyncClient) -> str:
-    await stage.set_faults(http, answer(422, external_id="record-6[02]"))
-    links = await hand_in(stage, http, [business(number) for number in range(60, 64)], "to-redeliver")
-    await ended(http, links)
-    await stage.set_faults(http)
-    response = await http.post(f"{stage.host.url}/api/batches/{links['id']}/redeliver")
-    return await ended(http, response.json())
-
-
-# The app's settings, and the scenarios that are recorded under them one after the other.
-GROUPS: list[tuple[dict[str, str], list[Scenario]]] = [
-    (QUICK, [created, exists, deferred, lost_answer, rejected, rejected_late, suspended, terminated]),
-    (QUICK, [batch, batch_rounds, batch_suspended, redelivered, batch_terminated]),
-    (QUICK | {"SANDBOX_LOST_ACTIVITIES": "fail"}, [process_lost, batch_process_lost]),
-    (QUICK | {"DELIVERY_LOOK_UP": "uncertain", "DELIVERY_DEADLINE": "3"}, [given_up, batch_given_up]),
-]
-
-
-async def history_of(stage: Stage, http: httpx.AsyncClient, instance_id: str) -> list[dict[str, Any]]:
-    """Give an instance's history, without tracebacks: they name the files of this machine."""
-    history: list[dict[str, Any]] = (await http.get(f"{stage.host.url}/sandbox/histories/{instance_id}")).json()
-    tracebacks = [event["Details"] for event in history if event.get("Details")]
-
-    def shortened(value: object) -> object:
-        # A failed activity's is in the orchestrator's own failure as well, as JSON.
-        for form in (form for text in tracebacks for form in (text, json.dumps(text)[1:-1])):
-            value = value.replace(form, "a traceback") if isinstance(value, str) else value
-        return value
-
-    return [{name: shortened(value) for name, value in event.items()} for event in history]
-
-
-async def record_group(
-    folder: Path, version: str, settings: dict[str, str], scenarios: Sequence[Scenario]
-) -> list[Recording]:
-    """Record some scenarios into a folder, each as a file of its own."""
-    made = []
-    with ExitStack() as processes:
-        stage = Stage(processes, [], settings)
-        async with httpx.AsyncClient(timeout=60) as http:
-            for scenario in scenarios:
-                await stage.set_faults(http)
-                instance_id = await scenario(stage, http)
-                status = (await http.get(f"{stage.host.url}{WEBHOOKS}/instances/{instance_id}")).json()
-                recording = Recording.make(
-                    FUNCTIONS[status["name"]].get_user_function(),
-                    version=version,
-                    scenario=scenario.__name__.replace("_", "-"),
-                    orchestrator=status["name"],
-                    instance_id=instance_id,
-                    status=status["runtimeStatus"],
-                    history=await history_of(stage, http, instance_id),
-                )
-                recording.save(folder / f"{recording.scenario}.json")
-                made.append(recording)
-    return made
-
-
-async def record(folder: Path, version: str) -> None:
+def record(folder: Path, version: str) -> list[Recording]:
     """Record all scenarios into a new folder.
 
     Raises:
         FileExistsError: the version has been recorded.
     """
     folder.mkdir()
-    for settings, scenarios in GROUPS:
-        for recording in await record_group(folder, version, settings, scenarios):
-            sys.stdout.write(f"{version}/{recording.scenario}: {len(recording.history)} events, {recording.status}\n")
+    made = []
+    for name, (options, more, script) in SINGLES.items():
+        input_ = single_input(
+            PARCEL.name, '{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options.to_json()
+        )
+        made += _recordings(version, name, "DeliverParcel", input_ | more, {0: script})
+    texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(10)]
+    for name, (options, more, scripts) in BATCHES.items():
+        input_ = batch_input(PARCEL.name, texts, options.to_json())
+        made += _recordings(version, name, "DeliverParcelBatch", input_ | more, scripts)
+    for recording in made:
+        recording.save(folder / f"{recording.scenario}.json")
+    return made
 
 
-def main(arguments: Sequence[str], histories: Path = FOLDER) -> int:
-    """Run the command; give the exit code."""
-    parser = argparse.ArgumentParser(description="Record the histories of one version of the app.")
-    parser.add_argument("version", help="its name, as in v0.2.0; it must not have been recorded")
+def _recordings(
+    version: str, scenario: str, orchestrator: str, input_: dict[str, Any], scripts: dict[int, Script]
+) -> list[Recording]:
+    """Play a scenario; each run of an orchestration that continues as new is a recording of its own."""
+    turns: dict[int, int] = {}
+
+    def outcome_of(index: int) -> Outcome | None:
+        script = scripts.get(index, [CREATED])
+        outcome = script[min(turns.get(index, 0), len(script) - 1)]
+        turns[index] = turns.get(index, 0) + 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def activity(_: str, order: dict[str, Any]) -> dict[str, Any]:
+        if "records" not in order:
+            outcome = outcome_of(0)
+            assert outcome is not None
+            return outcome.to_json()
+        made = {index: outcome_of(index) for index in sorted(from_ranges(order["records"]))}
+        outcomes = {index: outcome for index, outcome in made.items() if outcome is not None}
+        return OrderResult(outcomes, [index for index in made if index not in outcomes], 2.0).to_json()
+
+    handle = HANDLES[orchestrator]
+    last = asyncio.run(play(handle, input_, activity, instance_id="parcel-0"))
+    runs = [*last.earlier, last]
+    return [
+        Recording.make(
+            Orchestrator.create(handle),
+            version=version,
+            scenario=scenario if len(runs) == 1 else f"{scenario}-{number}",
+            orchestrator=orchestrator,
+            instance_id="parcel-0",
+            status="ContinuedAsNew" if run is not last else "Completed",
+            history=run.history,
+        )
+        for number, run in enumerate(runs, 1)
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(description="Record the histories of one version of the orchestrators.")
+    parser.add_argument("version", help="its name, as in v1.0.0; it must not have been recorded")
     version: str = parser.parse_args(arguments).version
     try:
-        asyncio.run(record(histories / version, version))
+        made = record(FOLDER / version, version)
     except FileExistsError:
         sys.stderr.write(f"{version} has been recorded: what a version has recorded is never written again\n")
         return 1
+    sys.stdout.writelines(f"{version}/{each.scenario}: {len(each.history)} events\n" for each in made)
     return 0
 
 

@@ -1,1 +1,0 @@
-"""Token grants: one file for each, with the settings that it reads."""

@@ -1,0 +1,144 @@
+"""What the platform gives up on goes on, and what was started past the intake ends with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from shared.durable.batch_input import batch_input, single_input
+from shared.durable.starting import keyed_id
+from tests.end_to_end.stage import RESOURCE, id_of, ids, record, until
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import StartStage
+    from tests.end_to_end.stage import Json, Stage
+
+TERMS = {"retry": {"deadline": 60, "first": 0.1, "max": 1}, "settle": 1}
+BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
+
+
+async def recover(stage: Stage) -> None:
+    """Have the timer run, as the host does every five minutes."""
+    url = f"{stage.host.url}/admin/functions/RecoverDeliveries"
+    assert (await stage.http.post(url, json={"input": ""})).status_code == 202
+
+
+async def start_past_the_intake(stage: Stage, input_: Json, id_: str | None = None) -> Json:
+    """Start an orchestration with the Durable extension's own key; wait for its end."""
+    orchestrator = RESOURCE.deliver_batch if "packed" in input_ else RESOURCE.deliver
+    started = await stage.durable("POST", f"orchestrators/{orchestrator}/{id_ or uuid4().hex}", json=input_)
+    assert started.status_code == 202, started.text
+    return await stage.finished({"statusQueryGetUri": f"deliveries/{started.json()['id']}"})
+
+
+def texts(*bodies: object) -> list[bytes]:
+    return [json.dumps(body).encode() for body in bodies]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+async def test_deliveries_whose_worker_died_in_an_orchestrator_go_on_and_double_nothing(start: StartStage) -> None:
+    stage = start()
+
+    async def all_have_ended() -> list[Json] | None:
+        shown = await asyncio.gather(*(stage.ask("GET", link["statusQueryGetUri"]) for link in links))
+        return [each.json() for each in shown] if {each.status_code for each in shown} == {200} else None
+
+    links: list[Json] = []
+    failed: list[Json] = []
+    # A kill hits an orchestrator only by chance.
+    for herd in range(10):
+        links += await asyncio.gather(*(stage.start(record(60 * herd + number)) for number in range(1, 61)))
+        await stage.are_stored(60 * herd + 5)
+        await stage.kill_worker()
+        failed = [each for each in await until(all_have_ended) if each["state"] == "failed"]
+        if failed:
+            break
+    await recover(stage)
+
+    async def all_are_delivered() -> bool:
+        return {each["state"] for each in await all_have_ended() or ()} == {"delivered"}
+
+    await until(all_are_delivered)
+    assert failed, "no kill hit an orchestrator"
+    assert {each["runtimeStatus"] for each in failed} == {"Failed"}
+    assert await stage.stored() == ids(len(links))
+    told = stage.host.output
+    assert told.count("delivery rewound") + told.count("delivery started again") == len(failed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_recoveries(start: StartStage) -> None:
+    stage = start()
+    broken = single_input(RESOURCE.name, *texts(record(1)), {**TERMS, "retry": {"first": -1}})
+    instance_id = keyed_id(RESOURCE, "broken")
+    delivery = await start_past_the_intake(stage, broken, instance_id)
+    runs = 0
+
+    async def is_given_up() -> bool:
+        nonlocal runs
+        runs += 1
+        await recover(stage)
+        return "delivery failed for good" in stage.host.output
+
+    await until(is_given_up)
+    for _ in range(3):
+        await recover(stage)
+    shown = await stage.show({"statusQueryGetUri": f"deliveries/{instance_id}"})
+    # Its caller asks again with the same key: it starts again, with terms that are good.
+    again = await stage.finished(await stage.start(record(1), key="broken"), patience=150)
+
+    assert (delivery["state"], shown["state"], shown["runtimeStatus"]) == ("failed", "failed", "Failed")
+    told = stage.host.output
+    assert told.count("delivery rewound") + told.count("delivery started again instance_id") - 1 == 3
+    assert told.count("delivery failed for good") == 1
+    assert (again["id"], again["state"]) == (instance_id, "delivered")
+    assert await stage.stored() == ids(1)
+
+
+@pytest.mark.parametrize(
+    ("input_", "words"),
+    [
+        ({"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}}, "its terms.retry.first is not"),
+        ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "its record is not a text"),
+        ({"record": "{}", "terms": TERMS}, "it names no resource"),
+        (
+            {"resource": RESOURCE.name, "total": 2**31, "digest": "d", "packed": "", "terms": TERMS},
+            "its total is not a whole number",
+        ),
+    ],
+    ids=["terms", "record", "resource", "total"],
+)
+async def test_what_the_intake_would_never_start_fails_with_a_reason(stage: Stage, input_: Any, words: str) -> None:  # noqa: ANN401, it is to be wrong
+    delivery = await start_past_the_intake(stage, input_)
+
+    assert delivery["state"] == "failed"
+    assert words in delivery["reason"]
+
+
+async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner_not_asked(stage: Stage) -> None:
+    large, odd = record(1, note="y" * 99_999), record(2, x={"__class__": "Path", "__module__": "os", "__data__": "/"})
+    inputs = [single_input(RESOURCE.name, text, TERMS) for text in (*texts(large, [5]), b"{")]
+
+    deliveries = await asyncio.gather(*(start_past_the_intake(stage, input_) for input_ in inputs))
+    batch = await start_past_the_intake(stage, batch_input(RESOURCE.name, texts(large, odd, record(3), 5), TERMS))
+
+    assert {delivery["state"] for delivery in deliveries} == {"rejected"}
+    assert [rejection["index"] for rejection in batch["rejections"]] == [0, 3]
+    assert await stage.stored() == {id_of(2): 1, id_of(3): 1}
+
+
+async def test_records_that_would_fill_the_memory_are_rejected_and_never_unpacked(stage: Stage) -> None:
+    bomb = {"resource": RESOURCE.name, "total": 2, "digest": "d", "packed": BOMB, "terms": TERMS}
+
+    delivery = await start_past_the_intake(stage, bomb)
+
+    assert (delivery["state"], delivery["rejected"]) == ("partly", 2)
+    assert "more than 2097152 bytes" in delivery["rejections"][0]["reason"]

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.durable.activities import PATIENCE, BatchRecords, contained, post_batch, post_one
+from shared.durable.attempt import LOOK, WORK
+from shared.durable.batch import OrderResult
+from shared.durable.batch_input import batch_input
+from shared.errors import (
+    ActivityInterruptedError,
+    ApiConnectError,
+    ApiInterruptedError,
+    SettingsError,
+    TokenRejectedError,
+    TokenUnavailableError,
+)
+from tests.fakes.durable_host import DurableHost
+from tests.fakes.durable_host import answer as host_answer
+from tests.fakes.scripted_partner import FreeTurns, ScriptedPartner, answer
+from tests.fakes.virtual_time import in_virtual_time
+from tests.models import PARCEL
+
+if TYPE_CHECKING:
+    from shared.durable.attempt import PartnerAccess
+    from shared.resource import ApiResponse
+
+RECORD = '{"parcelId": "P-1", "weight": 99999999999999.99}'
+HONOURING = replace(PARCEL, honours_idempotency_key=True)
+
+
+def running(input_: object = None, **more: Any) -> DurableHost:  # noqa: ANN401 - members of an instance
+    host = DurableHost()
+    host.put("parcel-1", PARCEL.deliver, input_, created=datetime.now(UTC) - timedelta(seconds=5), **more)
+    return host
+
+
+def order(**more: object) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat()
+    known = {"uncertain": False, "wasAbsent": False, "age": 0.0, "settle": 5.0, "attempt": 1}
+    return {"record": RECORD, "instanceId": "parcel-1", "key": "a-key", "began": now, "scheduled": now, **known, **more}
+
+
+async def post(partner: ScriptedPartner, host: DurableHost | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - members of an order
+    access: PartnerAccess = more.pop("access", None) or partner.access()
+    return await post_one(order(**more), HONOURING, (host or running()).client(), access)
+
+
+@in_virtual_time
+async def test_posts_the_text_that_was_sent_under_the_deliverys_key() -> None:
+    partner = ScriptedPartner(answer(201))
+
+    outcome = await post(partner)
+
+    assert outcome == {"outcome": "created", "recordId": "P-1", "status": 201}
+    assert (partner.bodies, partner.keys) == ([RECORD.encode()], ["a-key"])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ApiConnectError("connection refused"), {"reason": "connection refused"}),
+        (ApiInterruptedError("no answer in 30 s"), {"reason": "no answer in 30 s", "uncertain": True}),
+        (TokenUnavailableError("down", retry_after=7), {"reason": "No access token can be had: down", "retryAfter": 7}),
+        (
+            TokenRejectedError("invalid_client"),
+            {"reason": "The token endpoint refused the client: invalid_client"},
+        ),
+        (SettingsError(["A is missing"]), {"reason": "The app settings are not usable: A is missing"}),
+    ],
+)
+def test_what_no_partner_has_judged_defers(error: Exception, expected: dict[str, Any]) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        assert await post(ScriptedPartner(error)) == {"outcome": "deferred", "recordId": "P-1", **expected}
+
+    check()
+
+
+@in_virtual_time
+async def test_a_lost_answer_to_a_look_up_is_not_uncertain() -> None:
+    partner = ScriptedPartner(ApiInterruptedError("no answer"))
+
+    outcome = await post_one(order(), PARCEL, running().client(), partner.access())
+
+    assert "uncertain" not in outcome
+
+
+@in_virtual_time
+async def test_settings_that_are_wrong_from_the_start_defer() -> None:
+    access = ScriptedPartner().access()
+
+    async def api() -> Any:  # noqa: ANN401 - never returns
+        raise SettingsError(["CARRIER_API_URL is missing"])
+
+    outcome = await post(ScriptedPartner(), access=replace(access, api=api))
+
+    assert (outcome["outcome"], outcome["recordId"]) == ("deferred", "P-1")
+
+
+@pytest.mark.parametrize("record", ["{", '{"parcelId": "P-1"}', "[]", '{"parcelId": "P-1", "weight": 1e999}', "\ud800"])
+def test_a_record_that_came_past_the_intake_is_rejected_unless_it_may_be_stored(record: str) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        assert (await post(ScriptedPartner(), record=record))["outcome"] == "rejected"
+        later = await post(ScriptedPartner(), record=record, uncertain=True)
+        assert (later["outcome"], later["uncertain"]) == ("deferred", True)
+
+    check()
+
+
+@in_virtual_time
+async def test_each_call_takes_a_turn_and_says_what_became_of_it() -> None:
+    turns = FreeTurns()
+    partner = ScriptedPartner(answer(404), answer(429, after=3.0))
+
+    await post_one(order(), PARCEL, running().client(), partner.access(turns))
+
+    assert [(result.status, result.retry_after) for result in turns.results] == [(404, None), (429, 3.0)]
+    assert turns.patience == [PATIENCE, PATIENCE]
+    assert turns.in_flight == 0
+
+
+@in_virtual_time
+async def test_a_failure_that_says_nothing_of_the_partner_is_told_apart() -> None:
+    for error, is_about_partner in ((TokenUnavailableError("down"), False), (ApiConnectError("refused"), True)):
+        turns = FreeTurns()
+        partner = ScriptedPartner(error)
+        await post(partner, access=partner.access(turns))
+        assert [result.is_about_partner for result in turns.results] == [is_about_partner]
+
+
+@in_virtual_time
+async def test_a_turn_that_is_far_off_is_left_to_a_durable_timer() -> None:
+    partner = ScriptedPartner()
+
+    outcome = await post(partner, access=partner.access(FreeTurns(42.0)))
+
+    assert (outcome["retryAfter"], outcome["held"]) == (42.0, True)
+    assert not partner.calls
+
+
+@in_virtual_time
+async def test_a_second_attempt_at_a_record_waits_for_the_first_in_the_same_process() -> None:
+    go = asyncio.Event()
+    partner = ScriptedPartner(go, answer(201))
+    access = partner.access()
+    first = asyncio.create_task(post(partner, access=access))
+    await asyncio.sleep(0.1)
+
+    own, other = await post(partner, access=access), await post(partner, access=access, instanceId="parcel-2")
+    go.set()
+
+    assert (await first)["outcome"] == "created"
+    assert (own["held"], own["uncertain"]) == (True, True)
+    assert (other["held"], other.get("uncertain")) == (True, None)
+    assert partner.calls == ["post P-1"]
+    assert not access.under_way
+
+
+@pytest.mark.parametrize("status", ["Terminated", "Suspended", "Failed", "Completed", None])
+def test_makes_no_further_call_once_its_orchestration_does_not_go_on(status: str | None) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        host, go = running(), asyncio.Event()
+        partner = ScriptedPartner(go, answer(404))
+        attempt = asyncio.create_task(post_one(order(), PARCEL, host.client(), partner.access()))
+        await asyncio.sleep(0.1)
+        if status is None:
+            del host.instances["parcel-1"]
+        else:
+            host.instances["parcel-1"].status = status
+        await asyncio.sleep(LOOK + 0.1)
+        go.set()
+
+        assert (await attempt)["held"]
+        assert partner.calls == ["look up P-1"]
+
+    check()
+
+
+@in_virtual_time
+async def test_an_activity_that_was_queued_for_long_asks_first_whether_it_is_still_wanted() -> None:
+    long_ago = (datetime.now(UTC) - timedelta(seconds=60)).isoformat()
+    anew = running()
+    anew.instances["parcel-1"].created = datetime.now(UTC)
+    unknown = running()
+    unknown.faults.append(host_answer(500))
+    old = {"scheduled": long_ago, "began": long_ago}
+
+    for host in (running(), anew, unknown, DurableHost()):
+        outcome = await post(ScriptedPartner(), host, **old)
+        assert outcome["held"]
+    assert (await post(ScriptedPartner(answer(201)), running(), scheduled=long_ago))["outcome"] == "created"
+
+
+@in_virtual_time
+async def test_no_call_begins_that_may_outlast_the_activitys_time() -> None:
+    go = asyncio.Event()
+    partner = ScriptedPartner(go, answer(404))
+    attempt = asyncio.create_task(post_one(order(), PARCEL, running().client(), partner.access(timeout=20)))
+    await asyncio.sleep(WORK - 20 + 0.1)
+    go.set()
+
+    assert (await attempt)["held"]
+
+
+async def test_no_base_exception_leaves_an_activity() -> None:
+    with pytest.raises(ActivityInterruptedError, match="CancelledError"):
+        await post_one(order(), HONOURING, running().client(), ScriptedPartner(asyncio.CancelledError()).access())
+
+    async def exits() -> None:
+        raise SystemExit
+
+    with pytest.raises(ActivityInterruptedError, match="SystemExit"):
+        await contained(exits())
+
+
+@in_virtual_time
+async def test_one_line_tells_of_each_attempt_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    await post(ScriptedPartner(answer(422, {"detail": "no such city"})))
+
+    [line] = caplog.records
+    assert (line.levelname, line.message, line.exc_info) == ("WARNING", "delivery attempt", None)
+    assert (line.__dict__["instance_id"], line.__dict__["record_id"]) == ("parcel-1", "P-1")
+    assert (line.__dict__["outcome"], line.__dict__["status"]) == ("rejected", 422)
+
+
+# A batch
+
+
+def texts(total: int) -> list[bytes]:
+    return [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(total)]
+
+
+async def post_order(
+    partner: ScriptedPartner, total: int, access: PartnerAccess | None = None, **more: object
+) -> OrderResult:
+    input_ = batch_input("Parcel", texts(total), {})
+    given = order(digest=input_["digest"], chunk=3, records=f"0-{total - 1}", uncertain="") | more
+    host = running(input_)
+    result = await post_batch(given, HONOURING, host.client(), BatchRecords(), access or partner.access())
+    return OrderResult.from_json(result)
+
+
+def by_id(responses: dict[str, ApiResponse | BaseException]) -> ScriptedPartner:
+    return ScriptedPartner(respond=lambda _, id_, _key: responses.get(id_, answer(201)))
+
+
+@in_virtual_time
+async def test_each_record_of_an_order_is_tried_under_its_own_key() -> None:
+    partner = by_id({"P-1": answer(422), "P-2": answer(429, after=9), "P-3": ApiInterruptedError("no answer")})
+
+    result = await post_order(partner, 5)
+
+    assert [result.outcomes[index].kind for index in range(5)] == ["created", "rejected", *["deferred"] * 2, "created"]
+    assert result.outcomes[2].retry_after == 9
+    assert result.outcomes[3].is_uncertain
+    assert sorted(partner.keys) == [f"parcel-1-{index}" for index in range(5)]
+    assert sorted(partner.bodies) == texts(5)
+
+
+@in_virtual_time
+async def test_a_defect_in_one_record_does_not_take_the_others_along() -> None:
+    result = await post_order(by_id({"P-1": ZeroDivisionError("secret")}), 3)
+
+    assert [result.outcomes[index].kind for index in range(3)] == ["created", "deferred", "created"]
+    assert result.outcomes[1].is_uncertain
+    assert "secret" not in (result.outcomes[1].reason or "")
+
+
+@in_virtual_time
+async def test_an_order_hands_back_what_its_time_does_not_suffice_for() -> None:
+    async def slowly(*_: object) -> ApiResponse:
+        await asyncio.sleep(10)
+        return answer(201)
+
+    partner = ScriptedPartner()
+    partner.post = slowly  # type: ignore[method-assign,assignment]
+    began = asyncio.get_running_loop().time()
+
+    result = await post_order(partner, 20, access=partner.access(timeout=30.0))
+
+    assert asyncio.get_running_loop().time() - began <= WORK
+    assert len(result.outcomes) + len(list(result.left)) == 20
+    assert len(result.outcomes) >= 9
+
+
+@in_virtual_time
+async def test_records_whose_turn_does_not_come_are_left_for_so_long() -> None:
+    partner = by_id({})
+
+    result = await post_order(partner, 4, access=partner.access(FreeTurns(30.0, 20.0, 25.0, 22.0)))
+
+    assert (sorted(result.left), result.left_for, result.outcomes) == ([0, 1, 2, 3], 20.0, {})
+
+
+@in_virtual_time
+async def test_the_batch_of_another_digest_is_not_posted() -> None:
+    with pytest.raises(LookupError):
+        await post_order(ScriptedPartner(), 2, digest="another")

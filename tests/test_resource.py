@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.errors import ResourceError
+from shared.resource import ApiResponse, LookUp, Partner, Post, ProblemDetails, Put, Record, Resource, check_resources
+from tests.models import CARRIER, PARCEL, Parcel
+
+
+class Plain(Record, rename=None):
+    own_id: str = ""
+
+
+def problems(make: Any) -> str:  # noqa: ANN401, any call
+    with pytest.raises(ResourceError) as caught:
+        make()
+    return str(caught.value)
+
+
+def test_names_functions_after_the_model_unless_told_otherwise() -> None:
+    renamed = replace(PARCEL, name="Express")
+
+    assert (PARCEL.deliver, PARCEL.deliver_batch) == ("DeliverParcel", "DeliverParcelBatch")
+    assert (renamed.post_one, renamed.post_batch) == ("PostExpress", "PostExpressBatch")
+    assert PARCEL.id_member == "parcelId"
+
+
+@pytest.mark.parametrize(
+    ("id_", "encoded"),
+    [("a/b", "a%2Fb"), ("ä ?#%&=", "%C3%A4%20%3F%23%25%26%3D"), ("P-1.x_y~", "P-1.x_y~"), ("a%2Fb", "a%252Fb")],
+)
+def test_puts_the_id_percent_encoded_into_path_and_query(id_: str, encoded: str) -> None:
+    assert Put("/orders/{id}").target(id_) == f"/orders/{encoded}"
+    assert LookUp("/find", {"q": "id:{id}", "x": "1"}).target(id_) == f"/find?q=id%3A{encoded}&x=1"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id": "parcelId"}, "id='parcelId' is not a member of the model; its members are parcel_id"),
+        ({"model": Plain, "id": "own_id"}, "id='own_id' has a default"),
+        ({"model": dict}, "must be a class that inherits from Record"),
+        ({"route": "/parcels"}, "must be a path such as orders"),
+        *(
+            ({"route": route}, "is one of the app's own routes")
+            for route in ("deliveries", "Health", "docs/x", "console", "openapi.json")
+        ),
+        ({"name": "parcel"}, "must begin with a capital"),
+        ({"idempotency_header": "Authorization"}, "is not the name of a header"),
+        ({"idempotency_header": "a b"}, "is not the name of a header"),
+        ({"look_up": None}, "look_up=None needs honours_idempotency_key=True"),
+        ({"honours_idempotency_key": True, "idempotency_header": None}, "needs an idempotency_header"),
+    ],
+)
+def test_refuses_a_resource_that_cannot_work_with_a_sentence(change: dict[str, Any], words: str) -> None:
+    assert words in problems(lambda: replace(PARCEL, **{"name": "Parcel", **change}))
+
+
+def test_names_every_problem_of_a_resource_at_once() -> None:
+    told = problems(lambda: replace(PARCEL, id="nothing", route="health", idempotency_header="a b"))
+
+    assert all(f"Resource Parcel: {word}" in told for word in ("id=", "route=", "idempotency_header="))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Partner("crm"), "must be in upper case"),
+        (lambda: Partner("DELIVERY_API"), "have another meaning"),
+        (lambda: Partner("A", {"Authorization": "x", "X-Ok": "ü"}), "X-Ok must be printable ASCII"),
+        (lambda: Post("parcels"), "must begin with /"),
+        (lambda: Post("//host/parcels"), "must begin with /"),
+        (lambda: Put("/a b"), "percent-encoded"),
+        (lambda: LookUp("/parcels"), "{id} must stand in the path or the query"),
+        (lambda: LookUp("/parcels", {"id": "{number}"}), "'id' of the query"),
+        (lambda: LookUp("/parcels/{id}", items="items"), "items must be a JSON Pointer"),
+    ],
+)
+def test_refuses_descriptions_that_cannot_work(make: Any, words: str) -> None:  # noqa: ANN401, any call
+    assert words in problems(make)
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], "RESOURCES is empty"),
+        ([PARCEL, replace(PARCEL, name="Other", route="PARCELS")], "the route parcels is taken twice"),
+        ([PARCEL, replace(PARCEL, route="other")], "is taken twice: give one Resource another name="),
+        ([PARCEL, replace(PARCEL, name="ParcelBatch", route="other")], "the name deliverparcelbatch is taken twice"),
+        ([PARCEL, replace(PARCEL, name="Other", route="parcels/batch")], "is also the batch route of parcels"),
+        (
+            [PARCEL, replace(PARCEL, name="Other", route="other", partner=Partner(CARRIER.name, {"a": "b"}))],
+            "is described twice",
+        ),
+    ],
+)
+def test_refuses_resources_that_cannot_live_in_one_app(others: list[Resource], words: str) -> None:
+    assert words in problems(lambda: check_resources(others))
+
+
+def test_problem_details_are_written_as_rfc_9457_has_them() -> None:
+    details = ProblemDetails("Full", None, "https://example.com/full", (("code", 7),))
+
+    assert details.to_json() == {"type": "https://example.com/full", "title": "Full", "code": 7}
+    assert [ApiResponse(status, {}).is_success for status in (199, 200, 299, 300)] == [False, True, True, False]
+    assert Parcel.__struct_fields__[0] == "parcel_id"
