@@ -10,8 +10,8 @@ import pytest
 
 from tests.hostile import partner as record_types
 from tests.hostile.corpus import HERE, Case, cases
-from tests.hostile.relay import HostileRelay, app_folder, partner_settings
-from tests.hostile.servers import HostilePartner
+from tests.hostile.relay import WEBHOOKS, HostileRelay, app_folder, partner_settings
+from tests.hostile.servers import Gate, HostilePartner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -210,6 +210,40 @@ async def test_a_hundred_answers_of_a_megabyte_at_once_stay_small(relay: Hostile
 
     assert (await relay.finished([delivery]))[delivery]["state"] == "delivered"
     assert [partner.stored[id_] for id_ in ids] == [1] * 100
+    await relay.assert_is_well()
+
+
+async def test_whoever_cancels_purges_and_asks_again_during_a_post_stores_once(
+    relay: HostileRelay, partner: HostilePartner
+) -> None:
+    gates = {id_: Gate() for id_ in ("redelivered", "purged", "restarted", "in-a-batch")}
+    partner.gates = dict(gates)
+    records = {id_: {"parcelId": id_, "city": "x"} for id_ in gates}
+    keys = {"Idempotency-Key": "purged"}
+    one = await relay.deliver("lanes/0", records["redelivered"])
+    keyed = await relay.deliver("lanes/1", records["purged"], keys)
+    other = await relay.deliver("lanes/2", records["restarted"])
+    batch = await relay.deliver("lanes/3/batch", [records["in-a-batch"], {"parcelId": "beside", "city": "x"}])
+    await asyncio.gather(*(gate.arrived.wait() for gate in gates.values()))
+
+    for id_ in (one, keyed, batch):
+        assert (await relay.ask("POST", f"deliveries/{id_}/cancel")).status == 202
+    await relay.finished([one, keyed, batch])
+    await relay.host("DELETE", f"{WEBHOOKS}/instances/{keyed}")
+    again = await asyncio.gather(
+        *(relay.ask("POST", f"deliveries/{id_}/redeliver") for id_ in (one, batch) * 3),
+        *(relay.ask("POST", "lanes/1", json.dumps(records["purged"]).encode(), keys) for _ in range(3)),
+    )
+    answers = {answer.json()["id"] for answer in again}
+    for gate in gates.values():
+        gate.opened.set()
+    await relay.finished([*answers, other])
+
+    assert {answer.status for answer in again} == {202}
+    assert answers == {f"{one}-redelivery-1", f"{batch}-redelivery-1", keyed}
+    ended = await relay.finished([*answers, other])
+    assert {each["state"] for each in ended.values()} == {"delivered"}
+    assert [partner.stored[id_] for id_ in (*gates, "beside")] == [1] * 5
     await relay.assert_is_well()
 
 
