@@ -22,11 +22,12 @@ LAYERS = (
     "shared.durable",
     "shared.http",
     "shared.partner",
+    "shared.link",
     "shared.container",
     "function_app",
 )
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "getproxies", "proxy_bypass"}
-MOST_MODULES = 50
+MOST_MODULES = 75
 MOST_LINES = 350
 
 PATHS = {
