@@ -124,8 +124,8 @@ class History(TypedDict):
     events: list[Event]
 
 
-class Fault(TypedDict):
-    """One broken rule."""
+class BrokenRule(TypedDict):
+    """A rule that the request breaks, and where."""
 
     pointer: Annotated[str, Meta(pattern="^#", description="A JSON Pointer as a URI fragment: `#/name`.")]
     detail: str
@@ -138,7 +138,7 @@ class Problem(TypedDict):
     title: str
     status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
-    errors: NotRequired[Annotated[list[Fault], Meta(description="Every broken rule.")]]
+    errors: NotRequired[Annotated[list[BrokenRule], Meta(description="Every broken rule.")]]
 
 
 class Health(TypedDict):
