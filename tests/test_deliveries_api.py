@@ -206,7 +206,11 @@ async def test_what_can_be_done_depends_on_the_state() -> None:
 async def test_what_is_left_is_redelivered_under_one_id() -> None:
     host = with_deliveries({**DELIVERED, "state": "rejected", "status": 422}, DELIVERED)
     redeliver = partial(
-        deliveries.redeliver, client=host.client(), resources=[PARCEL], options=lambda _: OPTIONS, call_timeout=lambda _: 30
+        deliveries.redeliver,
+        client=host.client(),
+        resources=[PARCEL],
+        options=lambda _: OPTIONS,
+        call_timeout=lambda _: 30,
     )
 
     first, again = [(await content(redeliver(asked("parcel-0"))))[1]["id"] for _ in range(2)]
@@ -221,13 +225,23 @@ def test_a_history_is_told_as_attempts_and_waits_with_their_times() -> None:
     def at(second: int) -> str:
         return f"2026-01-31T12:00:{second:02}Z"
 
-    history = [
+    history: list[dict[str, Any]] = [
         {"EventType": "ExecutionStarted", "Timestamp": at(0)},
-        {"EventType": "TaskCompleted", "ScheduledTime": at(1), "Timestamp": at(3), "Result": {"outcome": "deferred", "status": 503}},
+        {
+            "EventType": "TaskCompleted",
+            "ScheduledTime": at(1),
+            "Timestamp": at(3),
+            "Result": {"outcome": "deferred", "status": 503},
+        },
         {"EventType": "TimerCreated", "Timestamp": at(3), "FireAt": at(8)},
         {"EventType": "TimerFired", "Timestamp": at(9), "FireAt": at(8)},
         {"EventType": "TaskFailed", "ScheduledTime": at(9), "Timestamp": at(10), "Reason": "exited with code 137"},
-        {"EventType": "TaskCompleted", "ScheduledTime": at(11), "Timestamp": at(12), "Result": {"created": [0, 1], "deferred": []}},
+        {
+            "EventType": "TaskCompleted",
+            "ScheduledTime": at(11),
+            "Timestamp": at(12),
+            "Result": {"created": [0, 1], "deferred": []},
+        },
         {"EventType": "ExecutionTerminated", "Timestamp": at(13), "Input": "enough"},
     ]
 

@@ -41,7 +41,11 @@ def test_the_host_tries_a_literal_route_before_a_parameter_and_the_catch_all_las
 
 
 def test_only_health_and_the_pages_are_open_to_all() -> None:
-    levels = {name: str(trigger["authLevel"]).upper().rpartition(".")[2] for name, trigger in TRIGGERS.items() if name in ROUTES}
+    levels = {
+        name: str(trigger["authLevel"]).upper().rpartition(".")[2]
+        for name, trigger in TRIGGERS.items()
+        if name in ROUTES
+    }
 
     assert {name for name, level in levels.items() if level == "ANONYMOUS"} == {"GetHealth", "GetDocs", "GetConsole"}
     assert set(levels.values()) == {"ANONYMOUS", "FUNCTION"}
@@ -54,7 +58,9 @@ def test_the_apps_own_routes_are_reserved() -> None:
 
 
 def test_what_uses_durable_functions_has_its_client() -> None:
-    with_client = {name for name, bindings in BINDINGS.items() if any(each["type"] == "durableClient" for each in bindings)}
+    with_client = {
+        name for name, bindings in BINDINGS.items() if any(each["type"] == "durableClient" for each in bindings)
+    }
 
     for resource in RESOURCES:
         assert {resource.post_one, resource.post_batch, f"Accept{resource.name}"} <= with_client

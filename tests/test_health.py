@@ -11,7 +11,11 @@ from shared.http.request import Request
 
 PROBED: dict[str, tuple[Exception | None, dict[str, str], str]] = {
     "WELL": (None, {"settings": "ok", "token": "ok", "partner": "ok"}, ""),
-    "UNSET": (SettingsError(["UNSET_URL is missing", "UNSET_RATE is no number"]), {"settings": "unavailable"}, "UNSET_RATE"),
+    "UNSET": (
+        SettingsError(["UNSET_URL is missing", "UNSET_RATE is no number"]),
+        {"settings": "unavailable"},
+        "UNSET_RATE",
+    ),
     "REFUSED": (TokenRejectedError("invalid_client"), {"settings": "ok", "token": "unavailable"}, "invalid_client"),
     "NO_TOKEN": (TokenUnavailableError("no answer"), {"settings": "ok", "token": "unavailable"}, "no answer"),
     "DOWN": (ApiInterruptedError("timeout"), {"settings": "ok", "token": "ok", "partner": "unavailable"}, "timeout"),
@@ -22,8 +26,12 @@ def asked(**query: str) -> Request:
     return Request("GET", "http://app/api/health/deep", {}, query=query)
 
 
-@pytest.mark.parametrize(("problem", "status", "word"), [(None, 200, "ok"), (SettingsError(["secret"]), 503, "unavailable")])
-def test_health_says_nothing_but_whether_the_settings_are_valid(problem: Exception | None, status: int, word: str) -> None:
+@pytest.mark.parametrize(
+    ("problem", "status", "word"), [(None, 200, "ok"), (SettingsError(["secret"]), 503, "unavailable")]
+)
+def test_health_says_nothing_but_whether_the_settings_are_valid(
+    problem: Exception | None, status: int, word: str
+) -> None:
     def check() -> None:
         if problem:
             raise problem

@@ -51,7 +51,11 @@ def test_unpacks_a_body(encoding: str) -> None:
     ("request_", "kind", "words"),
     [
         (posted(ONE, content_type=""), "media-type", "and none is given"),
-        (posted(ONE, content_type="text/json"), "media-type", "application/json or application/*+json, not 'text/json'"),
+        (
+            posted(ONE, content_type="text/json"),
+            "media-type",
+            "application/json or application/*+json, not 'text/json'",
+        ),
         (posted(ONE, content_type="application/x-ndjson"), "media-type", "not 'application/x-ndjson'"),
         (posted(ONE, content_type="application/json; charset=utf-16"), "media-type", "not 'utf-16'"),
         (posted(ONE, content_encoding="br"), "content-encoding", "'br'"),
