@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,10 +23,12 @@ from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
 from tests.fakes.replay import Clock, play
 from tests.fakes.scripted_partner import ScriptedPartner, answer, html
+from tests.fakes.virtual_time import VirtualTimeLoop
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from shared.resource import ApiResponse, Resource
 
@@ -57,6 +60,18 @@ LOOK_UPS = ["ok"] * 4 + [
     "error",
 ]
 ABSENT = ["404", "410", "204", "null", "[]", "empty"]
+
+
+class LoopClock(Clock):
+    """The engine's time, which goes on while an activity waits."""
+
+    @property
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=asyncio.get_running_loop().time())
+
+    @now.setter
+    def now(self, now: datetime) -> None:
+        self._start = now - timedelta(seconds=asyncio.get_running_loop().time())
 
 
 @dataclass
@@ -173,25 +188,32 @@ def now(order: dict[str, Any]) -> dict[str, Any]:
     return order | {"scheduled": "2999-01-01T00:00:00+00:00", "began": "2999-01-01T00:00:00+00:00"}
 
 
+# A quarter of the profile's: each example is a whole delivery.
+EXAMPLES = (settings.default or settings()).max_examples // 4
+
+
 @pytest.mark.no_cover  # the orchestrators and the activities have tests of their own
 @pytest.mark.parametrize("resource", [PARCEL, HONOURING, BLIND], ids=["look-up", "key and look-up", "key"])
 @pytest.mark.parametrize("deliver", [deliver_single, deliver_many])
-@settings(max_examples=(settings.default or settings()).max_examples // 4)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_whatever_the_partner_answers_a_record_is_stored_once_and_reported_truthfully(
     resource: Resource, deliver: Callable[[Store], Any], data: st.DataObject
 ) -> None:
-    store = Store(
-        resource,
-        Clock(),
-        lambda options: data.draw(st.sampled_from(options)),
-        data.draw(st.sampled_from([0.0, 2.0, SETTLE])),
-        data.draw(st.sampled_from(["stores", "409", "422"])),
-        data.draw(st.sampled_from(ABSENT)),
-        data.draw(st.booleans()),
-    )
+    async def delivered() -> tuple[Store, dict[str, tuple[str, bool]]]:
+        store = Store(
+            resource,
+            LoopClock(),
+            lambda options: data.draw(st.sampled_from(options)),
+            data.draw(st.sampled_from([0.0, 2.0, SETTLE])),
+            data.draw(st.sampled_from(["stores", "409", "422"])),
+            data.draw(st.sampled_from(ABSENT)),
+            data.draw(st.booleans()),
+        )
+        return store, await deliver(store)
 
-    reports = asyncio.run(deliver(store))
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        store, reports = runner.run(delivered())
 
     for id_, (state, is_uncertain) in reports.items():
         assert store.stored[id_] <= 1, f"{id_} is stored {store.stored[id_]} times"
