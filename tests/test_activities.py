@@ -244,7 +244,7 @@ async def post_order(
     partner: ScriptedPartner, total: int, access: PartnerAccess | None = None, **more: object
 ) -> OrderResult:
     input_ = batch_input("Parcel", texts(total), {})
-    given = order(digest=input_["digest"], chunk=3, records=f"0-{total - 1}", uncertain="") | more
+    given = order(digest=input_["digest"], chunk=3, records=f"0-{total - 1}", uncertain="", retry={}, linger=0.0) | more
     host = running(input_)
     result = await post_batch(given, HONOURING, host.client(), BatchRecords(), access or partner.access())
     return OrderResult.from_json(result)
@@ -254,36 +254,78 @@ def by_id(responses: dict[str, ApiResponse | BaseException]) -> ScriptedPartner:
     return ScriptedPartner(respond=lambda _, id_, _key: responses.get(id_, answer(201)))
 
 
+def uncertain(result: OrderResult) -> list[int]:
+    return [index for index, each in result.deferrals.items() if each.last and each.last.is_uncertain]
+
+
 @in_virtual_time
 async def test_each_record_of_an_order_is_tried_under_its_own_key() -> None:
     partner = by_id({"P-1": answer(422), "P-2": answer(429, after=9), "P-3": ApiInterruptedError("no answer")})
 
     result = await post_order(partner, 5)
 
-    assert [result.outcomes[index].kind for index in range(5)] == ["created", "rejected", *["deferred"] * 2, "created"]
-    assert result.outcomes[2].retry_after == 9
-    assert result.outcomes[3].is_uncertain
+    assert {index: outcome.kind for index, outcome in result.outcomes.items()} == {
+        0: "created",
+        1: "rejected",
+        4: "created",
+    }
+    assert 9 <= result.deferrals[2].due <= 10
+    assert uncertain(result) == [3]
     assert sorted(partner.keys) == [f"parcel-1-{index}" for index in range(5)]
     assert sorted(partner.bodies) == texts(5)
+
+
+@in_virtual_time
+async def test_a_deferred_record_is_tried_again_in_the_same_order() -> None:
+    pushback = [answer(429, after=2), answer(201)]
+    partner = ScriptedPartner(respond=lambda _, id_, _key: pushback.pop(0) if id_ == "P-1" else answer(201))
+    began = asyncio.get_running_loop().time()
+
+    result = await post_order(partner, 5, linger=10.0)
+
+    assert sorted(result.outcomes) == [0, 1, 2, 3, 4]
+    assert not result.deferrals
+    assert 2 <= asyncio.get_running_loop().time() - began <= 4
+
+
+@in_virtual_time
+async def test_a_record_of_an_uncertain_post_is_missed_twice_before_it_is_posted_again() -> None:
+    script = {"look up": [answer(404), answer(404)], "post": [answer(503), answer(201)]}
+    partner = ScriptedPartner(respond=lambda method, _id, _key: script[method].pop(0))
+    began = asyncio.get_running_loop().time()
+
+    result = await post_order(partner, 1, linger=10.0)
+
+    assert result.outcomes[0].kind == "created"
+    assert partner.calls == ["post P-0", "look up P-0", "look up P-0", "post P-0"]
+    assert asyncio.get_running_loop().time() - began >= 5
+
+
+@in_virtual_time
+async def test_a_record_that_is_due_after_all_others_goes_back_with_what_is_known_of_it() -> None:
+    result = await post_order(by_id({"P-1": answer(429, after=20)}), 3, deferred=[[1, 3, None]], linger=10.0)
+
+    assert (result.deferrals[1].attempts, sorted(result.outcomes)) == (4, [0, 2])
+    assert 20 <= result.deferrals[1].due <= 28
 
 
 @in_virtual_time
 async def test_a_defect_in_one_record_does_not_take_the_others_along() -> None:
     result = await post_order(by_id({"P-1": ZeroDivisionError("secret")}), 3)
 
-    assert [result.outcomes[index].kind for index in range(3)] == ["created", "deferred", "created"]
-    assert result.outcomes[1].is_uncertain
-    assert "secret" not in (result.outcomes[1].reason or "")
+    assert [result.outcomes[index].kind for index in (0, 2)] == ["created", "created"]
+    assert uncertain(result) == [1]
+    assert "secret" not in str(result.to_json())
 
 
 @in_virtual_time
 async def test_an_order_hands_back_what_its_time_does_not_suffice_for() -> None:
-    async def slowly(*_: object) -> ApiResponse:
+    async def slowly(*_: object, **__: object) -> ApiResponse:
         await asyncio.sleep(10)
         return answer(201)
 
     partner = ScriptedPartner()
-    partner.post = slowly  # type: ignore[method-assign,assignment]
+    partner.post = slowly  # type: ignore[method-assign]
     began = asyncio.get_running_loop().time()
 
     result = await post_order(partner, 20, access=partner.access(timeout=30.0))

@@ -63,6 +63,33 @@ async def test_a_single_call_passes_the_many_of_batches() -> None:
 
 
 @in_virtual_time
+async def test_the_second_call_of_a_record_follows_its_first() -> None:
+    turns: list[str] = []
+    queue = admission(Flow(most=1))
+    assert await queue.enter("record", patience=60.0) == 0
+    tasks = await start(queue, turns, *["batch"] * 10)
+
+    assert await queue.enter("record", patience=60.0, after=OK) == 0
+    assert (turns, queue.snapshot()["in_flight"]) == ([], 1)
+    queue.leave(OK)
+    await asyncio.gather(*tasks)
+    assert queue.snapshot()["in_flight"] == 0
+
+
+@in_virtual_time
+async def test_the_second_call_of_a_record_is_the_next_when_it_has_to_wait() -> None:
+    turns: list[str] = []
+    queue = admission(Flow(rate=1.0))
+    assert await queue.enter("record", patience=60.0) == 0
+    tasks = await start(queue, turns, *["batch"] * 5)
+
+    assert await queue.enter("record", patience=60.0, after=OK) == 0
+    assert turns == []
+    queue.leave(OK)
+    await asyncio.gather(*tasks)
+
+
+@in_virtual_time
 async def test_batches_take_turns() -> None:
     turns: list[str] = []
     queue = admission(Flow(most=1))
@@ -95,11 +122,25 @@ async def test_sends_a_caller_away_when_its_patience_ends_and_spreads_their_retu
     waits = [wait for wait in await asyncio.gather(*tasks) if wait]
 
     assert len(turns) + len(waits) == 100
-    assert 10 <= len(turns) <= 12
+    assert 8 <= len(turns) <= 12
     # 88 records at 2 calls each and 2 calls/s, a little too early rather than too late.
     assert 60 <= max(waits) <= 90
     assert len({round(wait) for wait in waits}) >= 60
     assert queue.snapshot()["waiting"] == 0
+
+
+@in_virtual_time
+async def test_of_too_many_new_deliveries_the_oldest_are_sent_away_at_once() -> None:
+    turns: list[str] = []
+    queue = admission(Flow(rate=20.0))
+    tasks = await start(queue, turns, *[f"record-{at}" for at in range(200)], "late", patience=5.0)
+    gone = [task.result() for task in tasks if task.done() and task.result()]
+
+    assert len(gone) >= 150
+    assert max(gone) >= 15  # at 20 calls/s, two for each
+    assert not tasks[-1].done()
+    assert await tasks[-1] == 0
+    await asyncio.gather(*tasks)
 
 
 @in_virtual_time

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.durable.batch import OrderResult, from_ranges
+from shared.durable.batch import from_ranges
 from shared.durable.batch_input import batch_input, records_of
-from shared.durable.batch_orchestrator import SUSPECT_ORDERS, deliver_batch
+from shared.durable.batch_orchestrator import LINGER, SUSPECT_ORDERS, deliver_batch
 from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN
 from shared.rules.outcome import Outcome, written_size
 from shared.rules.retry import RetryPolicy
-from tests.fakes.replay import START, Clock, Play, play, replay
+from tests.fakes.replay import START, Clock, Play, order_result, play, replay
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
@@ -40,17 +40,14 @@ async def deliver(
     async def post(name: str, given: dict[str, Any]) -> dict[str, Any]:
         assert name == "PostParcelBatch"
         clock.advance(takes)
-        outcomes, left = {}, []
+        made = {}
         for index in sorted(from_ranges(given["records"])):
             seen[index] = seen.get(index, 0) + 1
             outcome = does(index, given, seen[index])
             if isinstance(outcome, Exception):
                 raise outcome
-            if outcome is None:
-                left.append(index)
-            else:
-                outcomes[index] = outcome
-        return OrderResult(outcomes, left, limit=48.0).to_json()
+            made[index] = outcome
+        return order_result(given, made, limit=48.0)
 
     run = await play(lambda context: deliver_batch(context, PARCEL), input_, post, clock=clock, instance_id="parcel-1")
     for each in [*run.earlier, run]:
@@ -115,6 +112,12 @@ async def test_a_partner_that_sends_one_record_away_for_a_day_gets_the_others() 
     assert not run.timers
 
 
+async def test_an_activity_lingers_only_if_no_record_waits_for_the_next() -> None:
+    run = await deliver(order(12), lambda *_: CREATED)
+
+    assert [given["linger"] for _, given in run.activities] == [0.0, 0.0, LINGER, LINGER]
+
+
 async def test_records_that_wait_for_nearly_the_same_time_go_on_together() -> None:
     run = await deliver(order(8), lambda _i, _g, turn: UNCERTAIN if turn == 1 else CREATED)
 
@@ -176,7 +179,9 @@ async def test_absence_is_counted_for_each_record() -> None:
 
     run = await deliver(order(1), lambda _i, _g, turn: script[turn])
 
-    assert [given.get("absent") for _, given in run.activities] == [None, None, "0"]
+    told = [given.get("deferred") for _, given in run.activities]
+    assert told[:2] == [None, [[0, 1, None]]]
+    assert (told[2][0][:2], told[2][0][2] > 0) == ([0, 2], True)
     assert [given.get("uncertain") for _, given in run.activities] == [None, "0", "0"]
 
 
@@ -212,7 +217,7 @@ async def test_a_batch_that_is_started_again_trusts_no_earlier_look_up() -> None
     run = await deliver(order(2, pause=62.0, uncertain="0-1", progress=progress), lambda *_: CREATED)
 
     assert orders(run) == [[1]]
-    assert (run.activities[0][1]["uncertain"], run.activities[0][1].get("absent")) == ("1", None)
+    assert (run.activities[0][1]["uncertain"], run.activities[0][1]["deferred"]) == ("1", [[1, 3, None]])
     assert run.output["created"] == 2
 
 

@@ -4,7 +4,6 @@ import json
 import math
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,7 +210,11 @@ def test_what_is_not_json_is_refused_with_its_place(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [(b'{"a": 0.10, "b": 1}', "0.10"), (b'\xef\xbb\xbf{"a":99999999999999.99}', "99999999999999.99"), (b'{"a":1E2}', "1E+2")],
+    [
+        (b'{"a": 0.10, "b": 1}', "0.10"),
+        (b'\xef\xbb\xbf{"a":99999999999999.99}', "99999999999999.99"),
+        (b'{"a":1E2}', "1E+2"),
+    ],
 )
 def test_decodes_fractions_exactly_for_comparisons(text: bytes, value: str) -> None:
     assert str(strict_json.decode_exactly(text)["a"]) == value

@@ -262,6 +262,13 @@ async def test_a_get_over_a_connection_that_the_server_closes_is_sent_once_more(
         assert (server.connections, len(server.requests)) == (2, 3)
 
 
+async def test_a_get_that_the_server_breaks_on_a_new_connection_is_not_sent_again() -> None:
+    async with RawServer(answering_once(b"")) as server, calling() as client:
+        with pytest.raises(httpx.TransportError):
+            await client.get(server.url)
+        assert len(server.requests) == 1
+
+
 async def test_concurrent_calls_share_as_many_connections_as_are_allowed() -> None:
     async with RawServer(answering(response())) as server, calling(max_connections=2) as client:
         await asyncio.gather(*(client.post(server.url) for _ in range(20)))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CALLS = 2
 # So many calls wait in the activity for a partner that is down, to probe it. The others come back later.
 PROBERS = 8
+# New deliveries wait in their activities for a turn within so many seconds. More would fill the host's queue of
+# activities, and a late one would be behind them all.
+CROWD = 1.0
 # The pace that a time is based on, relative to the present one.
 OPTIMISM = 1.25
 # The shortest and the longest time after which to ask again, in seconds.
@@ -88,6 +91,7 @@ class Admission:
         call = asyncio.get_running_loop().create_future()
         if after is None:
             self._add(delivery, call)
+            self._disperse(now)
         else:
             self._waiting += 1
             self._next_calls.append(call)
@@ -144,6 +148,15 @@ class Admission:
         if not call.done():
             self._remove(delivery, call)
             call.set_result(self._send_away(delivery))
+
+    def _disperse(self, now: float) -> None:
+        """Send the new deliveries away that have waited longest, where there are too many: each gets a place."""
+        while len(self._new) > max(PROBERS, CROWD * self._flow.pace(now) / CALLS):
+            delivery, calls = self._new.popitem(last=False)
+            self._waiting -= len(calls)
+            wait = self._send_away(delivery)
+            for call in calls:
+                call.set_result(wait)
 
     def _pump(self) -> None:
         """Give turns until the flow says stop, and come again when it says so."""

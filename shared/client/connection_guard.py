@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -16,6 +17,10 @@ import aiohttp
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+
+
+is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
+"""Whether the connection that this task got last has served a request before."""
 
 
 class GuardedConnector(aiohttp.TCPConnector):
@@ -45,12 +50,14 @@ class GuardedConnector(aiohttp.TCPConnector):
             if transport is None or connection.protocol is None:  # lost already: aiohttp reports it
                 return connection
             watch = transport.get_protocol()
+            is_known = isinstance(watch, _Watch)
             if not isinstance(watch, _Watch):
                 watch = _Watch(connection.protocol, transport)
                 transport.set_protocol(watch)
             elif not watch.is_clean():
                 connection.close()
                 continue
+            is_reused.set(is_known)
             watch.is_idle = False
             connection.add_callback(watch.on_release)
             return connection

@@ -12,7 +12,7 @@ import httpx
 from multidict import CIMultiDict
 from yarl import URL
 
-from shared.client.connection_guard import GuardedConnector
+from shared.client.connection_guard import GuardedConnector, is_reused
 from shared.client.faults import CAUSES, body_fault, request_fault
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
         session = self._session or self._open_session()
         is_proxied = self._proxy_name is not None and request.url.scheme == "https"
         options = self._proxy_options if is_proxied else {}
-        if request.method not in {"GET", "POST"}:
+        if request.method != "POST":
             options = {**options, "middlewares": (_send_once,)}
         try:
             return await session.request(  # type: ignore[return-value]  # of the session's response_class
@@ -170,12 +170,18 @@ def _timeout(connect: float | None, read: float | None) -> aiohttp.ClientTimeout
 
 
 async def _send_once(request: aiohttp.ClientRequest, send: Any) -> aiohttp.ClientResponse:  # noqa: ANN401, aiohttp's handler
-    """Keep aiohttp from sending a request again on a new connection, after which nobody knows of the first."""
+    """Keep aiohttp from sending a request again on a new connection, after which nobody knows of the first.
+
+    A GET may be sent again if its connection was an old one, which the server had closed meanwhile. A server that
+    breaks new connections is down: it gets no call more than flow control counts.
+    """
     try:
         response: aiohttp.ClientResponse = await send(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        if request.method == "GET" and is_reused.get():
+            raise
         raise aiohttp.ClientPayloadError from exc
     return response
 

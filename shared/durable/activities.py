@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.durable.attempt import WORK, Attempt, Shift
@@ -96,7 +96,7 @@ async def post_batch(
 class _BatchWork:
     """An activity's work on the records of an order. Ages are of the batch, in seconds."""
 
-    def __init__(  # noqa: PLR0913, each is one thing
+    def __init__(  # noqa: PLR0913, PLR0917, each is one thing
         self,
         order: Mapping[str, Any],
         resource: Resource,
@@ -112,7 +112,7 @@ class _BatchWork:
         self._batch = batch
         self._policy = RetryPolicy.from_json(order["retry"])
         self._clock = asyncio.get_running_loop().time
-        self._birth = self._clock() - order["age"]
+        self._birth: float = self._clock() - order["age"]
         self._uncertain = from_ranges(order.get("uncertain", ""))
         self._known = {
             index: Deferral(attempts, absent_at=absent_at) for index, attempts, absent_at in order.get("deferred", ())
@@ -136,19 +136,15 @@ class _BatchWork:
     def result(self, indices: Sequence[int]) -> OrderResult:
         """Return what became of the records of these indices."""
         end = self._age()
-        deferrals = {
-            index: replace(
-                each, due=max(0.0, each.due - end), absent_at=None if each.absent_at is None else each.absent_at - end
-            )
-            for index, each in self._deferrals.items()
-        }
+        deferrals = {index: deferral.since(end) for index, deferral in self._deferrals.items()}
         left = [index for index in indices if index not in self._outcomes and index not in deferrals]
         wait = min((held.retry_after for held in self._held if held.retry_after), default=0.0)
         reason = self._held[0].reason if self._held else None
         return OrderResult(self._outcomes, deferrals, left, wait, reason, self._access.limit())
 
     def _age(self) -> float:
-        return self._clock() - self._birth
+        age: float = self._clock() - self._birth
+        return age
 
     def _next(self) -> tuple[float, int] | None:
         """Return a record and the age at which to try it: one that is due, else a new one, else the next to be due."""

@@ -68,6 +68,11 @@ class Deferral:
         wait = retry_wait(policy, max(1, self.attempts), f"{seed}/{self.attempts}", outcome.retry_after)
         self.due = _tick(age + wait)
 
+    def since(self, age: float) -> Deferral:
+        """Return the same with its times counted from this age."""
+        absent_at = None if self.absent_at is None else self.absent_at - age
+        return replace(self, due=_tick(self.due - age), absent_at=absent_at)
+
     def is_absent(self, age: float, settle: float) -> bool:
         """Whether a look-up missed the record `settle` seconds ago or earlier, after its last uncertain attempt."""
         return self.absent_at is not None and age - self.absent_at >= settle
@@ -113,7 +118,7 @@ class OrderResult:
         deferred = []
         for index, each in self.deferrals.items():
             last = {} if each.last is None else _fitting(each.last.to_json(), MAX_REASON)
-            times = {"due": round(each.due, 3)} | ({} if each.absent_at is None else {"absentAt": each.absent_at})
+            times = {"due": each.due} | ({} if each.absent_at is None else {"absentAt": each.absent_at})
             deferred.append({"index": index, **last, "attempts": each.attempts, **times})
         result: dict[str, Any] = {kind: to_ranges(indices) for kind, indices in by_kind.items()}
         result |= {"others": others, "deferred": deferred, "left": to_ranges(self.left), "leftFor": self.left_for}
@@ -180,9 +185,8 @@ class BatchBooks:
                 self._give_up(index, "rejected", outcome.reason or "", outcome)
         for index, deferral in result.deferrals.items():
             self.suspects.discard(index)
-            # The result arrives after the end of the order: no record is taken for absent too early.
-            absent_at = None if deferral.absent_at is None else age + deferral.absent_at
-            self._defer(index, Deferral(deferral.attempts, _tick(age + deferral.due), absent_at, deferral.last))
+            # The result arrives after the end of the order: no record is tried, or taken for absent, too early.
+            self._defer(index, deferral.since(-age))
         for index in result.left:
             due = _tick(age + result.left_for) if result.left_for else 0.0
             self.deferrals.setdefault(index, Deferral()).due = due

@@ -106,10 +106,10 @@ def _resource_paths(resource: Resource, name: str, id_: dict[str, Any]) -> dict[
 
 def _delivery_paths(resources: Sequence[Resource]) -> dict[str, Any]:
     states = "|".join(STATES)
-    types = {"enum": sorted({text for resource in resources for text in (resource.name, resource.route)})}
+    types = sorted({text for resource in resources for text in (resource.name, resource.route)})
     listed = [
         _parameter("query", "state", "States, separated by commas.", _text(pattern=f"^({states})(,({states}))*$")),
-        _parameter("query", "resource", "The name or the route of a record type.", _text(**types)),
+        _parameter("query", "resource", "The name or the route of a record type.", _text(enum=types)),
         _parameter("query", "from", "Accepted at or after this time; 24 hours ago unless given.", _text("date-time")),
         _parameter("query", "to", "Accepted before this time.", _text("date-time")),
         _parameter("query", "key", "The Idempotency-Key of the request.", _KEY_SCHEMA),

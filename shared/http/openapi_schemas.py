@@ -124,8 +124,8 @@ class History(TypedDict):
     events: list[Event]
 
 
-class Fault(TypedDict):
-    """One broken rule."""
+class BrokenRule(TypedDict):
+    """A rule that the request breaks, and where."""
 
     pointer: Annotated[str, Meta(pattern="^#", description="A JSON Pointer as a URI fragment: `#/name`.")]
     detail: str
@@ -138,7 +138,7 @@ class Problem(TypedDict):
     title: str
     status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
-    errors: NotRequired[Annotated[list[Fault], Meta(description="Every broken rule.")]]
+    errors: NotRequired[Annotated[list[BrokenRule], Meta(description="Every broken rule.")]]
 
 
 class Health(TypedDict):
@@ -169,14 +169,13 @@ TYPES_OF_ANSWERS = (Links, Delivery, DeliveryPage, History, Problem, Health, Dee
 def schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     """Return the components' schemas by their names, and the name of each resource's record."""
     models = [resource.model for resource in resources]
-    # Together, so that a model with the name of one of these types gets a longer one.
-    references, components = msgspec.json.schema_components([*TYPES_OF_ANSWERS, *models], ref_template=REF)
-    own = msgspec.json.schema_components(TYPES_OF_ANSWERS, ref_template=REF)[1].values()
-    components = {
-        name: schema if any(schema is each or schema == each for each in own) else _with_number_limits(schema)
-        for name, schema in components.items()
-    }
-    names = [reference["$ref"].rpartition("/")[2] for reference in references[len(TYPES_OF_ANSWERS) :]]
+    components = msgspec.json.schema_components(TYPES_OF_ANSWERS, ref_template=REF)[1]
+    of_models = msgspec.json.schema_components(models, ref_template=REF)[1]
+    # A record type may have the name of an answer.
+    prefix = "" if of_models.keys().isdisjoint({*components, "Json"}) else "Record"
+    references, of_models = msgspec.json.schema_components(models, ref_template=REF.format(name=f"{prefix}{{name}}"))
+    components |= {f"{prefix}{name}": _with_number_limits(schema) for name, schema in of_models.items()}
+    names = [reference["$ref"].rpartition("/")[2] for reference in references]
     for name, resource in zip(names, resources, strict=True):
         components[name] = _record(resource, components[name])
         components[f"{name}Batch"] = {

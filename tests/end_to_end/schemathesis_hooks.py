@@ -14,8 +14,8 @@ from tests.end_to_end.stage import RESOURCE, records
 def filter_case(_context: Any, case: Any) -> bool:  # noqa: ANN401, schemathesis's own
     """Leave out what the app never sees, and what JSON Schema cannot say.
 
-    The host refuses headers outside ASCII with an empty 400, and drops empty headers and empty values of the query. Only
-    the app can make page tokens, and the ids of a batch must differ.
+    The host refuses headers outside ASCII with an empty 400, and drops empty headers and empty values of the query.
+    Only the app can make page tokens, and the ids of a batch must differ.
     """
     headers = [str(value) for value in (case.headers or {}).values()]
     query = {name: str(value) for name, value in (case.query or {}).items()}

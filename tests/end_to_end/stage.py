@@ -38,7 +38,7 @@ TOKEN = "sandbox-access-token-"
 PATIENCE = 90.0
 
 
-def record(number: int, resource: Resource = RESOURCE, **members: object) -> Json:
+def record(number: int, resource: Resource = RESOURCE, /, **members: object) -> Json:
     """Return a record; other numbers have other ids."""
     return sample_record(resource, number) | members
 
@@ -94,12 +94,19 @@ class Stage:
         return await self.http.request(method, url, headers=headers, **options)
 
     async def send(
-        self, body: object, *, key: str | None = None, resource: Resource = RESOURCE, **headers: str
+        self,
+        body: object,
+        *,
+        key: str | None = None,
+        prefer: str | None = None,
+        resource: Resource = RESOURCE,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send a record or, where it is a list, a batch."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {"idempotency-key": key, "prefer": prefer, **(headers or {})}
         path = f"{resource.route}/batch" if isinstance(body, list) else resource.route
-        return await self.ask("POST", path, json=body, headers=sent | ({"idempotency-key": key} if key else {}))
+        sent = {name: value for name, value in named.items() if value is not None}
+        return await self.ask("POST", path, json=body, headers=sent)
 
     async def start(self, body: object, *, key: str | None = None, resource: Resource = RESOURCE) -> Json:
         """Start a delivery; return its links."""
@@ -190,7 +197,7 @@ class Stage:
         return await self.http.request(method, f"{self.host.url}{WEBHOOKS}/{path}", **options)
 
     async def assert_no_secret(self) -> None:
-        """Look for tokens and secrets in every instance with its history, and in all that the processes have written."""
+        """Look for tokens and secrets in every instance with its history, and in all that the processes wrote."""
         listed = await self.durable("GET", "instances?top=10000&showInput=true")
         texts = [listed.text, self.host.output, self.partner.output]
         for instance in listed.json()[:50]:

@@ -77,7 +77,7 @@ async def test_deliveries_whose_worker_died_in_an_orchestrator_go_on_and_double_
 @pytest.mark.timeout(240)
 async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_recoveries(start: StartStage) -> None:
     stage = start()
-    broken = single_input(RESOURCE.name, *texts(record(1)), {**TERMS, "retry": {"first": -1}})
+    broken = single_input(RESOURCE.name, texts(record(1))[0], {**TERMS, "retry": {"first": -1}})
     instance_id = keyed_id(RESOURCE, "broken")
     delivery = await start_past_the_intake(stage, broken, instance_id)
     runs = 0
@@ -106,7 +106,10 @@ async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_rec
 @pytest.mark.parametrize(
     ("input_", "words"),
     [
-        ({"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}}, "its terms.retry.first is not"),
+        (
+            {"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}},
+            "its terms.retry.first is not",
+        ),
         ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "its record is not a text"),
         ({"record": "{}", "terms": TERMS}, "it names no resource"),
         (

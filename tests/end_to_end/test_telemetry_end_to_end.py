@@ -60,7 +60,7 @@ class Relay:
 
     async def deliver(self, body: object) -> Json:
         """Deliver in the caller's trace."""
-        accepted = await self.stage.send(body, **CALLER)
+        accepted = await self.stage.send(body, headers=CALLER)
         return await self.stage.finished(accepted.json())
 
     async def tree(self, size: int) -> list[tuple[int, str, str]]:
@@ -119,7 +119,9 @@ async def test_one_trace_leads_from_the_request_to_the_partner_and_the_token_end
     assert (services[HOSTS_OWN[2][2]], services[ATTEMPT]) == ("sandbox-host", "relay")
     assert not any(span.has_failed for span in collector.spans)
     root = base_path(RESOURCE.partner)
-    sent = {each.method: each.headers for each in proxy.passed if each.path.startswith(root) and "/auth/" not in each.path}
+    sent = {
+        each.method: each.headers for each in proxy.passed if each.path.startswith(root) and "/auth/" not in each.path
+    }
     assert sent["GET"]["traceparent"] == collector.named(GET)[0].traceparent
     assert sent["POST"]["traceparent"] == collector.named(POST)[0].traceparent
     assert {headers["tracestate"] for headers in sent.values()} == {"vendor=1"}

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
+from shared.durable.batch import Deferral, OrderResult
+from shared.rules.retry import RetryPolicy
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from shared.rules.outcome import Outcome
 
     # The activity's name and input; what it gives is the result, what it raises is the failure.
     Activity = Callable[[str, Any], Awaitable[Any]]
@@ -196,7 +201,7 @@ def replay(run: Play, orchestrator: Callable[[Any], Any] | None = None) -> None:
     Where an episode ended, the whole answer must be what it was; anywhere, the actions must be what they became.
     """
     recorded = dict(run.episodes)
-    for events in range(2, len(run.history) + 1, max(1, len(run.history) // 30)):
+    for events in range(2, len(run.history) + 1, max(1, len(run.history) // 12)):
         answer = answer_to(run, events, orchestrator)
         assert answer.actions == run.last.actions[: len(answer.actions)], f"other actions after {events} events"
         if events in recorded:
@@ -221,3 +226,21 @@ def _event(clock: Clock, kind: int, id_: int = -1, **fields: object) -> dict[str
 
 def _stamp(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def order_result(
+    given: Mapping[str, Any], made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
+) -> dict[str, Any]:
+    """Return the result of an activity with one attempt at each record of its order; None: the record is left."""
+    policy = RetryPolicy.from_json(given["retry"])
+    known = {index: Deferral(attempts, absent_at=at) for index, attempts, at in given.get("deferred", ())}
+    outcomes, deferrals = {}, {}
+    for index, outcome in made.items():
+        if outcome is not None and outcome.kind == "deferred":
+            deferral = known.get(index, Deferral())
+            deferral.enter(outcome, given["age"], policy, given["instanceId"])
+            deferrals[index] = deferral.since(given["age"])
+        elif outcome is not None:
+            outcomes[index] = outcome
+    left = [index for index, outcome in made.items() if outcome is None]
+    return OrderResult(outcomes, deferrals, left, left_for, limit=limit).to_json()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
-from shared.durable.batch import OrderResult, from_ranges
+from shared.durable.batch import from_ranges
 from shared.durable.batch_input import batch_input, single_input
 from shared.durable.batch_orchestrator import deliver_batch
 from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
 from shared.rules.outcome import Outcome
 from shared.rules.retry import RetryPolicy
-from tests.fakes.replay import play
+from tests.fakes.replay import order_result, play
 from tests.histories.recording import FOLDER, Recording
 from tests.models import PARCEL
 
@@ -110,8 +110,7 @@ def _recordings(
             assert outcome is not None
             return outcome.to_json()
         made = {index: outcome_of(index) for index in sorted(from_ranges(order["records"]))}
-        outcomes = {index: outcome for index, outcome in made.items() if outcome is not None}
-        return OrderResult(outcomes, [index for index in made if index not in outcomes], 2.0).to_json()
+        return order_result(order, made, 2.0)
 
     handle = HANDLES[orchestrator]
     last = asyncio.run(play(handle, input_, activity, instance_id="parcel-0"))
