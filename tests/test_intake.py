@@ -136,7 +136,7 @@ def test_a_broken_line_is_named_by_its_number() -> None:
     assert (told["kind"], told["errors"][0]["pointer"]) == ("malformed", "#/1")  # type: ignore[index]  # a list
 
 
-@pytest.mark.parametrize("key", ["a b", "x" * 256, "ü", "a\tb"])
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "ü", "a\tb"])
 def test_an_idempotency_key_is_visible_ascii(key: str) -> None:
     assert idempotency_key(posted(ONE)) is None
     assert idempotency_key(posted(ONE, idempotency_key="k-1")) == "k-1"

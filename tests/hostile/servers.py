@@ -71,6 +71,7 @@ class HostilePartner:
         self._contents: dict[tuple[str, str], bytes] = {}
         self._by_key: set[str] = set()
         self._tokens: Counter[str] = Counter()
+        self._times: Counter[str] = Counter()
         self.server = RawServer(self._serve)
 
     async def _serve(self, connection: Connection) -> None:
@@ -102,7 +103,9 @@ class HostilePartner:
         id_ = _id(rest, request)
         case = self.cases.get(id_)
         if case is not None and is_look_up == (case.fields.get("to") == "look-up"):
-            del self.cases[id_]
+            self._times[id_] += 1
+            if self._times[id_] == case.fields.get("again", 1):
+                del self.cases[id_]
             if case.fields.get("stores"):
                 self._store(partner, id_, request)
             return _hostile(case, {**forms("token", token), "{id}": id_})
