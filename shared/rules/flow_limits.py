@@ -150,6 +150,7 @@ class ConcurrencyLimit:
         self.full_at = -math.inf  # when a call last found no room
         self._step = 1
         self._widen_at = -math.inf
+        self._narrowed = self._refusals = 0  # to what room, and how often in a row since
         self._lowest = math.inf
         self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
         self._epoch_room = self._steady_epochs = 0
@@ -180,8 +181,12 @@ class ConcurrencyLimit:
 
     def narrow(self, now: float, room: int) -> None:
         """Leave room for so many calls: one more was refused."""
-        self.room, self.is_found, self._step = max(1, room), True, 1
-        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room)
+        room = max(1, room)
+        if now >= self._widen_at:
+            # Whoever refuses one call more again and again is asked less often.
+            self._refusals = self._refusals + 1 if self.is_found and room == self._narrowed else 0
+        self.room, self.is_found, self._step, self._narrowed = room, True, 1, room
+        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room) * 2.0 ** min(self._refusals, 8)
         self._widen_at = now + min(pause, LONGEST_PROBE)
 
     def _compare(self, now: float, level: int) -> None:
