@@ -173,7 +173,7 @@ def now(order: dict[str, Any]) -> dict[str, Any]:
     return order | {"scheduled": "2999-01-01T00:00:00+00:00", "began": "2999-01-01T00:00:00+00:00"}
 
 
-@pytest.mark.no_cover  # the orchestrators and the activities have tests of their own
+@pytest.mark.unmeasured  # the orchestrators and the activities have tests of their own
 @pytest.mark.parametrize("resource", [PARCEL, HONOURING, BLIND], ids=["look-up", "key and look-up", "key"])
 @pytest.mark.parametrize("deliver", [deliver_single, deliver_many])
 @settings(max_examples=settings.default.max_examples // 4)
