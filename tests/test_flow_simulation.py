@@ -15,7 +15,7 @@ from tests.fakes.partner_model import PartnerModel
 from tests.fakes.virtual_time import in_virtual_time
 
 # Measuring coverage would make a simulation take more than twice as long: test_flow and test_admission cover the code.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.unmeasured
 
 # Other random numbers and larger figures, to see that a claim does not rest on one run.
 MORE = pytest.mark.long
