@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 REF = "#/components/schemas/{name}"
 # What `id_problem` refuses: "." and "..", and control characters. JSON in UTF-8 has no lone surrogates.
 ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
+# No schema of its own, which would refer to itself: not every generator of clients reads that.
+_ANY_JSON = {
+    "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
+}
 # The largest number that a double holds.
 _MAX_NUMBER = 1.7976931348623157e308
 
@@ -172,7 +176,7 @@ def schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     components = msgspec.json.schema_components(TYPES_OF_ANSWERS, ref_template=REF)[1]
     of_models = msgspec.json.schema_components(models, ref_template=REF)[1]
     # A record type may have the name of an answer.
-    prefix = "" if of_models.keys().isdisjoint({*components, "Json"}) else "Record"
+    prefix = "" if of_models.keys().isdisjoint(components) else "Record"
     references, of_models = msgspec.json.schema_components(models, ref_template=REF.format(name=f"{prefix}{{name}}"))
     components |= {f"{prefix}{name}": _with_number_limits(schema) for name, schema in of_models.items()}
     names = [reference["$ref"].rpartition("/")[2] for reference in references]
@@ -185,7 +189,6 @@ def schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
             "minItems": 1,
             "maxItems": MAX_RECORDS,
         }
-    components["Json"] = _with_number_limits(_any_json())
     return dict(sorted(components.items())), names
 
 
@@ -197,21 +200,7 @@ def _record(resource: Resource, model: dict[str, Any]) -> dict[str, Any]:
     return model | {
         "description": description,
         "properties": model["properties"] | {resource.id_member: id_},
-        "additionalProperties": model.get("additionalProperties", {"$ref": REF.format(name="Json")}),
-    }
-
-
-def _any_json() -> dict[str, Any]:
-    reference = {"$ref": REF.format(name="Json")}
-    return {
-        "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits.",
-        "anyOf": [
-            {"type": ["string", "boolean", "null"]},
-            {"type": "integer"},
-            {"type": "number"},
-            {"type": "array", "items": reference},
-            {"type": "object", "additionalProperties": reference},
-        ],
+        "additionalProperties": model.get("additionalProperties", _ANY_JSON),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,6 +55,13 @@ def id_of(number: int, resource: Resource = RESOURCE) -> str:
 def ids(count: int) -> dict[str, int]:
     """Return what the partner has stored after `records(count)` were delivered once each."""
     return {id_of(number): 1 for number in range(1, count + 1)}
+
+
+def copy_app(folder: Path) -> None:
+    """Copy what is deployed of the app, for a test that changes it."""
+    shutil.copytree(PROJECT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("function_app.py", "host.json"):
+        shutil.copy2(PROJECT / name, folder)
 
 
 class Stage:
