@@ -176,7 +176,7 @@ def now(order: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.unmeasured  # the orchestrators and the activities have tests of their own
 @pytest.mark.parametrize("resource", [PARCEL, HONOURING, BLIND], ids=["look-up", "key and look-up", "key"])
 @pytest.mark.parametrize("deliver", [deliver_single, deliver_many])
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
 def test_whatever_the_partner_answers_a_record_is_stored_once_and_reported_truthfully(
     resource: Resource, deliver: Callable[[Store], Any], data: st.DataObject
