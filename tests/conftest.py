@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.host_tests import not_collected
 
@@ -21,18 +21,18 @@ collect_ignore = [str(path) for path in not_collected()]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# An example that takes long says something about the machine, which runs other tests at the same time: no deadline.
+# Slow examples say something about the machine, which runs other tests at the same time.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 # `make test` tries the same few examples each time, and prints the first that fails, as it is.
 settings.register_profile(
     "quick",
-    deadline=None,
+    PATIENT,
     derandomize=True,
     max_examples=25,
     phases=[Phase.explicit, Phase.generate],
-    print_blob=True,
 )
 # `make test-long` tries many, other ones each time, and reduces the one that fails.
-settings.register_profile("thorough", deadline=None, max_examples=400, print_blob=True)
+settings.register_profile("thorough", PATIENT, max_examples=400)
 settings.load_profile("quick")
 
 
