@@ -17,7 +17,8 @@ def filter_case(_context: Any, case: Any) -> bool:  # noqa: ANN401, schemathesis
     """Leave out what the app never sees, and what JSON Schema cannot say.
 
     The host refuses headers outside ASCII with an empty 400, and drops empty headers and empty values of the query.
-    Azure Storage knows no time before 1601. Only the app can make page tokens, the ids of a batch must differ, and every JSON library must read its numbers.
+    Azure Storage knows no time before 1601. Only the app can make page tokens, the ids of a batch must differ, and
+    every JSON library must read its numbers.
     """
     headers = [str(value) for value in (case.headers or {}).values()]
     query = {name: str(value) for name, value in (case.query or {}).items()}
