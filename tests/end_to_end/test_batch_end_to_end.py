@@ -37,9 +37,10 @@ async def test_delivers_a_full_batch_with_its_progress_and_each_record_once_in_t
     assert created == sorted(created)
     whole = await stage.durable("GET", f"instances/{links['id']}?showHistory=true&showHistoryOutput=true")
     # JSON in a JSON string, as the Durable SDK sends it.
-    given = json.loads(json.loads(whole.json()["historyEvents"][0]["Input"]))
+    events = whole.json()["historyEvents"]
+    given = json.loads(json.loads(events[0]["Input"]))
     assert [json.loads(text) for text in records_of(given)] == records(1_000, note="to be found once")
-    assert json.dumps(whole.json()["historyEvents"]).count(given["packed"]) == 1
+    assert json.dumps(events).count(given["packed"]) == 1
     assert "to be found once" not in whole.text
     await stage.assert_no_secret()
 
