@@ -70,8 +70,10 @@ local.settings.json: ## Make the settings for one machine from the example, wher
 start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)
 
-test: setup ## Run the tests, with branch coverage of shared/
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-fail-under=95 -m "not long" $(ARGS)
+COVERAGE := --cov --cov-report=term --cov-fail-under=95
+
+test: setup ## Run the tests, with branch coverage of shared/; COVERAGE= for none, in less time
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(COVERAGE) -m "not long" $(ARGS)
 
 test-long: setup ## Run the tests that take many processes or much time, and try many more generated examples
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=thorough -m "long or hypothesis" $(ARGS)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import Phase, settings
 
 from tests.host_tests import not_collected
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 collect_ignore = [str(path) for path in not_collected()]
 
@@ -27,3 +34,23 @@ settings.register_profile(
 # `make test-long` tries many, other ones each time, and reduces the one that fails.
 settings.register_profile("thorough", deadline=None, max_examples=400, print_blob=True)
 settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the many objects that live until the end."""
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Run a test marked `unmeasured` without the tracer of coverage.
+
+    pytest-cov's own marker, no_cover, has no effect in the workers of xdist.
+    """
+    tracer = sys.gettrace()
+    if item.get_closest_marker("unmeasured") and item.config.pluginmanager.hasplugin("_cov"):
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)

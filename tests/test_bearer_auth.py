@@ -104,6 +104,7 @@ async def test_a_revocation_fails_no_call_and_costs_one_request() -> None:
     assert grant.requests == 2
 
 
+@pytest.mark.unmeasured
 @in_virtual_time
 async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token() -> None:
     grant, sent = NumberedGrant(latency=0.05), [0]

@@ -24,13 +24,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Generator[HostProcess]:
         yield running
 
 
-def test_runs_activities_one_after_the_other(host: HostProcess) -> None:
-    status = host.run("chain", "Ada")
-    assert status["runtimeStatus"] == "Completed"
-    assert status["output"] == ["Hello Ada", "Hi Hello Ada"]
-    assert status["name"] == "chain"
-
-
 def test_gives_an_orchestrator_without_activities_its_input_id_and_version(host: HostProcess) -> None:
     instance_id = host.start("not_a_generator", {"a": [1]}, instance_id="plain")
     output = host.finished(instance_id)["output"]
@@ -41,10 +34,6 @@ def test_takes_the_version_that_the_caller_names(host: HostProcess) -> None:
     url = f"{WEBHOOKS}/orchestrators/not_a_generator"
     instance_id = host.http.post(url, params={"version": "7"}, json={}).json()["id"]
     assert host.finished(instance_id)["output"]["version"] == "7"
-
-
-def test_fans_out_and_in(host: HostProcess) -> None:
-    assert host.run("fan_out", 100)["output"] == 9900
 
 
 def test_bounds_the_activities_that_run_at_once(host: HostProcess) -> None:
@@ -98,45 +87,12 @@ def test_a_sub_orchestration_with_an_id_that_cannot_be_kept_fails_the_instance(h
     assert output.startswith("Orchestrator function 'parent' failed: the host cannot take its answer: ")
 
 
-def test_continues_as_new_until_it_is_done(host: HostProcess) -> None:
-    status = host.finished(host.start("count_down", 3), showHistory="true")
-    assert status["output"] == "zero"
-    assert len((host.folder / "count_down").read_text().splitlines()) == 4
-    # Only the last execution is kept.
-    assert [event["EventType"] for event in status["historyEvents"]] == [
-        "ExecutionStarted",
-        "TaskCompleted",
-        "ExecutionCompleted",
-    ]
-
-
-def test_an_orchestrator_that_fails_before_its_first_yield_fails_its_instance(host: HostProcess) -> None:
-    output = host.run("failing_at_once", "you")["output"]
-    assert output == "Orchestrator function 'failing_at_once' failed: LookupError: nothing for you"
-
-
-def test_keeps_a_custom_status_that_a_later_run_does_not_set(host: HostProcess) -> None:
-    assert host.run("status_once")["customStatus"] == "set in the first run only"
-
-
 def test_fails_an_orchestrator_that_does_something_else_in_its_replay(host: HostProcess) -> None:
     instance_id = host.start("not_deterministic")
     until((host.folder / "second_run.started").exists, "the activity")
     (host.folder / "second_run").touch()
     output = host.finished(instance_id)["output"]
     assert output.startswith("Non-Deterministic workflow detected: ")
-
-
-def test_a_suspended_instance_acts_on_nothing_until_it_is_resumed(host: HostProcess) -> None:
-    instance_id = host.start("events", 2)
-    host.raise_event(instance_id, "before")
-    until(lambda: host.status(instance_id)["customStatus"] == 1, "the first event")
-    assert host.change(instance_id, "suspend", reason="lunch") == 202
-    until(lambda: host.status(instance_id)["runtimeStatus"] == "Suspended", "the suspension")
-    assert host.raise_event(instance_id, "while suspended") == 202
-    assert host.status(instance_id)["runtimeStatus"] == "Suspended"
-    assert host.change(instance_id, "resume", reason="back") == 202
-    assert host.finished(instance_id)["output"] == ["before", "while suspended"]
 
 
 def test_an_activity_that_ends_while_its_instance_is_suspended_counts_when_it_is_resumed(host: HostProcess) -> None:
@@ -158,21 +114,6 @@ def test_a_suspended_instance_can_be_terminated(host: HostProcess) -> None:
     until(lambda: host.status(instance_id)["runtimeStatus"] == "Suspended", "the suspension")
     host.change(instance_id, "terminate", reason="enough")
     assert host.finished(instance_id)["runtimeStatus"] == "Terminated"
-
-
-def test_the_activity_of_a_terminated_instance_does_not_reach_the_next_one_of_the_same_id(host: HostProcess) -> None:
-    instance_id = host.start("first_of", ["stale"], instance_id="reused")
-    until((host.folder / "stale.started").exists, "the activity")
-    host.change(instance_id, "terminate", reason="replaced")
-    host.finished(instance_id)
-    # Its first action has the number of the old instance's activity.
-    host.start("first_of", ["fresh"], instance_id="reused")
-    until((host.folder / "fresh.started").exists, "the new activity")
-    (host.folder / "stale").touch()
-    assert host.run("chain", "meanwhile")["runtimeStatus"] == "Completed"
-    assert host.status("reused")["runtimeStatus"] == "Running"
-    (host.folder / "fresh").touch()
-    assert host.finished("reused")["output"] == "fresh"
 
 
 def test_the_timer_of_a_terminated_instance_does_not_reach_the_next_one_of_the_same_id(host: HostProcess) -> None:

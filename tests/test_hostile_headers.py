@@ -11,7 +11,11 @@ import pytest
 from shared.auth.bearer_auth import is_refused_token
 from shared.http.request import Request
 from shared.rules.rate_limit import Quota, read_quota
+from shared.rules.record import CheckedRecord
 from shared.rules.retry_after import retry_after
+from shared.rules.verdict import judge_post
+from tests.fakes.scripted_partner import answer
+from tests.models import PARCEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,9 @@ VALUES = [
     "(" * LONG,
     "Mon, " * (LONG // 5),
     "9" * LONG,
+    "a-" * (LONG // 2),
+    "error=" * (LONG // 6),
+    "error='" * (LONG // 7),
 ]
 
 
@@ -48,10 +55,13 @@ READERS: list[Callable[[str], object]] = [
     _prefer,
     lambda value: is_refused_token(401, [value]),
     lambda value: retry_after(value, NOW),
+    lambda value: judge_post(
+        PARCEL, CheckedRecord("P-1", b"{}"), answer(401, www_authenticate=value), age=0, was_uncertain=False
+    ),
 ]
 
 
-@pytest.mark.parametrize("read", READERS, ids=["RateLimit", "Prefer", "WWW-Authenticate", "Retry-After"])
+@pytest.mark.parametrize("read", READERS, ids=["RateLimit", "Prefer", "challenges", "Retry-After", "verdict"])
 def test_no_header_value_takes_more_than_a_second(read: Callable[[str], object]) -> None:
     for value in VALUES:
         began = time.process_time()

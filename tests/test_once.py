@@ -192,6 +192,7 @@ def now(order: dict[str, Any]) -> dict[str, Any]:
 EXAMPLES = (settings.default or settings()).max_examples // 4
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("resource", [PARCEL, HONOURING, BLIND], ids=["look-up", "key and look-up", "key"])
 @pytest.mark.parametrize("deliver", [deliver_single, deliver_many])
 @settings(max_examples=EXAMPLES)

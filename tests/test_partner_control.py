@@ -41,27 +41,27 @@ async def test_counts_nothing_before_the_first_request() -> None:
         assert await partner.records() == {"count": 0, "ids": {}, "records": [], "keys": []}
 
 
-async def test_counts_200_concurrent_requests_exactly() -> None:
+async def test_counts_concurrent_requests_exactly() -> None:
     async with running_partner() as partner:
         await partner.token()
-        responses = await asyncio.gather(*(partner.post(f"b-{number}", key=f"k-{number}") for number in range(200)))
+        responses = await asyncio.gather(*(partner.post(f"b-{number}", key=f"k-{number}") for number in range(100)))
         records, counters = await partner.records(), await partner.counters()
 
     assert {response.status_code for response in responses} == {201}
-    assert records["ids"] == {"Parcel": {f"b-{number}": 1 for number in range(200)}}
+    assert records["ids"] == {"Parcel": {f"b-{number}": 1 for number in range(100)}}
     assert counters == {
         **NOTHING,
         "token_requests": 1,
         "token_outcomes": {"issued": 1},
         "tokens_issued": 1,
-        "posts": 200,
-        "post_outcomes": {"201": 200},
-        "records_stored": 200,
+        "posts": 100,
+        "post_outcomes": {"201": 100},
+        "records_stored": 100,
         "in_flight_most": 1,
     }
 
 
-async def test_counts_200_concurrent_requests_exactly_under_faults() -> None:
+async def test_counts_concurrent_requests_exactly_under_faults() -> None:
     async with running_partner(seed=1) as partner:
         await partner.token()
         await partner.set_faults(
@@ -73,7 +73,7 @@ async def test_counts_200_concurrent_requests_exactly_under_faults() -> None:
             {"fault": "status", "route": "post", "stage": "after", "status": 500, "probability": 0.1},
         )
 
-        results = await asyncio.gather(*(partner.post(f"b-{number}") for number in range(200)), return_exceptions=True)
+        results = await asyncio.gather(*(partner.post(f"b-{number}") for number in range(100)), return_exceptions=True)
 
         records, counters = await partner.records(), await partner.counters()
         _, dropped_before, unavailable, dropped_after, halved, failed = await partner.fired()
@@ -82,16 +82,16 @@ async def test_counts_200_concurrent_requests_exactly_under_faults() -> None:
     broken = [result for result in results if isinstance(result, httpx.TransportError)]
     created = statuses.count(201)
     assert min(dropped_before, unavailable, dropped_after, failed, created) > 0
-    assert len(statuses) + len(broken) == 200
+    assert len(statuses) + len(broken) == 100
     assert (statuses.count(503), statuses.count(500)) == (unavailable, failed)
-    assert counters["posts"] == 200
-    assert sum(counters["post_outcomes"].values()) == 200
+    assert counters["posts"] == 100
+    assert sum(counters["post_outcomes"].values()) == 100
     assert counters["connections_dropped"] == len(broken)
     assert counters["post_outcomes"]["dropped"] == dropped_before + dropped_after
     assert counters["post_outcomes"]["201"] == created
     # A fault that halves an answer may meet another one that replaces it, which then counts.
     assert counters["post_outcomes"]["half"] == len(broken) - dropped_before - dropped_after <= halved
-    assert records["count"] == counters["records_stored"] == 200 - dropped_before - unavailable
+    assert records["count"] == counters["records_stored"] == 100 - dropped_before - unavailable
     assert set(records["ids"]["Parcel"].values()) == {1}
 
 

@@ -92,6 +92,7 @@ def test_finds_the_id_that_a_partner_names_where_the_look_up_says() -> None:
 
     assert named_id(PARCEL, {"parcelId": "P-1"}) == "P-1"
     assert named_id(nested, {"parcelId": "no", "data": {"refs": [7, 8]}}) == "7"
-    assert [named_id(PARCEL, {"parcelId": odd}) for odd in (None, True, [], {})] == [None] * 4
+    odd_ids: list[object] = [None, True, [], {}]
+    assert [named_id(PARCEL, {"parcelId": odd}) for odd in odd_ids] == [None] * 4
     assert at_pointer({"a/b": {"~": [1]}}, "/a~1b/~0/0") == 1
     assert [at_pointer({"a": [1]}, pointer) for pointer in ("/b", "/a/1", "/a/x", "/a/0/0")] == [None] * 4

@@ -195,7 +195,7 @@ async def test_no_token_shows_in_a_metric_or_a_span(recorder: Recorder) -> None:
 
 def test_every_metric_has_a_name_of_this_app_a_unit_and_a_description() -> None:
     metrics = [value for value in vars(names).values() if isinstance(value, Metric)] + [*names.TOKEN_COUNTERS.values()]
-    assert len({metric.name for metric in metrics}) == len(metrics) == 16
+    assert len({metric.name for metric in metrics}) == len(metrics) == 19
     assert all(metric.name.startswith("business_relay.") and metric.unit and metric.description for metric in metrics)
 
 

@@ -165,7 +165,9 @@ from shared.auth.token_provider import TokenProvider
 async def main(token_url, store_url):
     async with httpx.AsyncClient() as client:
         grant = ClientCredentials("CRM_", "relay", token_url=token_url, client_secret="s3cr3t").build(client)
-        stored = StoredGrant(grant, RedisStore(store_url), TokenCipher("a key of thirty-two characters.."))
+        store = RedisStore(store_url)
+        await store.read("none")  # connects, which may take longer than a token request leaves the store
+        stored = StoredGrant(grant, store, TokenCipher("a key of thirty-two characters.."))
         provider = TokenProvider(stored)
         print("ready", flush=True)
         while command := (await asyncio.to_thread(sys.stdin.readline)).strip():

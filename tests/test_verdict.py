@@ -65,11 +65,21 @@ def summary(judged: object) -> str:
         (answer(401), "deferred", "deferred"),
         (answer(401, www_authenticate='Bearer error="expired_token"'), "deferred", "deferred"),
         (answer(401, www_authenticate="Basic realm=x"), "deferred", "deferred"),
+        (
+            answer(401, www_authenticate='Bearer error_description="no error=insufficient_scope"'),
+            "deferred",
+            "deferred",
+        ),
+        (
+            answer(401, www_authenticate="Bearer error='expired', Basic error=insufficient_scope"),
+            "deferred",
+            "deferred",
+        ),
         (answer(403, www_authenticate='Bearer error="invalid_token"'), "deferred", "deferred"),
         (answer(401, www_authenticate='Bearer error="insufficient_scope"'), "rejected", "look up, else rejected"),
         (answer(403, www_authenticate='Bearer error="insufficient_scope"'), "rejected", "look up, else rejected"),
         # not now
-        *[(answer(status), "deferred", "deferred") for status in (408, 421, 423, 425, 429)],
+        *[(answer(status), "deferred", "deferred") for status in (407, 408, 421, 423, 425, 429, 431)],
         *[(answer(status, after=9), "deferred", "deferred") for status in (400, 403, 413, 422)],
         # conflicts
         (answer(409, after=9), "deferred, uncertain", "deferred, uncertain"),

@@ -43,8 +43,8 @@ class AccessToken:
     that another process requested it.
 
     Raises:
-        ValueError: the value cannot stand in a header: it is empty or has more than visible ASCII (RFC 6750 section
-            2.1). HTTP libraries refuse such a header as well, but with the token in the text of the error.
+        ValueError: the value cannot stand in a header (RFC 6750 section 2.1). HTTP libraries refuse such a header as
+            well, but with the token in the text of the error.
     """
 
     value: str = field(repr=False)
@@ -92,9 +92,9 @@ def hold(
 ) -> HeldToken:
     """Return the token with its times, counted from before its request was sent.
 
-    It is old `leeway` seconds before it expires, or 0.4 of its lifetime before if that is less, or `refresh_in` seconds
-    after the request if that is sooner; earlier by up to a quarter of the leeway, by `jitter` in [0, 1), and never in
-    the first tenth of its lifetime. `default_lifetime` (s) counts if the server named none.
+    It is old `leeway` seconds before it expires (0.4 of its lifetime at most), or `refresh_in` seconds after the
+    request if that is sooner; earlier by up to a quarter of the leeway, by `jitter` in [0, 1), and never in the first
+    tenth of its lifetime. `default_lifetime` (s) counts if the server named none.
     """
     lifetime = token.lifetime(default_lifetime)
     leeway = min(leeway, lifetime * _LEEWAY_FRACTION)
@@ -158,10 +158,8 @@ class NegativeCache:
 
 @dataclass(slots=True)
 class _Refusal:
-    """How often the API has refused a token, until when it must not be tried again, and when it would have expired."""
-
     times: int
-    until: float
+    until: float  # it must not be tried again before
     expires_at: float
 
 
@@ -193,8 +191,8 @@ class RefusedTokens:
     def add_held(self, held: HeldToken, now: float, *, was_accepted: bool) -> None:
         """Note that the API has refused the token in use, which `was_accepted` before.
 
-        The first two renewals in a row are due at once, the next ones a backoff step after the last token request. The
-        step doubles until a token is accepted. The row ends when no token was refused for longer than the longest step.
+        After two renewals in a row the next is due a backoff step after the last token request. The step doubles until
+        a token is accepted. The row ends when no token was refused for longer than the longest step.
         """
         self.add(held.token, now, held.expires_at)
         if self.to_replace is not None and self.to_replace.value == held.token.value:  # its renewal is on its way

@@ -208,7 +208,7 @@ async def discover(
 ) -> tuple[str, str]:
     """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4); return that and its own name.
 
-    `issuer` may end in a slash or not, whatever the server calls itself; `setting` is the app setting that holds it.
+    Either name of the issuer may end in a slash. `setting` is the app setting that holds it.
 
     Raises:
         TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
@@ -217,14 +217,16 @@ async def discover(
     answer = await exchange(client, "GET", url, what="the issuer", setting=setting, timeout=timeout)
     document = answer.document()
     named, endpoint = document.get("issuer"), document.get("token_endpoint")
-    problem = answer.problem
-    if problem is None and not answer.is_success:
+    if answer.problem is not None:
+        problem: str | None = answer.problem
+    elif not answer.is_success:
         problem = "; ".join(filter(None, [f"it answered {answer.status}", answer.hint]))
-    elif problem is None and not isinstance(named, str):
+    elif not isinstance(named, str):
         problem = "its configuration has no issuer"
-    elif problem is None and str(named).removesuffix("/") != issuer.removesuffix("/"):
+    elif named.removesuffix("/") != issuer.removesuffix("/"):
         problem = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
-    problem = problem or discovered_problem(endpoint, issuer)
+    else:
+        problem = discovered_problem(endpoint, issuer)
     if problem is None:
         return str(endpoint), str(named)
     wait = retry_after(answer.headers.get("retry-after"), now())

@@ -193,12 +193,14 @@ class TokenCipher:
 
 @dataclass(slots=True)
 class _Visit:
-    """One token request at the store: the seconds it has left for commands, and perhaps the lease."""
+    """One token request at the store: the seconds it has left for commands, and whether it has the lease.
+
+    None: it was asked for, and the answer was lost.
+    """
 
     budget: float
+    has_lease: bool | None = False
     owner: str = field(default_factory=lambda: str(uuid.uuid4()))
-    has_lease: bool = False
-    may_have_lease: bool = False
 
 
 class StoredGrant:
@@ -254,7 +256,9 @@ class StoredGrant:
                     refresh_at = None if token.refresh_in is None else issued_at + token.refresh_in
                     stored = StoredToken(token.value, issued_at, issued_at + lifetime, refresh_at)
         finally:
-            if stored is not None or visit.may_have_lease:  # whoever waits for the token has it before the store
+            if (
+                stored is not None or visit.has_lease is not False
+            ):  # whoever waits for the token has it before the store
                 task = asyncio.create_task(self._leave(visit, stored), name="token store")
                 self._afterwards.add(task)
                 task.add_done_callback(self._afterwards.discard)
@@ -299,21 +303,18 @@ class StoredGrant:
             return None
 
     async def _acquire(self, visit: _Visit) -> bool:
-        lease = self._request_timeout + _LEASE_MARGIN
-        visit.may_have_lease = True  # also where the answer is lost
-        answer = await self._answer(visit, self._store.acquire(self._name, visit.owner, lease))
-        visit.has_lease = answer is True
-        visit.may_have_lease = answer is not False
-        return visit.has_lease
+        seconds = self._request_timeout + _LEASE_MARGIN
+        visit.has_lease = None
+        visit.has_lease = await self._answer(visit, self._store.acquire(self._name, visit.owner, seconds))
+        return visit.has_lease is True
 
     async def _leave(self, visit: _Visit, stored: StoredToken | None) -> None:
         """Store the token and give the lease back."""
         visit.budget = self._budget
         if stored is not None and self._is_available:
-            sealed = self._cipher.encrypt(self._name, stored)
-            lifetime = stored.expires_at - stored.issued_at
+            sealed, lifetime = self._cipher.encrypt(self._name, stored), stored.expires_at - stored.issued_at
             await self._answer(visit, self._store.write(self._name, sealed, lifetime))
-        if visit.may_have_lease:  # the others wait for it, even if the store has just failed
+        if visit.has_lease is not False:  # the others wait for it, even if the store has just failed
             await self._answer(visit, self._store.release(self._name, visit.owner))
 
     async def _answer(self, visit: _Visit, command: Awaitable[_T]) -> _T | None:

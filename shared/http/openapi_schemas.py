@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 REF = "#/components/schemas/{name}"
 # What `id_problem` refuses: "." and "..", and control characters. JSON in UTF-8 has no lone surrogates.
 ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
+# No schema of its own, which would refer to itself: not every generator of clients reads that.
+_ANY_JSON = {
+    "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
+}
 # The largest number that a double holds.
 _MAX_NUMBER = 1.7976931348623157e308
 
@@ -124,8 +128,8 @@ class History(TypedDict):
     events: list[Event]
 
 
-class Fault(TypedDict):
-    """One broken rule."""
+class BrokenRule(TypedDict):
+    """A rule that the request breaks, and where."""
 
     pointer: Annotated[str, Meta(pattern="^#", description="A JSON Pointer as a URI fragment: `#/name`.")]
     detail: str
@@ -138,7 +142,7 @@ class Problem(TypedDict):
     title: str
     status: Annotated[int, Meta(ge=400, le=599)]
     detail: str
-    errors: NotRequired[Annotated[list[Fault], Meta(description="Every broken rule.")]]
+    errors: NotRequired[Annotated[list[BrokenRule], Meta(description="Every broken rule.")]]
 
 
 class Health(TypedDict):
@@ -169,14 +173,13 @@ TYPES_OF_ANSWERS = (Links, Delivery, DeliveryPage, History, Problem, Health, Dee
 def schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     """Return the components' schemas by their names, and the name of each resource's record."""
     models = [resource.model for resource in resources]
-    # Together, so that a model with the name of one of these types gets a longer one.
-    references, components = msgspec.json.schema_components([*TYPES_OF_ANSWERS, *models], ref_template=REF)
-    own = msgspec.json.schema_components(TYPES_OF_ANSWERS, ref_template=REF)[1].values()
-    components = {
-        name: schema if any(schema is each or schema == each for each in own) else _with_number_limits(schema)
-        for name, schema in components.items()
-    }
-    names = [reference["$ref"].rpartition("/")[2] for reference in references[len(TYPES_OF_ANSWERS) :]]
+    components = msgspec.json.schema_components(TYPES_OF_ANSWERS, ref_template=REF)[1]
+    of_models = msgspec.json.schema_components(models, ref_template=REF)[1]
+    # A record type may have the name of an answer.
+    prefix = "" if of_models.keys().isdisjoint(components) else "Record"
+    references, of_models = msgspec.json.schema_components(models, ref_template=REF.format(name=f"{prefix}{{name}}"))
+    components |= {f"{prefix}{name}": _with_number_limits(schema) for name, schema in of_models.items()}
+    names = [reference["$ref"].rpartition("/")[2] for reference in references]
     for name, resource in zip(names, resources, strict=True):
         components[name] = _record(resource, components[name])
         components[f"{name}Batch"] = {
@@ -186,7 +189,6 @@ def schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
             "minItems": 1,
             "maxItems": MAX_RECORDS,
         }
-    components["Json"] = _with_number_limits(_any_json())
     return dict(sorted(components.items())), names
 
 
@@ -198,21 +200,7 @@ def _record(resource: Resource, model: dict[str, Any]) -> dict[str, Any]:
     return model | {
         "description": description,
         "properties": model["properties"] | {resource.id_member: id_},
-        "additionalProperties": model.get("additionalProperties", {"$ref": REF.format(name="Json")}),
-    }
-
-
-def _any_json() -> dict[str, Any]:
-    reference = {"$ref": REF.format(name="Json")}
-    return {
-        "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits.",
-        "anyOf": [
-            {"type": ["string", "boolean", "null"]},
-            {"type": "integer"},
-            {"type": "number"},
-            {"type": "array", "items": reference},
-            {"type": "object", "additionalProperties": reference},
-        ],
+        "additionalProperties": model.get("additionalProperties", _ANY_JSON),
     }
 
 

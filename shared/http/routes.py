@@ -180,10 +180,11 @@ def _record(resource: Resource, id_: str, response: ApiResponse) -> Reply:
     """Return the partner's record, or say what the partner's answer means to the caller."""
     if response.is_success and not response.is_readable:
         return problem("partner", f"The partner answered {phrase(response.status)} with a body that is not JSON.")
-    found = found_records(resource, id_, response)
+    # The body of an error tells nothing of the record, not even where it is empty.
+    found = found_records(resource, id_, response) if response.is_success else None
     if found == "absent" or (response.status in {204, 404, 410} and not response.is_html):
         return problem("not-found", f"The partner has no {resource.name} with this id.")
-    if response.is_success and found:
+    if found:
         # The record as the partner wrote it, where it is the whole answer.
         whole = response.body if found[0] == response.content else _ENCODER.encode(found[0])
         return Reply(200, whole, {"content-type": "application/json"})

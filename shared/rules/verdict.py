@@ -36,8 +36,8 @@ PROXY_PATIENCE = 600.0
 MAX_PROBLEM = 4_000
 """UTF-16 code units of the partner's problem: half of a custom status."""
 
-# RFC 6750 section 3.1; some servers leave out the quotes, or use others.
-_ERROR = re.compile(r"""\berror\s*=\s*["']?([A-Za-z_-]+)""", re.IGNORECASE)
+# The parameters of a challenge (RFC 9110 section 11.6.1); some servers leave out the quotes, or use others.
+_PARAMETER = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)|'([^']*+)|([^\s,;"']++))""", re.ASCII)
 
 Missing = Literal["absent", "no look-up"]
 Step = Literal["look up", "post"]
@@ -137,8 +137,10 @@ def _why_uncertain(status: int) -> str:
 def _is_about_token(response: ApiResponse) -> bool:
     if response.status not in {401, 403}:
         return False
-    errors = {error.lower() for error in _ERROR.findall(response.headers.get("www-authenticate", ""))}
-    return "insufficient_scope" not in errors if response.status == 401 else "invalid_token" in errors  # noqa: PLR2004
+    parameters = _PARAMETER.findall(response.headers.get("www-authenticate", ""))
+    # RFC 6750 section 3.1
+    errors = {"".join(values).strip("' ").lower() for name, *values in parameters if name.lower() == "error"}
+    return errors != {"insufficient_scope"} if response.status == 401 else "invalid_token" in errors  # noqa: PLR2004
 
 
 def found_records(

@@ -33,14 +33,6 @@ _EXPORTERS = {
 }
 # The attributes of every log record. Any other comes from `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber
-_SEVERITIES = (
-    (logging.CRITICAL, SeverityNumber.FATAL),
-    (logging.ERROR, SeverityNumber.ERROR),
-    (logging.WARNING, SeverityNumber.WARN),
-    (logging.INFO, SeverityNumber.INFO),
-    (logging.DEBUG, SeverityNumber.DEBUG),
-)
 
 
 def install_telemetry(environ: Mapping[str, str]) -> bool:
@@ -110,13 +102,14 @@ class TelemetryHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a line on."""
-        severities = (severity for least, severity in _SEVERITIES if record.levelno >= least)
+        # Python's levels are ten apart, from DEBUG to CRITICAL, OpenTelemetry's severities four, from TRACE to FATAL.
+        severity = SeverityNumber(1 + 4 * min(record.levelno // logging.DEBUG, 5))
         extra = {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
         self._provider.get_logger(record.name).emit(
             LogRecord(
                 timestamp=int(record.created * 1e9),
                 context=context.get_current(),
-                severity_number=next(severities, SeverityNumber.TRACE),
+                severity_number=severity,
                 severity_text=record.levelname,
                 body=record.getMessage(),
                 attributes={

@@ -1,4 +1,4 @@
-"""A seeded schedule of everything that can go wrong, those who send records meanwhile, and the checker of the reports."""
+"""A seeded schedule of everything that can go wrong, those who send records meanwhile, and the reports' checker."""
 
 from __future__ import annotations
 

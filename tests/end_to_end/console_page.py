@@ -44,7 +44,9 @@ async def open_console(
     )
     page = await context.new_page()
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in {"error", "warning"} else None
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto(f"{stage.host.url}/api/console#partner={stage.partner.url}")
     return page, complaints

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import httpx
 
 from sandbox.processes import PROJECT
 from tests.end_to_end.console_page import browser, open_console
-from tests.end_to_end.stage import Stage, id_of, record, records
+from tests.end_to_end.stage import Stage, id_of, record
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 IMAGES = PROJECT / "docs" / "images"
 
@@ -23,15 +27,17 @@ async def main() -> None:
             await _take(stage, chromium)
 
 
-async def _take(stage: Stage, chromium: object) -> None:
-    desk, _ = await open_console(chromium, stage)  # type: ignore[arg-type]
-    dark, _ = await open_console(chromium, stage, scheme="dark")  # type: ignore[arg-type]
-    phone, _ = await open_console(chromium, stage, is_phone=True)  # type: ignore[arg-type]
+async def _take(stage: Stage, chromium: Browser) -> None:
+    desk, _ = await open_console(chromium, stage)
+    dark, _ = await open_console(chromium, stage, scheme="dark")
+    phone, _ = await open_console(chromium, stage, is_phone=True)
     bad = {"fault": "status", "route": "post", "status": 422, "body": {"title": "Quota used up"}}
     await stage.set_faults(*({**bad, "record": id_of(number)} for number in (7, 5003)))
     await stage.deliver_all([record(number) for number in range(1, 9)])
     await stage.deliver([record(number) for number in range(5001, 5041)])
-    await stage.control("POST", "faults", json={"fault": "status", "route": "post", "record": id_of(9), "status": 503, "times": 4})
+    await stage.control(
+        "POST", "faults", json={"fault": "status", "route": "post", "record": id_of(9), "status": 503, "times": 4}
+    )
     slow = await stage.start(record(9))
     await stage.control("POST", "limit", json={"rate": 60})
     links = await stage.start([record(number) for number in range(1000, 2000)])
@@ -53,4 +59,3 @@ async def _take(stage: Stage, chromium: object) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
-    assert records

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,7 +39,7 @@ TOKEN = "sandbox-access-token-"
 PATIENCE = 90.0
 
 
-def record(number: int, resource: Resource = RESOURCE, **members: object) -> Json:
+def record(number: int, resource: Resource = RESOURCE, /, **members: object) -> Json:
     """Return a record; other numbers have other ids."""
     return sample_record(resource, number) | members
 
@@ -54,6 +55,13 @@ def id_of(number: int, resource: Resource = RESOURCE) -> str:
 def ids(count: int) -> dict[str, int]:
     """Return what the partner has stored after `records(count)` were delivered once each."""
     return {id_of(number): 1 for number in range(1, count + 1)}
+
+
+def copy_app(folder: Path) -> None:
+    """Copy what is deployed of the app, for a test that changes it."""
+    shutil.copytree(PROJECT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("function_app.py", "host.json"):
+        shutil.copy2(PROJECT / name, folder)
 
 
 class Stage:
@@ -94,12 +102,19 @@ class Stage:
         return await self.http.request(method, url, headers=headers, **options)
 
     async def send(
-        self, body: object, *, key: str | None = None, resource: Resource = RESOURCE, **headers: str
+        self,
+        body: object,
+        *,
+        key: str | None = None,
+        prefer: str | None = None,
+        resource: Resource = RESOURCE,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send a record or, where it is a list, a batch."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {"idempotency-key": key, "prefer": prefer, **(headers or {})}
         path = f"{resource.route}/batch" if isinstance(body, list) else resource.route
-        return await self.ask("POST", path, json=body, headers=sent | ({"idempotency-key": key} if key else {}))
+        sent = {name: value for name, value in named.items() if value is not None}
+        return await self.ask("POST", path, json=body, headers=sent)
 
     async def start(self, body: object, *, key: str | None = None, resource: Resource = RESOURCE) -> Json:
         """Start a delivery; return its links."""
@@ -190,7 +205,7 @@ class Stage:
         return await self.http.request(method, f"{self.host.url}{WEBHOOKS}/{path}", **options)
 
     async def assert_no_secret(self) -> None:
-        """Look for tokens and secrets in every instance with its history, and in all that the processes have written."""
+        """Look for tokens and secrets in every instance with its history, and in all that the processes wrote."""
         listed = await self.durable("GET", "instances?top=10000&showInput=true")
         texts = [listed.text, self.host.output, self.partner.output]
         for instance in listed.json()[:50]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,10 +56,13 @@ async def test_every_record_is_stored_once_and_every_report_is_true(start: Start
 
     report = check(deliveries, map(id_of, range(1, RECORDS + 1)), await stage.stored())
     counters = await stage.counters()
-    print(f"\nchaos, keys {idempotency}d: {report.delivered} delivered, {len(report.rejected)} rejected, ", end="")
-    print(f"{len(report.doubled)} doubled, {len(report.lost)} lost, {len(report.misreported)} misreported; ", end="")
-    print(f"{await stage.restarts()} kills, {stage.host.output.count('delivery rewound')} rewound, ", end="")
-    print(f"{counters['posts']} posts, {counters['lookups']} look-ups, {counters['token_requests']} token requests")
+    sys.stdout.write(
+        f"chaos, keys {idempotency}d: {report.delivered} delivered, {len(report.rejected)} rejected, "
+        f"{len(report.doubled)} doubled, {len(report.lost)} lost, {len(report.misreported)} misreported; "
+        f"{await stage.restarts()} kills, {stage.host.output.count('delivery rewound')} rewound, "
+        f"{stage.host.output.count('delivery started again')} started again; {counters['posts']} posts, "
+        f"{counters['lookups']} look-ups, {counters['refused']} refused, {counters['token_requests']} token requests\n"
+    )
     assert (report.doubled, report.lost, report.misreported) == ([], [], [])
     assert report.rejected.keys() == bad.keys()
     assert all(REASONS[bad[id_]] in reason for id_, reason in report.rejected.items())

@@ -28,7 +28,7 @@ async def test_a_batch_moves_and_a_fault_of_the_partner_shows_and_passes(start: 
         await page.wait_for_selector("[data-fault=limit][aria-pressed=true]")
         links = await stage.start(records(200))
         bar = f"tr[data-id='{links['id']}'] [role=progressbar]"
-        seen = []
+        seen: list[int] = []
         for _ in range(2):
             await page.wait_for_function(
                 "([selector, before]) => Number(document.querySelector(selector)?.ariaValueNow ?? -1) > before",
@@ -75,7 +75,9 @@ async def test_filters_the_timeline_and_the_keyboard_lead_to_what_went_wrong(sta
         focused = []
         for key in ("j", "j", "k"):
             await page.keyboard.press(key)
-            focused.append(await page.evaluate("[...document.querySelectorAll('[data-open]')].indexOf(document.activeElement)"))
+            focused.append(
+                await page.evaluate("[...document.querySelectorAll('[data-open]')].indexOf(document.activeElement)")
+            )
         await page.click(f"text={id_of(3)}")
         await page.wait_for_selector("#timeline rect")
         attempts = await page.get_attribute("#timeline svg", "aria-label")

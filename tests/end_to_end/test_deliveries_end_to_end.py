@@ -7,7 +7,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tests.end_to_end.stage import RESOURCE, RESOURCES, id_of, ids, record, records, until
+from shared.partner import RESOURCES
+from tests.end_to_end.stage import RESOURCE, id_of, ids, record, records, until
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
@@ -94,12 +95,19 @@ async def test_nobody_gets_anything_without_the_function_key_and_durables_key_is
     links = await stage.start(record(1))
     answers = [await stage.ask("GET", links["statusQueryGetUri"])]
     await stage.finished(links)
-    for path in ("deliveries", "openapi.json", "docs", "console", "health/deep", links["historyGetUri"], "nothing"):
-        answers.append(await stage.ask("GET", path))
+    paths = ["deliveries", "openapi.json", "docs", "console", "health/deep", links["historyGetUri"], "nothing"]
+    answers += [await stage.ask("GET", path) for path in paths]
     answers.append(await stage.ask("POST", links["redeliverPostUri"]))
-    answers.append(await stage.send(record(1), Prefer="wait=20"))
+    answers.append(await stage.send(record(1), prefer="wait=20"))
     key, stage.key = stage.key, ""
-    guarded = ["deliveries", "openapi.json", "health/deep", links["statusQueryGetUri"], f"{RESOURCE.route}/x", "nothing"]
+    guarded = [
+        "deliveries",
+        "openapi.json",
+        "health/deep",
+        links["statusQueryGetUri"],
+        f"{RESOURCE.route}/x",
+        "nothing",
+    ]
     refused = [(await stage.ask("GET", path)).status_code for path in guarded]
     opened = [(await stage.ask("GET", path)).status_code for path in ("health", "docs", "console")]
     in_query = await stage.ask("GET", f"deliveries?code={key}&top=1")
@@ -173,7 +181,9 @@ async def test_deliveries_that_a_caller_left_out_of_sight_are_found_by_their_key
 async def test_a_partner_that_is_down_is_asked_by_few(start: StartStage) -> None:
     stage = start(environ={"DELIVERY_RETRY_MAX": "1"})
     await stage.set_faults({"fault": "status", "route": "api", "status": 503})
-    links = await asyncio.gather(stage.start(records(500)), *(stage.start(record(number)) for number in range(501, 520)))
+    links = await asyncio.gather(
+        stage.start(records(500)), *(stage.start(record(number)) for number in range(501, 520))
+    )
 
     async def is_known_to_be_down() -> bool:
         partners = (await stage.ask("GET", "health/deep?probe=false")).json()["partners"]

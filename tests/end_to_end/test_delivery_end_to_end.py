@@ -41,7 +41,11 @@ async def test_delivers_150_concurrent_posts_once_each_with_one_token_request(st
 
 async def test_a_record_arrives_as_the_text_that_its_caller_sent(stage: Stage) -> None:
     members = json.dumps(record(1))[1:-1]
-    text = '{"last": 0.10, "big": 9007199254740993, "amount": 99999999999999.99, ' + members + ', "e": 1E2, "ü": "\\u00fc"}'
+    text = (
+        '{"last": 0.10, "big": 9007199254740993, "amount": 99999999999999.99, '
+        + members
+        + ', "e": 1E2, "ü": "\\u00fc"}'
+    )
 
     accepted = await stage.ask(
         "POST", RESOURCE.route, content=text.encode(), headers={"content-type": "application/json"}
@@ -111,7 +115,7 @@ async def test_a_rejection_is_a_completed_delivery_with_the_partners_words_and_o
     await stage.set_faults({"fault": "status", "route": "post", "status": 422, "body": problem})
 
     delivery = await stage.deliver(record(1))
-    waited_for = await stage.send(record(2), Prefer="wait=30")
+    waited_for = await stage.send(record(2), prefer="wait=30")
 
     assert (delivery["state"], delivery["runtimeStatus"], delivery["status"]) == ("rejected", "Completed", 422)
     assert (delivery["recordId"], delivery["problem"]) == (id_of(1), problem)
@@ -149,7 +153,7 @@ async def test_the_same_idempotency_key_starts_one_delivery_for_50_racing_caller
     key = uuid4().hex
     answers = await asyncio.gather(*(stage.start(record(1), key=key) for _ in range(50)))
     await stage.finished(answers[0])
-    again = await stage.send(record(1), key=key, Prefer="wait=10")
+    again = await stage.send(record(1), key=key, prefer="wait=10")
     other = await stage.send(record(2), key=key)
     found = (await stage.ask("GET", "deliveries", params={"key": key})).json()["deliveries"]
 
@@ -161,7 +165,7 @@ async def test_the_same_idempotency_key_starts_one_delivery_for_50_racing_caller
 
 
 async def test_waits_for_the_result_where_the_caller_prefers_it(stage: Stage) -> None:
-    response = await stage.send(record(1), Prefer="respond-async, wait=30")
+    response = await stage.send(record(1), prefer="respond-async, wait=30")
 
     assert (response.status_code, response.headers["preference-applied"]) == (200, "wait")
     assert response.json()["outcome"] == "created"

@@ -13,13 +13,22 @@ import pytest
 
 from shared.durable.batch_input import batch_input, single_input
 from shared.durable.starting import keyed_id
-from tests.end_to_end.stage import RESOURCE, id_of, ids, record, until
+from tests.end_to_end.stage import RESOURCE, copy_app, id_of, ids, record, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Json, Stage
 
 TERMS = {"retry": {"deadline": 60, "first": 0.1, "max": 1}, "settle": 1}
+DEFECT = """
+
+def retry_wait(_policy, _step, _seed, least=None):
+    if least is None:
+        raise RuntimeError("a defect")
+    return least
+"""
 BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
 
 
@@ -75,38 +84,58 @@ async def test_deliveries_whose_worker_died_in_an_orchestrator_go_on_and_double_
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_recoveries(start: StartStage) -> None:
-    stage = start()
-    broken = single_input(RESOURCE.name, *texts(record(1)), {**TERMS, "retry": {"first": -1}})
-    instance_id = keyed_id(RESOURCE, "broken")
-    delivery = await start_past_the_intake(stage, broken, instance_id)
-    runs = 0
+async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_recoveries_and_can_be_redelivered(
+    start: StartStage, tmp_path: Path
+) -> None:
+    # A release with a defect: a delivery fails that has to wait, and is not told how long.
+    copy_app(tmp_path)
+    with (tmp_path / "shared" / "rules" / "retry.py").open("a") as module:
+        module.write(DEFECT)
+    stage = start(app=tmp_path)
+    await stage.set_faults({"fault": "status", "route": "post", "status": 423})
+    links = await stage.start(record(1))
+    await stage.in_state(links, "failed")
 
     async def is_given_up() -> bool:
-        nonlocal runs
-        runs += 1
         await recover(stage)
         return "delivery failed for good" in stage.host.output
 
     await until(is_given_up)
     for _ in range(3):
         await recover(stage)
-    shown = await stage.show({"statusQueryGetUri": f"deliveries/{instance_id}"})
-    # Its caller asks again with the same key: it starts again, with terms that are good.
+    shown = await stage.show(links)
+    await stage.set_faults()
+    redelivered = await stage.ask("POST", links["redeliverPostUri"])
+    again = await stage.finished(redelivered.json(), patience=150)
+
+    assert (shown["state"], shown["runtimeStatus"]) == ("failed", "Failed")
+    assert "a defect" in shown["reason"]
+    assert stage.host.output.count("delivery rewound") == 3
+    assert stage.host.output.count("delivery failed for good") == 1
+    assert (again["state"], await stage.stored()) == ("delivered", ids(1))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+async def test_a_failed_delivery_goes_on_when_its_caller_asks_again(start: StartStage) -> None:
+    stage = start()
+    broken = single_input(RESOURCE.name, texts(record(1))[0], {**TERMS, "retry": {"first": -1}})
+    instance_id = keyed_id(RESOURCE, "broken")
+    failed = await start_past_the_intake(stage, broken, instance_id)
+
     again = await stage.finished(await stage.start(record(1), key="broken"), patience=150)
 
-    assert (delivery["state"], shown["state"], shown["runtimeStatus"]) == ("failed", "failed", "Failed")
-    told = stage.host.output
-    assert told.count("delivery rewound") + told.count("delivery started again instance_id") - 1 == 3
-    assert told.count("delivery failed for good") == 1
-    assert (again["id"], again["state"]) == (instance_id, "delivered")
+    assert (failed["state"], again["id"], again["state"]) == ("failed", instance_id, "delivered")
     assert await stage.stored() == ids(1)
 
 
 @pytest.mark.parametrize(
     ("input_", "words"),
     [
-        ({"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}}, "its terms.retry.first is not"),
+        (
+            {"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}},
+            "its terms.retry.first is not",
+        ),
         ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "its record is not a text"),
         ({"record": "{}", "terms": TERMS}, "it names no resource"),
         (

@@ -47,7 +47,9 @@ def with_member(text: bytes) -> bytes:
     ],
     ids=["byte order mark", "gzip", "x-gzip", "+json", "white space"],
 )
-async def test_accepts_a_record_in_the_forms_that_clients_send(stage: Stage, body: bytes, headers: dict[str, str]) -> None:
+async def test_accepts_a_record_in_the_forms_that_clients_send(
+    stage: Stage, body: bytes, headers: dict[str, str]
+) -> None:
     single = await stage.ask("POST", ONE, content=body, headers=headers)
     await stage.finished(single.json())
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from sandbox.processes import SandboxProcess
 from sandbox.resources import app_settings
-from tests.end_to_end.stage import RESOURCES, TOKEN, record
+from shared.partner import RESOURCES
+from tests.end_to_end.stage import TOKEN, record
 from tests.fakes.redis_server import RedisServer, needs_redis
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.processes import PROJECT
 from tests.end_to_end import two_partners
-from tests.end_to_end.stage import id_of, record
+from tests.end_to_end.stage import copy_app, id_of, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +25,7 @@ QUICK = {"DELIVERY_RETRY_FIRST": "0.2", "DELIVERY_RETRY_MAX": "1"}
 @pytest.fixture
 def two(start: StartStage, tmp_path: Path) -> Stage:
     """The app as a user makes it who edits `shared/partner.py` alone."""
-    shutil.copytree(PROJECT / "shared", tmp_path / "shared", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("function_app.py", "host.json"):
-        shutil.copy2(PROJECT / name, tmp_path)
+    copy_app(tmp_path)
     shutil.copy2(two_partners.__file__, tmp_path / "shared" / "partner.py")
     stage: Stage = start(environ=QUICK, app=tmp_path, resources=two_partners.RESOURCES)
     return stage

@@ -41,7 +41,7 @@ LATE: Json = {"fault": "late", "route": "get", "seconds": SETTLE * 0.7}
 
 @dataclass(frozen=True)
 class Case:
-    """`faults` hit the record of this case; `known` is stored at the partner before. `reason` is part of the report's."""
+    """`faults` hit the record of this case; `known` is stored at the partner before; the report has `reason` in it."""
 
     name: str
     faults: tuple[Json, ...] = ()
@@ -76,9 +76,7 @@ CASES = [
     Case("409 with Retry-After", (post(409, retry_after=1),)),
     # A record that shows up late, and a second post that is refused because the first one is stored.
     Case("late look-up", (LOST, LATE)),
-    *[
-        Case(f"late, and then {status}", (LOST, post(status, skip=1, times=None), LATE)) for status in (409, 422)
-    ],
+    *[Case(f"late, and then {status}", (LOST, post(status, skip=1, times=None), LATE)) for status in (409, 422)],
     Case("lost and normalised", (LOST, {"fault": "normalise", "route": "api"})),
     Case("known and normalised", ({"fault": "normalise", "route": "api"},), known={}),
     # Answers of a success that say little, or something else.
@@ -91,7 +89,9 @@ CASES = [
     Case("half an answer", ({"fault": "garble", "route": "post", "kind": "half", "times": 1},)),
     # "Nothing" in a look-up.
     *[
-        Case(f"nothing as {body or 'an empty body'}", (look_up(200, skip=0, body=body, content_type="application/json"),))
+        Case(
+            f"nothing as {body or 'an empty body'}", (look_up(200, skip=0, body=body, content_type="application/json"),)
+        )
         for body in ("null", "[]", "")
     ],
     Case("look-up 410", (look_up(410, skip=0),)),
@@ -120,7 +120,8 @@ CASES = [
 async def test_each_answer_means_what_it_says(start: StartStage, idempotency: str, *, is_batch: bool) -> None:
     stage = start(["--idempotency", idempotency], SETTINGS)
     bodies = [record(number, **FORMS) for number in range(1, len(CASES) + 1)]
-    known = [body | case.known for body, case in zip(bodies, CASES, strict=True) if case.known is not None]
+    pairs = zip(bodies, CASES, strict=True)
+    known: list[Json] = [{**body, **case.known} for body, case in pairs if case.known is not None]
     await stage.deliver_all(known)
     await stage.set_faults(
         *(
@@ -146,9 +147,7 @@ async def _reports(stage: Stage, bodies: list[Json], *, is_batch: bool) -> list[
     links = await stage.start(bodies)
     await stage.finished(links)
     shown = (await stage.show(links, "?records=true"))["records"]
-    return [
-        each | ({"state": "delivered"} if each["state"] in {"created", "exists"} else {}) for each in shown
-    ]
+    return [each | ({"state": "delivered"} if each["state"] in {"created", "exists"} else {}) for each in shown]
 
 
 @pytest.mark.parametrize("is_batch", [False, True], ids=["single", "batch"])
@@ -175,12 +174,11 @@ def token_answers() -> Iterable[Any]:
     yield pytest.param([refusal(400, "unknown_error")], id="unknown_error")
     yield pytest.param([refusal(401, "invalid_client")], id="invalid_client")
     yield pytest.param([{"fault": "garble", "route": "token", "kind": "html", "times": 2}], id="a page")
-    for name, members in (
-        ("status 201", {"status": 201}),
-        ("token_type null", {"put": {"token_type": None}}),
-        *((f"expires_in {value!r}", {"put": {"expires_in": value}}) for value in (0, -1, "", " 3599 ", None)),
-    ):
-        yield pytest.param([{"fault": "alter", "route": "token", **members}], id=name)
+    alter: Json = {"fault": "alter", "route": "token"}
+    yield pytest.param([alter | {"status": 201}], id="status 201")
+    yield pytest.param([alter | {"put": {"token_type": None}}], id="token_type null")
+    for value in (0, -1, "", " 3599 ", None):
+        yield pytest.param([alter | {"put": {"expires_in": value}}], id=f"expires_in {value!r}")
     for status, error in ((401, "expired_token"), (401, "unauthorized"), (401, None), (403, "invalid_token")):
         challenge = {"fault": "challenge", "route": "api", "status": status, "error": error}
         yield pytest.param([challenge], id=f"challenge {status} {error}")
@@ -197,11 +195,9 @@ async def test_trouble_with_tokens_is_never_the_records_fault(stage: Stage, faul
         await stage.control("POST", "revoke")
     await stage.set_faults(*faults)
 
-    batch, waited_for, *singles = await asyncio.gather(
-        stage.deliver(records(20)),
-        stage.send(record(21), Prefer="wait=60"),
-        *(stage.deliver(record(number)) for number in range(22, 31)),
-    )
+    others = asyncio.gather(*map(stage.deliver, [records(20), *(record(number) for number in range(22, 31))]))
+    waited_for = await stage.send(record(21), prefer="wait=60")
+    batch, *singles = await others
 
     assert (batch["state"], batch["created"], batch["rejected"]) == ("delivered", 20, 0)
     assert {single["state"] for single in singles} == {"delivered"}

@@ -201,7 +201,7 @@ def replay(run: Play, orchestrator: Callable[[Any], Any] | None = None) -> None:
     Where an episode ended, the whole answer must be what it was; anywhere, the actions must be what they became.
     """
     recorded = dict(run.episodes)
-    for events in range(2, len(run.history) + 1, max(1, len(run.history) // 30)):
+    for events in range(2, len(run.history) + 1, max(1, len(run.history) // 12)):
         answer = answer_to(run, events, orchestrator)
         assert answer.actions == run.last.actions[: len(answer.actions)], f"other actions after {events} events"
         if events in recorded:

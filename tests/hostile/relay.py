@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 PROJECT = Path(__file__).parent.parent.parent
+WEBHOOKS = "/runtime/webhooks/durabletask"
 FINISHED = {"Completed", "Failed", "Terminated"}
 MAX_RSS = 250 * 1024
 """KiB. Instances of Flex Consumption have 512 MB, with the host's process beside the worker."""
@@ -96,14 +97,15 @@ class HostileRelay:
         assert answer.status == 202, answer
         return str(answer.json()["id"])
 
+    async def host(self, method: str, path: str) -> Any:  # noqa: ANN401, it is any JSON
+        """Ask the host itself, such as for the Durable extension's webhooks."""
+        answer = await self.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return answer.json()
+
     async def instances(self) -> dict[str, dict[str, Any]]:
         """Return the status of each orchestration."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        target = "/runtime/webhooks/durabletask/instances?top=100000&showInput=false"
-        writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        body = (await reader.read()).partition(b"\r\n\r\n")[2]
-        writer.close()
-        return {each["instanceId"]: each for each in json.loads(body)}
+        found = await self.host("GET", f"{WEBHOOKS}/instances?top=100000&showInput=false")
+        return {each["instanceId"]: each for each in found}
 
     async def finished(
         self, ids: Iterable[str], patience: float = 150.0, final: Collection[str] = FINISHED
@@ -120,11 +122,7 @@ class HostileRelay:
 
     async def worker(self) -> dict[str, Any]:
         """Return the id and the restarts of the worker process."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(b"GET /sandbox/worker HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        body = (await reader.read()).partition(b"\r\n\r\n")[2]
-        writer.close()
-        found: dict[str, Any] = json.loads(body)
+        found: dict[str, Any] = await self.host("GET", "/sandbox/worker")
         return found
 
     async def peak(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections import Counter, defaultdict, deque
@@ -44,6 +45,14 @@ def leaks(text: str) -> list[str]:
     ]
 
 
+class Gate:
+    """Holds the first post of a record: `arrived` is set when it has come, and it goes on when `opened` is set."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.opened = asyncio.Event()
+
+
 class HostilePartner:
     """Several partners, each below the path of its name: `/LANE_0/parcels`, `/LANE_0/token`.
 
@@ -55,18 +64,23 @@ class HostilePartner:
         self.stored: Counter[str] = Counter()
         self.cases: dict[str, Case] = {}
         self.always: dict[str, Case] = {}
+        self.gates: dict[str, Gate] = {}
         self.token_cases: dict[str, deque[Case]] = defaultdict(deque)
         self.token_requests: Counter[str] = Counter()
         self.revoked: set[str] = set()
         self._contents: dict[tuple[str, str], bytes] = {}
         self._by_key: set[str] = set()
         self._tokens: Counter[str] = Counter()
+        self._times: Counter[str] = Counter()
         self.server = RawServer(self._serve)
 
     async def _serve(self, connection: Connection) -> None:
         while True:
             request = await connection.read_request()
             partner, _, rest = urlsplit(request.target).path.lstrip("/").partition("/")
+            if rest != "token" and request.method == "POST" and (gate := self.gates.pop(_id(rest, request), None)):
+                gate.arrived.set()
+                await gate.opened.wait()
             octets, is_last = self._token(partner) if rest == "token" else self._answer(partner, rest, request)
             await connection.send(octets)
             if is_last:
@@ -89,7 +103,9 @@ class HostilePartner:
         id_ = _id(rest, request)
         case = self.cases.get(id_)
         if case is not None and is_look_up == (case.fields.get("to") == "look-up"):
-            del self.cases[id_]
+            self._times[id_] += 1
+            if self._times[id_] == case.fields.get("again", 1):
+                del self.cases[id_]
             if case.fields.get("stores"):
                 self._store(partner, id_, request)
             return _hostile(case, {**forms("token", token), "{id}": id_})

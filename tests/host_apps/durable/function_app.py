@@ -64,12 +64,6 @@ def not_a_generator(context: df.DurableOrchestrationContext) -> dict[str, Any]:
 
 
 @app.orchestration_trigger(context_name="context")
-def fan_out(context: df.DurableOrchestrationContext) -> Orchestration:
-    numbers = yield context.task_all([context.call_activity("double", n) for n in range(context.get_input())])
-    return sum(numbers)
-
-
-@app.orchestration_trigger(context_name="context")
 def first_of(context: df.DurableOrchestrationContext) -> Orchestration:
     tasks = [context.call_activity("wait_for_file", name) for name in context.get_input()]
     winner = yield context.task_any(tasks)
@@ -118,24 +112,9 @@ def parent(context: df.DurableOrchestrationContext) -> Orchestration:
 
 
 @app.orchestration_trigger(context_name="context")
-def count_down(context: df.DurableOrchestrationContext) -> Orchestration:
-    left = context.get_input()
-    yield context.call_activity("note_run", "count_down")
-    if left:
-        context.continue_as_new(left - 1)
-        return None
-    return "zero"
-
-
-@app.orchestration_trigger(context_name="context")
 def failing(context: df.DurableOrchestrationContext) -> Orchestration:
     yield context.call_activity("greet", "x")
     raise ValueError(f"no {context.get_input()}")
-
-
-@app.orchestration_trigger(context_name="context")
-def failing_at_once(context: df.DurableOrchestrationContext) -> None:
-    raise LookupError(f"nothing for {context.get_input()}")
 
 
 @app.orchestration_trigger(context_name="context")
@@ -144,14 +123,6 @@ def calls_failing_activity(context: df.DurableOrchestrationContext) -> Orchestra
         yield context.call_activity("fail", context.get_input())
     except Exception as error:  # noqa: BLE001 - the SDK raises no other
         return str(error)
-
-
-@app.orchestration_trigger(context_name="context")
-def status_once(context: df.DurableOrchestrationContext) -> Orchestration:
-    if not context.is_replaying:
-        context.set_custom_status("set in the first run only")
-    yield context.call_activity("greet", "x")
-    return "done"
 
 
 @app.orchestration_trigger(context_name="context")
@@ -203,11 +174,6 @@ def greet_sync(name: str) -> str:
 @app.activity_trigger(input_name="value")
 async def repeat(value: object) -> object:
     return value
-
-
-@app.activity_trigger(input_name="number")
-async def double(number: int) -> int:
-    return 2 * number
 
 
 @app.activity_trigger(input_name="name")
