@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 import time
 from contextlib import asynccontextmanager
@@ -159,6 +160,10 @@ class App:
         """Return the resident memory of the worker process in MiB (of Linux's /proc)."""
         return await asyncio.to_thread(_resident, await self.worker())
 
+    async def worker_seconds(self) -> float:
+        """Return the seconds of a processor that the worker process has taken so far (of Linux's /proc)."""
+        return await asyncio.to_thread(_processor, await self.worker())
+
     async def _accepted(self, path: str, body: bytes) -> str:
         headers = {"content-type": "application/json"}
         while True:
@@ -191,3 +196,9 @@ async def some_at_a_time(at_once: int, items: Iterable[T], do: Callable[[T], Awa
 def _resident(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) / 1024
+
+
+def _processor(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+    # proc(5): utime and stime, the fields 14 and 15.
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")

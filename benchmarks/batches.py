@@ -44,7 +44,7 @@ class Results:
 def measure(*, quick: bool) -> Results:
     """Measure with a partner that answers at once and keeps off the worker's processor."""
     with one_kept_free() as processor, running_server() as origin:
-        return asyncio.run(_measure(origin, processor, rounds=2 if quick else 15))
+        return asyncio.run(_measure(origin, processor, rounds=2 if quick else 7))
 
 
 async def _measure(origin: str, processor: int | None, rounds: int) -> Results:

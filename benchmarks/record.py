@@ -10,12 +10,14 @@ from shared.partner import RESOURCES
 from shared.rules.sample import sample_record
 
 RESOURCE = RESOURCES[0]
+# Members that the resource does not name are passed on.
 _FILLING = {"note": "x" * 500, "tags": ["analytical", "engine"] * 10, "turnover": list(range(40))}
+_RECORD: dict[str, Any] = {**_FILLING, **sample_record(RESOURCE, 1)}
 
 
 def record(id_: str) -> dict[str, Any]:
-    """Return a record with this id. The resource passes on the members that it does not name."""
-    return {**_FILLING, **sample_record(RESOURCE, 1), RESOURCE.id_member: id_}
+    """Return a record with this id."""
+    return {**_RECORD, RESOURCE.id_member: id_}
 
 
 BODY = msgspec.json.encode(record("benchmark-1"))

@@ -41,7 +41,7 @@ SLOW_PEERS = (OURS, HTTPX, AIOHTTP, OVER_AIOHTTP, OVER_REQWEST)
 
 def fast_api(origin: str, *, quick: bool) -> Table:
     """Measure all peers against an API that answers at once."""
-    plan = Plan(PEERS, (1, 64), latency=0.0, rounds=2 if quick else 17, seconds=0.15 if quick else 0.4)
+    plan = Plan(PEERS, (1, 64), latency=0.0, rounds=2 if quick else 11, seconds=0.15 if quick else 0.4)
     return asyncio.run(measure(origin, plan))
 
 

@@ -112,6 +112,28 @@ def test_a_partner_that_is_down_is_probed_by_one_call_at_a_time() -> None:
     assert 4 < waits[-1] <= 30
 
 
+def seconds_of_failing(flow: Flow, *results: CallResult) -> float:
+    """Return the time at which the last of these results, each of a probe, has come."""
+    left = list(results)
+    now = 0.1
+    answer(flow, now, *[left.pop(0) for _ in range(start(flow, 0))])
+    while left:
+        now += flow.wait(now)
+        assert start(flow, now) == 1
+        answer(flow, now, left.pop(0))
+    return now
+
+
+def test_server_errors_at_the_start_are_over_within_seconds() -> None:
+    pushback, unavailable = CallResult(0.05, 429), CallResult(0.05, 503)
+
+    assert seconds_of_failing(Flow(random=lambda: 0.5), *[pushback] * 15, *[unavailable] * 15) <= 15
+
+
+def test_a_minute_of_server_errors_costs_thirty_calls() -> None:
+    assert seconds_of_failing(Flow(random=lambda: 0.5), *[CallResult(0.05, 503)] * 31) >= 60
+
+
 def test_the_first_success_reopens_it() -> None:
     flow = Flow()
     answer(flow, 0.1, *[BROKEN] * start(flow, 0))

@@ -209,7 +209,14 @@ class Flow:
                 self._recent.append(True)
                 if result.is_pushback and self._is_about_all():
                     self._cut(now, pause)
-        self._outage.fail(now, self.in_flight, self._concurrency.latency, is_pushback=result.is_pushback, pause=pause)
+        self._outage.fail(
+            now,
+            self.in_flight,
+            self._concurrency.latency,
+            is_pushback=result.is_pushback,
+            is_answered=result.status is not None,
+            pause=pause,
+        )
 
     def _is_about_all(self) -> bool:
         """Return whether recent pushback is about the partner, not about single records."""

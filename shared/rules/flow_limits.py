@@ -45,6 +45,8 @@ FAILURES = 5
 DOUBT = 1.0
 # Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
 FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.4, 30.0
+# A partner that answers, with a server error, may be about to recover: so many probes follow so soon, then more slowly.
+QUICK_PROBES, QUICK_PROBE, SLOW_PROBE = 15, 0.3, 5.5
 
 
 class RateLimit:
@@ -219,6 +221,8 @@ class Outage:
         self.failures = 0
         self.since: float | None = None
         self.is_pushback = False  # it refuses all calls, which is not an outage
+        self._is_answering = False
+        self._probes = 0
         self._doubted_until = self._probe_at = -math.inf
 
     def succeed(self) -> bool:
@@ -226,9 +230,12 @@ class Outage:
         was_down, self.failures, self.since = self.since is not None, 0, None
         return was_down
 
-    def fail(self, now: float, in_flight: int, latency: float, *, is_pushback: bool, pause: float) -> None:
+    def fail(  # noqa: PLR0913, each is one thing
+        self, now: float, in_flight: int, latency: float, *, is_pushback: bool, is_answered: bool, pause: float
+    ) -> None:
         """Take in a failure, with `in_flight` calls still under way. `pause` is what it asks for, in seconds."""
         self.failures += 1
+        self._is_answering = is_answered
         if self.failures == FAILURES:
             self._doubted_until = now + max(DOUBT, 4 * latency)
         is_changed, self.is_pushback = self.is_pushback != is_pushback, is_pushback
@@ -253,6 +260,7 @@ class Outage:
 
     def probe(self, now: float) -> None:
         """Note that a call is sent to find out."""
+        self._probes += 1
         self._probe_at = now + self.pause(now)
 
     def pause(self, now: float) -> float:
@@ -260,10 +268,13 @@ class Outage:
         age = now - (now if self.since is None else self.since)
         if self.is_pushback:
             pause = min(max(age / 8, FIRST_PROBE), LAST_PROBE)
+        elif self._is_answering:
+            pause = QUICK_PROBE if self._probes <= QUICK_PROBES else min(max(SLOW_PROBE, age / 25), LAST_PROBE)
         else:
             pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
         return pause * (0.9 + 0.2 * self._random())
 
     def _begin(self, now: float) -> None:
         self.since = now
+        self._probes = 0
         self.probe(now)
