@@ -30,7 +30,7 @@ LAYERS = (
     "function_app",
 )
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "getproxies", "proxy_bypass"}
-MOST_MODULES = 75
+MOST_MODULES = 62
 MOST_LINES = 350
 
 PATHS = {

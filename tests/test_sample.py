@@ -131,9 +131,9 @@ class Contradicting(Record):
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        (resource(Coded), "/code must match '\\^\\[A-Z\\]\\{2\\}\\$' and has no example. Add Meta"),
-        (resource(Nested), "/items/0/code must match"),
-        (with_id(Literal["a", "b"]), "/key is the id and has too few values"),
+        (resource(Coded), "no sample record can be made: /code: must be str matching regex .* Add Meta"),
+        (resource(Nested), "/items/0/code: must be str matching"),
+        (with_id(Literal["a", "b"]), "/key: Invalid enum value"),
         (resource(Contradicting), "never right"),
     ],
 )

@@ -13,7 +13,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
-from shared.rules.text import shortened
+from shared.rules.outcome import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ from shared.auth.access_token import VISIBLE_ASCII, AccessToken
 from shared.auth.redaction import Redactor, safe_words
 from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
 from shared.rules.content_encoding import BodyDecoder
-from shared.rules.retry_after import retry_after
+from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -14,7 +14,7 @@ from shared.http.delivery_view import STATES, accepted, events_of, record_states
 from shared.http.intake import flag
 from shared.http.problem import refuse
 from shared.http.request import Reply
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

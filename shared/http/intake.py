@@ -13,8 +13,7 @@ from shared.errors import BodyTooLargeError, ContentEncodingError, Fault, Invali
 from shared.http.problem import refuse
 from shared.rules import strict_json
 from shared.rules.content_encoding import ACCEPTED, decoded_body
-from shared.rules.record import MAX_BYTES, CheckedRecord, read_record
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY, MAX_BYTES, CheckedRecord, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

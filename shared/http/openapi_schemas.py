@@ -13,9 +13,8 @@ from msgspec import Meta
 from shared.http.delivery_view import State  # noqa: TC001, msgspec reads the annotations
 from shared.http.intake import MAX_RECORDS
 from shared.http.problem import TYPE_ROOT, TYPES
-from shared.rules.record import MAX_BYTES
+from shared.rules.record import MAX_BYTES, MAX_ID
 from shared.rules.strict_json import MAX_INTEGER, MIN_INTEGER
-from shared.rules.text import MAX_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,7 @@ from shared.http import intake
 from shared.http.delivery_view import accepted, state_of, view
 from shared.http.problem import phrase, problem, refuse
 from shared.http.request import Reply
-from shared.rules.text import id_problem
+from shared.rules.record import id_problem
 from shared.rules.verdict import found_records
 from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
 
