@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 # Seconds. No setting and no orchestration's input asks for more.
 MAX_DEADLINE, MAX_WAIT = 365 * DAY, DAY
+NCRONTAB = re.compile(r"\S+(?:\s+\S+){4,5}")
 # RFC 9110 section 10.2.3 has whole seconds only; some servers send fractions.
 _SECONDS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
