@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared import telemetry
 from shared.client.admission import Admission
 from shared.durable.activities import BatchRecords
 from shared.durable.attempt import PartnerAccess
@@ -26,21 +27,6 @@ from shared.partner import RESOURCES
 from shared.resource import check_resources
 from shared.rules.flow import Flow
 from shared.rules.retry import NCRONTAB
-from shared.telemetry import (
-    DELIVERIES_DELIVERED,
-    DELIVERIES_EXPIRED,
-    DELIVERIES_REJECTED,
-    DELIVERIES_REWOUND,
-    DELIVERIES_WAITING,
-    DELIVERY_DURATION,
-    DELIVERY_OLDEST,
-    FLOW_IN_FLIGHT,
-    FLOW_LIMIT,
-    FLOW_RATE,
-    PARTNER,
-    RESOURCE,
-    process_telemetry,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +42,11 @@ logger = logging.getLogger(__name__)
 _EVERY_FIVE_MINUTES = "0 */5 * * * *"
 # While a partner's settings are not valid: the defaults of TIMEOUT (s) and MAX_CONNECTIONS.
 _TIMEOUT, _MAX_CONNECTIONS = 30.0, 100
-_ENDS = {"delivered": DELIVERIES_DELIVERED, "rejected": DELIVERIES_REJECTED, "expired": DELIVERIES_EXPIRED}
+_ENDS = {
+    "delivered": telemetry.DELIVERIES_DELIVERED,
+    "rejected": telemetry.DELIVERIES_REJECTED,
+    "expired": telemetry.DELIVERIES_EXPIRED,
+}
 
 
 @dataclass(slots=True)
@@ -83,7 +73,8 @@ class Container:
         self.partners = {resource.partner.name: resource.partner for resource in resources}
         self.budget = IntakeBudget()
         self.recovery = Recovery(
-            self.resources, lambda name: process_telemetry().count(DELIVERIES_REWOUND, {RESOURCE: name})
+            self.resources,
+            lambda name: telemetry.process_telemetry().count(telemetry.DELIVERIES_REWOUND, {telemetry.RESOURCE: name}),
         )
         self._environ = environ
         self._app: AppSettings | None = None
@@ -184,10 +175,10 @@ class Container:
 
         admission = Admission(Flow(rate=rate, most=most, on_change=report))
         kept[partner.name] = PartnerAccess(api, admission, timeout, lambda: admission.snapshot()["limit"])
-        telemetry, attributes = process_telemetry(), {PARTNER: partner.name}
-        telemetry.observe(FLOW_LIMIT, attributes, lambda: admission.snapshot()["limit"])
-        telemetry.observe(FLOW_RATE, attributes, lambda: admission.snapshot()["rate"])
-        telemetry.observe(FLOW_IN_FLIGHT, attributes, lambda: admission.snapshot()["in_flight"])
+        process, attributes = telemetry.process_telemetry(), {telemetry.PARTNER: partner.name}
+        process.observe(telemetry.FLOW_LIMIT, attributes, lambda: admission.snapshot()["limit"])
+        process.observe(telemetry.FLOW_RATE, attributes, lambda: admission.snapshot()["rate"])
+        process.observe(telemetry.FLOW_IN_FLIGHT, attributes, lambda: admission.snapshot()["in_flight"])
         return kept[partner.name]
 
     async def link(self, partner: Partner) -> PartnerLink:
@@ -217,7 +208,7 @@ class Container:
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the flow and the tokens of the partner of this name, as they are now in this process."""
-        access, counts = self._loop().access.get(name), process_telemetry().token_counts(name)
+        access, counts = self._loop().access.get(name), telemetry.process_telemetry().token_counts(name)
         tokens = {"calls": counts.hit + counts.joined, "requested": counts.requested}
         if access is None or not isinstance(access.turns, Admission):
             return {"tokens": tokens}
@@ -227,24 +218,27 @@ class Container:
 
     def count_end(self, resource: Resource, output: Mapping[str, Any], seconds: float) -> None:
         """Count what became of the records of a delivery that has ended, `seconds` after it began."""
-        telemetry, attributes = process_telemetry(), {PARTNER: resource.partner.name, RESOURCE: resource.name}
+        process, attributes = (
+            telemetry.process_telemetry(),
+            {telemetry.PARTNER: resource.partner.name, telemetry.RESOURCE: resource.name},
+        )
         if "total" in output:
             counts = {**output, "delivered": output["created"] + output["exists"]}
         else:
             counts = {output["state"]: 1}
         for state, metric in _ENDS.items():
             if count := counts.get(state):
-                telemetry.count(metric, attributes, count)
-        telemetry.record(DELIVERY_DURATION, seconds, attributes)
+                process.count(metric, attributes, count)
+        process.record(telemetry.DELIVERY_DURATION, seconds, attributes)
 
     def observe_backlog(self, found: Mapping[str, tuple[int, float]]) -> None:
         """Have the deliveries under way, as counted now, read whenever metrics are collected."""
-        telemetry = process_telemetry()
+        process = telemetry.process_telemetry()
         for resource in self.resources:
-            attributes = {PARTNER: resource.partner.name, RESOURCE: resource.name}
+            attributes = {telemetry.PARTNER: resource.partner.name, telemetry.RESOURCE: resource.name}
             counts = [found.get(name, (0, 0.0)) for name in (resource.deliver, resource.deliver_batch)]
-            telemetry.observe(DELIVERIES_WAITING, attributes, partial(float, sum(count for count, _ in counts)))
-            telemetry.observe(DELIVERY_OLDEST, attributes, partial(float, max(age for _, age in counts)))
+            process.observe(telemetry.DELIVERIES_WAITING, attributes, partial(float, sum(count for count, _ in counts)))
+            process.observe(telemetry.DELIVERY_OLDEST, attributes, partial(float, max(age for _, age in counts)))
 
     async def aclose(self) -> None:
         """Close what belongs to the running loop; a client that is still being made is not finished."""

@@ -40,12 +40,12 @@ def test_reads_every_setting() -> None:
 @pytest.mark.parametrize(
     ("setting", "raw", "rule"),
     [
-        ("DELIVERY_DEADLINE", "0", "must be a number over 0 and up to 3.1536e+07"),
-        ("DELIVERY_RETRY_FIRST", "x", "must be a number over 0 and up to 86400"),
-        ("DELIVERY_RETRY_MAX", "86401", "must be a number over 0 and up to 86400"),
-        ("DELIVERY_SETTLE", "-1", "must be a number from 0 up to 3600"),
+        ("DELIVERY_DEADLINE", "0", "must be a number from 0.001 to 3.1536e+07"),
+        ("DELIVERY_RETRY_FIRST", "x", "must be a number from 0.001 to 86400"),
+        ("DELIVERY_RETRY_MAX", "86401", "must be a number from 0.001 to 86400"),
+        ("DELIVERY_SETTLE", "-1", "must be a number from 0 to 3600"),
         ("DELIVERY_CHUNK", "1001", "must be a whole number from 1 to 1000"),
-        ("DELIVERY_HISTORY_DAYS", "0", "must be a number over 0 and up to 36500"),
+        ("DELIVERY_HISTORY_DAYS", "0", "must be a number from 0.001 to 36500"),
         ("DELIVERY_RECOVERY_SCHEDULE", "often", "must be an NCRONTAB expression such as 0 */5 * * * *"),
     ],
 )

@@ -40,7 +40,7 @@ _OWN_KEYS = ("URL", "TIMEOUT", "MAX_CONNECTIONS", "RATE", "TOKEN_LEEWAY", "TOKEN
 KEYS = frozenset(_OWN_KEYS).union(*(kind.KEYS for kind in GRANTS))
 """The names of all settings of a partner, without its own name in front."""
 
-_MAX_CHUNK, _MAX_CONNECTIONS = 1_000, 10_000
+_LEAST = 0.001  # of a number that must be over zero
 # Characters of TOKEN_STORE_KEY: so many of base64 hold 192 random bits, of hexadecimal 128.
 _LEAST_KEY = 32
 _TLS_CHECKS = ("ssl_cert_reqs", "ssl_check_hostname")  # what turns redis-py's checks of a certificate off
@@ -76,9 +76,9 @@ class AppSettings:
         """
         read = SettingReader(environ)
         retry = RetryPolicy(
-            deadline=read.number("DELIVERY_DEADLINE", DAY, at_most=MAX_DEADLINE),
-            first=read.number("DELIVERY_RETRY_FIRST", 1, at_most=MAX_WAIT),
-            max=read.number("DELIVERY_RETRY_MAX", 300, at_most=MAX_WAIT),
+            deadline=read.number("DELIVERY_DEADLINE", DAY, least=_LEAST, most=MAX_DEADLINE),
+            first=read.number("DELIVERY_RETRY_FIRST", 1.0, least=_LEAST, most=MAX_WAIT),
+            max=read.number("DELIVERY_RETRY_MAX", 300.0, least=_LEAST, most=MAX_WAIT),
         )
         if retry.first > retry.max:
             read.complain("DELIVERY_RETRY_FIRST must not be more than DELIVERY_RETRY_MAX")
@@ -86,9 +86,9 @@ class AppSettings:
             read.complain("DELIVERY_RECOVERY_SCHEDULE must be an NCRONTAB expression such as 0 */5 * * * *")
         settings = cls(
             retry=retry,
-            settle=read.number("DELIVERY_SETTLE", 5, at_most=3600, may_be_zero=True),
-            chunk=read.whole_number("DELIVERY_CHUNK", 50, at_least=1, at_most=_MAX_CHUNK),
-            history_days=read.number("DELIVERY_HISTORY_DAYS", 30, at_most=36_500),
+            settle=read.number("DELIVERY_SETTLE", 5.0, least=0, most=3600),
+            chunk=read.number("DELIVERY_CHUNK", 50, least=1, most=1_000),
+            history_days=read.number("DELIVERY_HISTORY_DAYS", 30.0, least=_LEAST, most=36_500),
             token_store=_token_store(read),
         )
         read.suggest(NAMES)
@@ -154,11 +154,11 @@ class PartnerSettings:
         settings = cls(
             name=name,
             url=url,
-            timeout=read.number("TIMEOUT", 30, at_most=600),
-            max_connections=read.whole_number("MAX_CONNECTIONS", 100, at_least=1, at_most=_MAX_CONNECTIONS),
-            rate=read.number("RATE", 0, at_most=100_000) or None,
-            token_leeway=read.number("TOKEN_LEEWAY", 60, at_most=DAY, may_be_zero=True),
-            token_default_lifetime=read.number("TOKEN_DEFAULT_LIFETIME", 300, at_most=DAY),
+            timeout=read.number("TIMEOUT", 30.0, least=_LEAST, most=600),
+            max_connections=read.number("MAX_CONNECTIONS", 100, least=1, most=10_000),
+            rate=read.number("RATE", 0.0, least=_LEAST, most=100_000) or None,
+            token_leeway=read.number("TOKEN_LEEWAY", 60.0, least=0, most=DAY),
+            token_default_lifetime=read.number("TOKEN_DEFAULT_LIFETIME", 300.0, least=_LEAST, most=DAY),
             grant=grant,
             proxy=proxy_for(url, network),
             token_proxy=proxy_for(grant.server or "", network),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from shared.auth.token_endpoint import endpoint_problem
 from shared.errors import SettingsError
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+_Number = TypeVar("_Number", int, float)
 # How a reference to a secret begins. App Service puts the secret in its place, and leaves it where it cannot.
 _REFERENCES = ("@microsoft.keyvault(", "@microsoft.appconfiguration(")
 # A slip is within so many characters next to each other. Names that differ in the first ones are other software's.
@@ -94,30 +95,16 @@ class SettingReader:
         self.complain(f"{self.name(key)} must be one of {', '.join(choices)}")
         return default
 
-    def number(self, key: str, default: float, *, at_most: float, may_be_zero: bool = False) -> float:
-        """Return a number over zero and up to `at_most`."""
+    def number(self, key: str, default: _Number, *, least: float, most: float) -> _Number:
+        """Return a number from `least` to `most`, a whole one if `default` is one."""
         text = self.checked_text(key)
         if text is None:
             return default
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if 0 < number <= at_most or (number == 0 and may_be_zero):
-            return number
-        least = "from 0" if may_be_zero else "over 0 and"
-        self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}")
-        return default
-
-    def whole_number(self, key: str, default: int, *, at_least: int, at_most: int) -> int:
-        """Return a whole number from `at_least` to `at_most`."""
-        text = self.checked_text(key)
-        if text is None:
-            return default
-        # No bound is longer than this, and int() refuses thousands of digits with an error of its own.
-        if text.isdecimal() and len(text) <= len(str(at_most)) and at_least <= int(text) <= at_most:
-            return int(text)
-        self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}")
+        with suppress(ValueError):
+            if least <= (number := type(default)(text)) <= most:
+                return number
+        kind = "whole number" if isinstance(default, int) else "number"
+        self.complain(f"{self.name(key)} must be a {kind} from {least:g} to {most:g}")
         return default
 
     def suggest(self, known: AbstractSet[str], others: AbstractSet[str] = frozenset()) -> None:
