@@ -218,10 +218,7 @@ class Container:
 
     def count_end(self, resource: Resource, output: Mapping[str, Any], seconds: float) -> None:
         """Count what became of the records of a delivery that has ended, `seconds` after it began."""
-        process, attributes = (
-            telemetry.process_telemetry(),
-            {telemetry.PARTNER: resource.partner.name, telemetry.RESOURCE: resource.name},
-        )
+        process, attributes = telemetry.process_telemetry(), _attributes(resource)
         if "total" in output:
             counts = {**output, "delivered": output["created"] + output["exists"]}
         else:
@@ -235,7 +232,7 @@ class Container:
         """Have the deliveries under way, as counted now, read whenever metrics are collected."""
         process = telemetry.process_telemetry()
         for resource in self.resources:
-            attributes = {telemetry.PARTNER: resource.partner.name, telemetry.RESOURCE: resource.name}
+            attributes = _attributes(resource)
             counts = [found.get(name, (0, 0.0)) for name in (resource.deliver, resource.deliver_batch)]
             process.observe(telemetry.DELIVERIES_WAITING, attributes, partial(float, sum(count for count, _ in counts)))
             process.observe(telemetry.DELIVERY_OLDEST, attributes, partial(float, max(age for _, age in counts)))
@@ -258,6 +255,10 @@ class Container:
             self._loops = {loop: state for loop, state in self._loops.items() if not loop.is_closed()}
             self._loops[running] = _Loop()
         return self._loops[running]
+
+
+def _attributes(resource: Resource) -> dict[str, str]:
+    return {telemetry.PARTNER: resource.partner.name, telemetry.RESOURCE: resource.name}
 
 
 container = Container(os.environ, RESOURCES)

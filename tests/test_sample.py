@@ -33,7 +33,7 @@ class Everything(Record):
     key: Annotated[str, Meta(max_length=8, examples=["A-001"])]
     text: Annotated[str, Meta(min_length=6, max_length=9)]
     short: Annotated[str, Meta(max_length=2)]
-    ratio: Annotated[float, Meta(gt=0.25, lt=0.5)]
+    ratio: Annotated[float, Meta(gt=0.25, lt=0.5, examples=[0.4])]
     below: Annotated[float, Meta(le=-2)]
     dozen: Annotated[int, Meta(ge=20, multiple_of=12)]
     years: Annotated[int, Meta(gt=17, lt=200)]

@@ -1,7 +1,8 @@
 """Decodes a body within a limit: the one decoder for everything that this app reads from anybody.
 
 The limit holds before and after decompression: a few kilobytes cannot fill the memory, and megabytes that decode to
-nothing cannot take the time.
+nothing cannot take the time. A body beyond it raises BodyTooLargeError, one that is not what its encoding says, or has
+an encoding that is not accepted, ContentEncodingError.
 """
 
 from __future__ import annotations
@@ -24,11 +25,7 @@ _SLICE = 4096
 
 
 class BodyDecoder:
-    """Decodes a body piece by piece; `encoding` is its Content-Encoding, `limit` the most bytes it may decode to.
-
-    Raises:
-        ContentEncodingError: the encoding is none of gzip, x-gzip, deflate and identity, or there is more than one.
-    """
+    """Decodes a body piece by piece; `encoding` is its Content-Encoding, `limit` the most bytes it may decode to."""
 
     def __init__(self, encoding: str | None, limit: int) -> None:
         self._limit = limit
@@ -42,12 +39,7 @@ class BodyDecoder:
         self._zlib: Any = zlib.decompressobj(_GZIP_OR_ZLIB) if codings else None
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what the next piece of the body decodes to.
-
-        Raises:
-            BodyTooLargeError: the body decodes to more than the limit.
-            ContentEncodingError: the piece is not what the encoding says.
-        """
+        """Return what the next piece of the body decodes to."""
         if self._zlib is not None:
             self._encoded_size += len(piece)
             if self._encoded_size > self._limit * (1 + _OVERHEAD) + _AROUND:
@@ -62,11 +54,7 @@ class BodyDecoder:
         return piece
 
     def end(self) -> None:
-        """Check that the body is complete.
-
-        Raises:
-            ContentEncodingError: it ends in the middle.
-        """
+        """Check that the body is complete."""
         if self._encoded_size and not self._zlib.eof:
             raise ContentEncodingError(f"the {self._coding} body ends in the middle")
 
@@ -89,7 +77,7 @@ class BodyDecoder:
 
 
 def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """Return a whole body decoded. It raises what `feed` and `end` raise."""
+    """Return a whole body decoded."""
     decoder = BodyDecoder(encoding, limit)
     decoded = decoder.feed(body)
     decoder.end()

@@ -87,15 +87,11 @@ def _value(schema: dict[str, Any], defs: dict[str, Any], text: str) -> Any:  # n
 
 
 def _number(schema: dict[str, Any]) -> float:
-    over, under = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
-    low, high = schema.get("minimum", over), schema.get("maximum", under)
-    step = schema.get("multipleOf", 1)
-    above = step * (math.floor(low / step) + 1) if math.isfinite(low) else 0
-    for value in (1, low, above, high, high - step, (low + high) / 2):
-        is_multiple = "multipleOf" not in schema or value % step == 0
-        if is_multiple and low <= value <= high and over < value < under:
-            return value
-    return 1
+    """Return 1, or the whole number next to it that the bounds allow. A narrower range needs an example."""
+    low = max(1, schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
+    number: float = min(low, schema.get("maximum", low), schema.get("exclusiveMaximum", low + 1) - 1)
+    step = schema.get("multipleOf")
+    return number if step is None else math.ceil(number / step) * step
 
 
 def _numbered(schema: dict[str, Any], example: object, number: int) -> str | int:

@@ -1,11 +1,11 @@
 """JSON as this app accepts it: RFC 8259 without what two parsers read differently (RFC 7493, I-JSON).
 
 Refused are NaN, lone surrogates, duplicate members, numbers that neither a double nor a 64-bit integer holds, and
-nesting deeper than `MAX_DEPTH`. An accepted text means the same to every parser.
+nesting deeper than `MAX_DEPTH`: each raises a JsonError. An accepted text means the same to every parser.
 
-If msgspec writes the decoded value as the same bytes, the text keeps every rule except the depth. Most clients send
-such texts, and this check takes a quarter of the time. Other texts go through the standard library's decoder, which
-looks at every object, and at every number where a number may be inexact.
+If msgspec writes the decoded value as the same bytes, the text has no member twice, no NaN and no lone surrogate. Most
+clients send such texts, and this check takes a quarter of the time. Other texts go through the standard library's
+decoder, which looks at every object, and at every number where a number may be inexact.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
-    """Decode a JSON text in UTF-8, nested at most `depth` levels deep. Floats may be rounded: keep the text.
-
-    Raises:
-        JsonError: the text breaks a rule of this module.
-    """
+    """Decode a JSON text in UTF-8, nested at most `depth` levels deep. Floats may be rounded: keep the text."""
     runs = text.translate(_RUNS)
     # A long number or an exponent; digits in a string count as well.
     if _LONG_RUN in runs or b"0e" in runs:
         value = _decode_strictly(text, depth, _NUMBERS_DECODER)
     else:
-        value, is_as_written = _decode_as_written(text)
+        try:
+            value = msgspec.json.decode(text)
+            is_as_written = msgspec.json.encode(value) == text
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            is_as_written = False
         if not is_as_written:
             value = _decode_strictly(text, depth, _DECODER)
     if text.count(b"{") + text.count(b"[") > depth and _is_deeper(value, depth):
@@ -53,24 +53,11 @@ def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
 
 
 def decode_exactly(text: bytes) -> Any:  # noqa: ANN401, it is any JSON
-    """Decode a JSON text, whatever its rules, with `Decimal` for numbers that have a fraction or an exponent.
-
-    Raises:
-        JsonError: the text is not JSON.
-    """
+    """Decode a JSON text, whatever its rules, with `Decimal` for numbers that have a fraction or an exponent."""
     try:
         return _EXACT_DECODER.decode(text.removeprefix(codecs.BOM_UTF8))
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as exc:
         raise JsonError(f"is not JSON: {exc}") from None
-
-
-def _decode_as_written(text: bytes) -> tuple[object, bool]:
-    """Return the value, and whether msgspec writes it as the same bytes: then it has no member twice, and no NaN."""
-    try:
-        value: object = msgspec.json.decode(text)
-        return value, msgspec.json.encode(value) == text
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None, False
 
 
 def _decode_strictly(text: bytes, depth: int, decoder: json.JSONDecoder) -> object:
