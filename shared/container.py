@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_EVERY_FIVE_MINUTES = "0 */5 * * * *"
 # While a partner's settings are not valid: the defaults of TIMEOUT (s) and MAX_CONNECTIONS.
 _TIMEOUT, _MAX_CONNECTIONS = 30.0, 100
 _ENDS = {
@@ -97,7 +96,7 @@ class Container:
     def recovery_schedule(self) -> str:
         """The NCRONTAB expression by which failed deliveries are looked for; every five minutes unless set."""
         schedule = " ".join(self._environ.get("DELIVERY_RECOVERY_SCHEDULE", "").split())
-        return schedule if NCRONTAB.fullmatch(schedule) else _EVERY_FIVE_MINUTES
+        return schedule if NCRONTAB.fullmatch(schedule) else "0 */5 * * * *"
 
     def check_settings(self) -> None:
         """Check the settings of the app and of all partners."""
@@ -141,10 +140,7 @@ class Container:
 
     def call_timeout(self, resource: Resource) -> float:
         """Return the seconds of one call to the partner of a resource; the default while its settings are not valid."""
-        try:
-            return self.settings(resource.partner).timeout
-        except SettingsError:
-            return _TIMEOUT
+        return self.access(resource.partner).timeout
 
     def durable_client(self, binding: str, invocation_id: str | None = None) -> DurableClient:
         """Return the client of one invocation from its binding of the type durableClient."""

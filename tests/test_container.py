@@ -45,7 +45,7 @@ def test_every_problem_of_the_app_and_of_all_partners_is_told_at_once() -> None:
         assert name in told
 
 
-def test_options_come_from_the_app_and_the_partner_and_wrong_ones_are_read_again() -> None:
+async def test_options_come_from_the_app_and_the_partner_and_wrong_ones_are_read_again() -> None:
     environ = settings(CARRIER, DELIVERY_CHUNK="x")
     container = Container(environ, [PARCEL])
     with pytest.raises(SettingsError):

@@ -47,7 +47,7 @@ class Everything(Record):
     size: Literal["S", "M"]
     maybe: int | None
     boxes: Annotated[list[Box], Meta(min_length=2)]
-    labels: Annotated[dict[str, int], Meta(min_length=2)]
+    labels: dict[str, int]
     place: Place
     pair: tuple[int, str]
     either: Box | None

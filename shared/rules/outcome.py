@@ -38,13 +38,12 @@ class Outcome:
     """What became of one attempt.
 
     `created`: the partner has stored the record. `exists`: it was there before, with the same content. `rejected`: the
-    partner will not accept it. `deferred`: to be tried again, not before `retry_after` seconds.
+    partner will not accept it. `deferred`: to be tried again, not before `retry_after` seconds; `is_uncertain`: the
+    partner may have stored it; `is_absent`: a look-up did not find it after an uncertain attempt; `was_held`: the
+    partner was not asked.
 
     `status` is the partner's HTTP status, None where there was none. `reason` is a sentence for people, `problem` is
     what the partner said (RFC 9457), `differing` the members of the partner's record that differ from what was sent.
-
-    Of a deferred attempt, `is_uncertain` says that the partner may have stored the record, `is_absent` that a look-up
-    did not find it after an uncertain attempt, and `was_held` that the partner was not asked.
     """
 
     kind: OutcomeKind

@@ -15,15 +15,10 @@ from shared.rules import strict_json
 if TYPE_CHECKING:
     from shared.resource import Resource
 
-MAX_BYTES = 64 * 1024
-"""The most bytes of a record, as JSON in UTF-8."""
-
-MAX_ID = 256
-"""Characters of a record's id. It stands in URLs and log lines."""
-
+# Bytes of a record as JSON in UTF-8, and characters of its id, at most.
+MAX_BYTES, MAX_ID = 64 * 1024, 256
+# An Idempotency-Key, from callers and to the partner. The IETF draft leaves the length to the server.
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-"""An Idempotency-Key, from callers and to the partner. The IETF draft leaves the length to the server."""
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # Unicode's categories Cc and Cs
 
 

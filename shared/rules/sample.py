@@ -65,17 +65,14 @@ def _value(schema: dict[str, Any], defs: dict[str, Any], text: str) -> Any:  # n
         return schema["enum"][0]
     if "$ref" in schema:
         return _value(defs[schema["$ref"].rpartition("/")[2]], defs, text)
-    least = schema.get("minItems", schema.get("minProperties", 0))
     match schema.get("type", "string"):
         case "array":
-            items = [*schema.get("prefixItems", ()), *[schema.get("items")] * least]
-            value: Any = [_value(each, defs, text) for each in items[:least]]
+            first = schema.get("prefixItems", [schema.get("items")] * schema.get("minItems", 0))
+            value: Any = [_value(each, defs, text) for each in first]
         case "object":
-            members = schema.get("properties", {})
-            named = {name: each for name, each in members.items() if name in schema["required"] or "examples" in each}
-            key = str(_value(schema.get("propertyNames", {}), defs, text))
-            named |= {f"{key}{index or ''}": schema.get("additionalProperties", {}) for index in range(least)}
-            value = {name: _value(each, defs, text) for name, each in named.items()}
+            members = schema.get("properties", {}).items()
+            shown = {name: each for name, each in members if name in schema["required"] or "examples" in each}
+            value = {name: _value(each, defs, text) for name, each in shown.items()}
         case "integer" | "number":
             value = _number(schema)
         case "string":

@@ -30,9 +30,8 @@ _UNAUTHORIZED, _FORBIDDEN, _CONFLICT = 401, 403, 409
 # The partner knows nothing, or has no look-up for this app.
 _ABSENT = {204, 404, 410}
 _NO_LOOK_UP = {401, 403, 405, 501}
+# Seconds from the delivery's start in which an error page is taken for a proxy's: time to mend the configuration.
 PROXY_PATIENCE = 600.0
-"""Seconds from the delivery's start in which an error page is taken for a proxy's: time to mend the configuration."""
-
 _MAX_PROBLEM = 4_000  # UTF-16 code units: half of a custom status
 _MAX_NAMES, _MAX_NAME = 10, 60
 # The parameters of a challenge (RFC 9110 section 11.6.1); some servers leave out the quotes, or use others.

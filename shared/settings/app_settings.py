@@ -1,4 +1,7 @@
-"""The app settings: deliveries, the token store, each partner with its token grant, the way through proxies and TLS."""
+"""The app settings: deliveries, the token store, each partner with its token grant, the way through proxies and TLS.
+
+Whatever reads settings here raises a SettingsError that lists every problem.
+"""
 
 from __future__ import annotations
 
@@ -69,11 +72,7 @@ class AppSettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings.
-
-        Raises:
-            SettingsError: it lists every problem.
-        """
+        """Read the settings."""
         read = SettingReader(environ)
         retry = RetryPolicy(
             deadline=read.number("DELIVERY_DEADLINE", DAY, least=_LEAST, most=MAX_DEADLINE),
@@ -137,11 +136,7 @@ class PartnerSettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], name: str, partner_names: Collection[str] = ()) -> Self:
-        """Read the settings that begin with `name`. Those of the other `partner_names` are nobody's slip.
-
-        Raises:
-            SettingsError: it lists every problem.
-        """
+        """Read the settings that begin with `name`. Those of the other `partner_names` are nobody's slip."""
         read = SettingReader(environ, f"{name}_")
         read.require("URL")
         sources = {source: kind for kind in GRANTS for source in kind.SOURCES}
@@ -225,9 +220,6 @@ def tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     """Return the TLS context that trusts a PEM file and a folder as c_rehash makes it, without either certifi's roots.
 
     It takes 40 to 90 ms to make.
-
-    Raises:
-        SettingsError: the file or the folder cannot be used.
     """
     if folder and not Path(folder).is_dir():
         raise SettingsError(["SSL_CERT_DIR is not a folder that can be read"])
