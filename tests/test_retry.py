@@ -27,26 +27,10 @@ def bounds(policy: RetryPolicy, attempt: int) -> tuple[float, float]:
 
 
 def test_the_default_policy_begins_with_seconds_and_ends_with_five_minutes() -> None:
-    waits = [retry_wait(RetryPolicy(), attempt, "an instance") for attempt in range(1, 12)]
+    lows = [1, 2, 4, 8, 16, 32, 64, 128, 150, 150, 150]
 
-    for wait, (low, high) in zip(
-        waits,
-        [
-            (1, 2),
-            (2, 4),
-            (4, 8),
-            (8, 16),
-            (16, 32),
-            (32, 64),
-            (64, 128),
-            (128, 256),
-            (150, 300),
-            (150, 300),
-            (150, 300),
-        ],
-        strict=True,
-    ):
-        assert low <= wait <= high
+    for attempt, low in enumerate(lows, 1):
+        assert low <= retry_wait(RetryPolicy(), attempt, "an instance") <= min(2 * low, 300)
 
 
 @given(policies(), ATTEMPTS, st.text(max_size=40))
@@ -58,41 +42,24 @@ def test_every_wait_is_between_the_bounds_of_its_step(policy: RetryPolicy, attem
     assert high <= policy.max
 
 
-@given(policies(), ATTEMPTS)
-def test_the_bounds_never_go_down_from_one_attempt_to_the_next(policy: RetryPolicy, attempt: int) -> None:
-    assert bounds(policy, attempt) <= bounds(policy, attempt + 1)
-
-
 @given(policies(), ATTEMPTS, st.text(max_size=40), st.none() | st.floats(0, 1e15))
 def test_the_same_attempt_of_the_same_instance_always_waits_as_long(
-    policy: RetryPolicy, attempt: int, seed: str, retry_after: float | None
+    policy: RetryPolicy, attempt: int, seed: str, floor: float | None
 ) -> None:
     again = RetryPolicy.from_json(json.loads(json.dumps(policy.to_json())))
 
-    assert retry_wait(policy, attempt, seed, retry_after) == retry_wait(again, attempt, seed, retry_after)
+    assert retry_wait(policy, attempt, seed, floor) == retry_wait(again, attempt, seed, floor)
 
 
 @given(policies(), ATTEMPTS, st.text(max_size=40), st.floats(0, 1e15))
-def test_retry_after_is_a_floor_up_to_the_deadline(
-    policy: RetryPolicy, attempt: int, seed: str, retry_after: float
+def test_retry_after_is_a_floor_up_to_the_deadline_that_a_date_holds(
+    policy: RetryPolicy, attempt: int, seed: str, floor: float
 ) -> None:
-    wait = retry_wait(policy, attempt, seed, retry_after)
+    wait = retry_wait(policy, attempt, seed, floor)
 
     assert wait >= retry_wait(policy, attempt, seed)
-    assert wait >= min(retry_after, policy.deadline)
-
-
-@given(policies(), ATTEMPTS, st.text(max_size=40), st.floats(0, 1e15))
-def test_a_wait_is_always_one_that_a_date_holds(
-    policy: RetryPolicy, attempt: int, seed: str, retry_after: float
-) -> None:
-    wait = retry_wait(policy, attempt, seed, retry_after)
-
+    assert wait >= min(floor, policy.deadline)
     assert datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=wait) > datetime(2030, 1, 1, tzinfo=UTC)
-
-
-def test_a_wish_beyond_the_deadline_is_still_beyond_it() -> None:
-    assert retry_wait(RetryPolicy(deadline=60), 1, "an instance", 1e15) > 60
 
 
 def test_those_who_are_told_to_come_back_together_do_not() -> None:
@@ -108,13 +75,6 @@ def test_the_jitter_is_spread_over_the_whole_range() -> None:
 
     assert math.isclose(sum(parts) / len(parts), 0.5, abs_tol=0.03)
     assert sum(part < 0.1 for part in parts) in range(150, 250)
-
-
-@pytest.mark.parametrize("seconds", [0.01, 1, 300])
-def test_a_policy_with_one_step_always_waits_that_long(seconds: float) -> None:
-    policy = RetryPolicy(first=seconds, max=seconds)
-
-    assert {retry_wait(policy, attempt, "an instance") for attempt in range(1, 2_000)} == {seconds}
 
 
 def test_a_wait_recorded_by_the_first_version_stays_what_it_was() -> None:

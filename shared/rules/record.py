@@ -56,18 +56,21 @@ def read_record(resource: Resource, text: bytes) -> CheckedRecord:
         raise JsonError(f"is not JSON: {exc}") from None
     # As it was sent: the model may have made a UUID or an enumeration of it.
     id_ = content[resource.id_member]
-    if problem := _problem_of(id_):
+    if problem := id_problem(id_):
         raise InvalidRecordError([Fault(_pointer(resource.id_member), problem)])
     return CheckedRecord(str(id_), text)
 
 
-def id_problem(id_: str) -> str | None:
+def id_problem(id_: object) -> str | None:
     """Say what keeps a record's id from standing in a URL's path or a log line, None if nothing does."""
-    if not 1 <= len(id_) <= MAX_ID:
+    if not _is_id(id_):
+        return "must be text or a whole number"
+    text = str(id_)
+    if not 1 <= len(text) <= MAX_ID:
         return f"must have 1 to {MAX_ID} characters"
-    if id_ in {".", ".."}:
+    if text in {".", ".."}:
         return 'must not be "." or "..": a URL resolves them as path segments'
-    return "must not have control characters" if _CONTROL.search(id_) else None
+    return "must not have control characters" if _CONTROL.search(text) else None
 
 
 def shown_id(resource: Resource, text: object) -> str:
@@ -112,10 +115,6 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _problem_of(value: object) -> str | None:
-    return id_problem(str(value)) if _is_id(value) else "must be text or a whole number"
-
-
 def _faults(resource: Resource, text: bytes, first: str) -> list[Fault]:
     """Check member by member: msgspec stops at the first fault, and a caller wants them all."""
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -130,7 +129,7 @@ def _faults(resource: Resource, text: bytes, first: str) -> list[Fault]:
         except msgspec.ValidationError as exc:
             faults.append(_fault(pointer, str(exc)))
         else:
-            if each.name == resource.id and (problem := _problem_of(msgspec.json.decode(member))):
+            if each.name == resource.id and (problem := id_problem(msgspec.json.decode(member))):
                 faults.append(Fault(pointer, problem))
     # A rule over several members, or a member that the model forbids.
     return faults or [_fault("", first)]

@@ -22,27 +22,20 @@ from shared.settings.reader import SettingReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+# The names of all settings that belong to no partner.
 NAMES = {
     *("DELIVERY_DEADLINE", "DELIVERY_RETRY_FIRST", "DELIVERY_RETRY_MAX", "DELIVERY_SETTLE", "DELIVERY_CHUNK"),
     *("DELIVERY_HISTORY_DAYS", "DELIVERY_RECOVERY_SCHEDULE", "TOKEN_STORE_URL", "TOKEN_STORE_KEY"),
 }
-"""The names of all settings that belong to no partner."""
-
+# The settings of a token grant, of any kind. `SOURCES` choose the kind: exactly one is set. `KEYS` are all that it
+# reads. `server` is a URL of the server that it asks first, None for one that no proxy stands before. `is_shareable`
+# says whether other processes may use the tokens. `build(client)` returns the grant.
 GrantSettings = ClientCredentials | Entra | ManagedIdentity
-"""The settings of a token grant, of any kind.
-
-`SOURCES` are the settings that choose the kind: exactly one is set. `KEYS` are all that it reads. `server` is a URL of
-the server that it asks first, None for one that no proxy stands before. `is_shareable` says whether other processes may
-use the tokens. `build(client)` returns the grant.
-"""
-
 # The first kind's settings are checked if no source is named.
 GRANTS: tuple[type[GrantSettings], ...] = get_args(GrantSettings)
-
 _OWN_KEYS = ("URL", "TIMEOUT", "MAX_CONNECTIONS", "RATE", "TOKEN_LEEWAY", "TOKEN_DEFAULT_LIFETIME")
+# The names of all settings of a partner, without its own name in front.
 KEYS = frozenset(_OWN_KEYS).union(*(kind.KEYS for kind in GRANTS))
-"""The names of all settings of a partner, without its own name in front."""
-
 _LEAST = 0.001  # of a number that must be over zero
 # Characters of TOKEN_STORE_KEY: so many of base64 hold 192 random bits, of hexadecimal 128.
 _LEAST_KEY = 32
