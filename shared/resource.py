@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
@@ -302,5 +302,5 @@ def _target(path: str, query: Mapping[str, str], id_: str) -> str:
     target = path.replace("{id}", quote(id_, safe=""))
     if not query:
         return target
-    pairs = {name: value.replace("{id}", id_) for name, value in query.items()}
-    return f"{target}?{urlencode(pairs, safe='', quote_via=quote)}"
+    pairs = (f"{quote(name, safe='')}={quote(value.replace('{id}', id_), safe='')}" for name, value in query.items())
+    return f"{target}?{'&'.join(pairs)}"

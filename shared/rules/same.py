@@ -36,6 +36,8 @@ def is_equal(sent: object, found: object) -> bool:
     if isinstance(sent, bool) or isinstance(found, bool) or sent is None or found is None:
         return sent is found
     if isinstance(sent, str) and isinstance(found, str):
+        if sent == found:
+            return True
         one, other = _normal(sent), _normal(found)
         return one == other or ((instant := _instant(one)) is not None and instant == _instant(other))
     number = _number(sent)

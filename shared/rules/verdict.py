@@ -55,14 +55,12 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
 
     `was_absent`: a look-up `settle` seconds ago or earlier, after the last uncertain attempt, did not find the record.
     """
-    reason = "An earlier attempt may have stored the record, and the partner does not show it; it may take a while"
-    unseen = Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
     if resource.look_up is not None and (was_uncertain or not resource.honours_idempotency_key):
         found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
         if isinstance(found, Outcome):
             return found
         if was_uncertain and not was_absent:
-            return unseen
+            return _unseen(record, settle)
     judged = judge_post(resource, record, (yield "post"), age=age, was_uncertain=was_uncertain)
     if isinstance(judged, Outcome):
         return judged
@@ -72,7 +70,12 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
     found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
     if isinstance(found, Outcome):
         return found
-    return replace(unseen, reason=refused.reason) if was_uncertain and not was_absent else refused
+    return replace(_unseen(record, settle), reason=refused.reason) if was_uncertain and not was_absent else refused
+
+
+def _unseen(record: CheckedRecord, settle: float) -> Outcome:
+    reason = "An earlier attempt may have stored the record, and the partner does not show it; it may take a while"
+    return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
 
 
 def judge_post(
@@ -126,8 +129,10 @@ def _unless_refused(
         "which means not now": status in _NOT_NOW or asks_to_wait,
         "with an HTML page, as a proxy does": response.is_html and status != _CONFLICT and age < PROXY_PATIENCE,
     }
-    words = next((words for words, holds in (uncertain | deferred).items() if holds), None)
-    return None if words is None else _deferred(record, response, words, is_uncertain=words in uncertain)
+    for words, holds in (uncertain | deferred).items():
+        if holds:
+            return _deferred(record, response, words, is_uncertain=words in uncertain)
+    return None
 
 
 def refuses_token(status: int, challenges: str) -> bool:
