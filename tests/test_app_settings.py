@@ -45,7 +45,7 @@ def test_reads_every_setting() -> None:
         ("DELIVERY_RETRY_MAX", "86401", "must be a number from 0.001 to 86400"),
         ("DELIVERY_SETTLE", "-1", "must be a number from 0 to 3600"),
         ("DELIVERY_CHUNK", "1001", "must be a whole number from 1 to 1000"),
-        ("DELIVERY_HISTORY_DAYS", "0", "must be a number from 0.001 to 36500"),
+        ("DELIVERY_HISTORY_DAYS", "0", "must be a number from 1e-05 to 36500"),
         ("DELIVERY_RECOVERY_SCHEDULE", "often", "must be an NCRONTAB expression such as 0 */5 * * * *"),
     ],
 )

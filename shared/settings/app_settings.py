@@ -80,7 +80,7 @@ class AppSettings:
             retry=retry,
             settle=read.number("DELIVERY_SETTLE", 5.0, least=0, most=3600),
             chunk=read.number("DELIVERY_CHUNK", 50, least=1, most=1_000),
-            history_days=read.number("DELIVERY_HISTORY_DAYS", 30.0, least=_LEAST, most=36_500),
+            history_days=read.number("DELIVERY_HISTORY_DAYS", 30.0, least=0.00001, most=36_500),
             token_store=_token_store(read),
         )
         read.suggest(NAMES)
