@@ -108,20 +108,17 @@ class SettingReader:
         return default
 
     def suggest(self, known: AbstractSet[str], others: AbstractSet[str] = frozenset()) -> None:
-        """Complain of each variable whose name is nearly that of a `known` setting, and which is none of the `others`.
-
-        A setting that is there is not what was meant.
-        """
-        missing = [name for name in sorted(known) if not self._environ.get(name, "").strip()]
+        """Complain of each variable whose name is nearly that of a `known` setting, unless it is one of the `others`."""
+        names = sorted(known)
         for name in sorted(self._environ.keys() - known - others):
-            meant = next((each for each in missing if _is_slip(name.upper(), each)), None)
+            meant = next((each for each in names if _is_slip(name.upper(), each)), None)
             if meant is not None:
                 self.complain(f"{name} is not a setting: did you mean {meant}?")
 
 
 def _is_slip(name: str, known: str) -> bool:
-    short, long = sorted((name, known), key=len)
-    if len(long) - len(short) > _SLIP or not short.startswith(long[:_ALIKE]):
+    if name[:_ALIKE] != known[:_ALIKE] or abs(len(name) - len(known)) > _SLIP:
         return False
+    short, long = sorted((name, known), key=len)
     places = range(_ALIKE, len(long) - 1)
     return any(short.startswith(long[:at]) and short.endswith(long[at + _SLIP :]) for at in places)
