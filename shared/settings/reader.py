@@ -108,7 +108,7 @@ class SettingReader:
         return default
 
     def suggest(self, known: AbstractSet[str], others: AbstractSet[str] = frozenset()) -> None:
-        """Complain of each variable whose name is nearly that of a `known` setting, unless it is one of the `others`."""
+        """Complain of each variable whose name is nearly a `known` one, unless it is one of the `others`."""
         names = sorted(known)
         for name in sorted(self._environ.keys() - known - others):
             meant = next((each for each in names if _is_slip(name.upper(), each)), None)
