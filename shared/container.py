@@ -38,6 +38,7 @@ from shared.telemetry import (
     FLOW_RATE,
     PARTNER,
     RESOURCE,
+    install_telemetry,
     process_telemetry,
 )
 
@@ -96,8 +97,6 @@ class Container:
         if self._is_started:
             return
         self._is_started = True
-        from shared.telemetry.export import install_telemetry  # noqa: PLC0415, not for a cold start
-
         install_telemetry(self._environ)
         for problem in self._problems():
             logger.error("app setting not usable", extra={"reason": problem})
@@ -255,7 +254,7 @@ class Container:
                 "waiting": flow["waiting"],
             }
         counts = process_telemetry().token_counts(name)
-        figures["tokens"] = {"calls": counts.hit + counts.joined, "requested": counts.requested}
+        figures["tokens"] = {"calls": counts["hit"] + counts["joined"], "requested": counts["requested"]}
         return figures
 
     def count_end(self, resource: Resource, output: Mapping[str, Any], seconds: float) -> None:

@@ -15,7 +15,6 @@ RelayError
 │   ├── TokenRejectedError        the token endpoint blames the client: someone has to mend its configuration
 │   └── TokenUnavailableError     the token endpoint cannot be reached or makes no sense; passes with time
 ├── CredentialError               a client credential is not what it should be
-├── TokenStoreError               the shared token store fails
 └── ApiUnavailableError           no response from the partner's API
     ├── ApiConnectError           the request was not sent
     └── ApiInterruptedError       the request may have been sent: its fate is unknown
@@ -171,10 +170,6 @@ class TokenUnavailableError(TokenError):
 
 class CredentialError(RelayError, ValueError):
     """A client credential is not what it should be; the text says how and repeats nothing of it."""
-
-
-class TokenStoreError(RelayError):
-    """The shared token store is down, or answers with nonsense."""
 
 
 class ApiUnavailableError(RelayError):

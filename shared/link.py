@@ -18,7 +18,7 @@ from shared.telemetry import process_telemetry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.auth.access_token import TokenGrant
+    from shared.auth.token_provider import TokenGrant
     from shared.auth.token_store import StoredGrant
     from shared.resource import Partner
     from shared.settings.app_settings import PartnerSettings, TokenStoreSettings
@@ -104,12 +104,13 @@ def _stored_grant(
     if store is None or not settings.grant.is_shareable:
         return None
     # Imported only where a store is configured.
-    from shared.auth.token_store import RedisStore, StoredGrant, TokenCipher  # noqa: PLC0415
+    from shared.auth.token_store import StoredGrant  # noqa: PLC0415
 
     return StoredGrant(
         grant,
-        RedisStore(store.url),
-        TokenCipher(store.key),
+        repr(settings.grant),  # which has no secret in it
+        store.url,
+        store.key,
         request_timeout=request_timeout,
         default_lifetime=settings.token_default_lifetime,
     )

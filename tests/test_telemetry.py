@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode
 
 from shared import telemetry as names
-from shared.auth.access_token import AccessToken
+from shared.auth.token_endpoint import AccessToken
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenUnavailableError
 from shared.telemetry import PARTNER, RESOURCE, Metric, Telemetry

@@ -7,17 +7,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.auth.access_token import Backoff
-from shared.auth.token_provider import TokenProvider
-from shared.errors import SettingsError, TokenError, TokenRejectedError, TokenUnavailableError
+from shared.auth.token_endpoint import AccessToken
+from shared.auth.token_provider import Backoff, HeldToken, TokenProvider, hold
+from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from shared.auth.access_token import AccessToken
 
 EVEN = Backoff(jitter=lambda: 0.0)  # steps of 1, 2, 4, … 30 s to the second
 
@@ -60,6 +61,69 @@ async def settle() -> None:
     """Let every callback run that is ready, and those that they make ready."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def held(
+    expires_in: float | None, refresh_in: float | None = None, *, leeway: float = 60.0, jitter: float = 0.0
+) -> HeldToken:
+    token = AccessToken("token-1", expires_in, refresh_in)
+    return hold(token, 1000.0, leeway=leeway, default_lifetime=300.0, jitter=jitter)
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "refresh_in", "leeway", "jitter", "old_after", "expires_after"),
+    [
+        (3600.0, None, 60.0, 0.0, 3540.0, 3600.0),
+        (3600.0, None, 60.0, 1.0, 3525.0, 3600.0),
+        (3600.0, None, 0.0, 1.0, 3600.0, 3600.0),
+        (None, None, 60.0, 0.0, 240.0, 300.0),
+        (100.0, None, 60.0, 0.0, 60.0, 100.0),
+        (100.0, None, 60.0, 1.0, 50.0, 100.0),
+        (86400.0, 43200.0, 60.0, 0.0, 43200.0, 86400.0),
+        (86400.0, 43200.0, 60.0, 1.0, 43185.0, 86400.0),
+        (3600.0, 7200.0, 60.0, 0.0, 3540.0, 3600.0),
+        (3600.0, 0.0, 60.0, 0.0, 360.0, 3600.0),
+        (3600.0, -5.0, 60.0, 1.0, 360.0, 3600.0),
+        # A time of day instead of a duration, and more than a clock can count: 30 days.
+        (1_795_476_117.0, None, 60.0, 0.0, 2_591_940.0, 2_592_000.0),
+        (1e300, None, 60.0, 0.0, 2_591_940.0, 2_592_000.0),
+    ],
+)
+def test_a_token_is_old_a_leeway_before_it_expires(  # noqa: PLR0913, PLR0917, the columns of the table
+    expires_in: float | None,
+    refresh_in: float | None,
+    leeway: float,
+    jitter: float,
+    old_after: float,
+    expires_after: float,
+) -> None:
+    token = held(expires_in, refresh_in, leeway=leeway, jitter=jitter)
+    assert token.old_at - 1000 == pytest.approx(old_after)
+    assert token.expires_at - 1000 == pytest.approx(expires_after)
+
+
+@given(
+    expires_in=st.floats(min_value=0.001, max_value=1e9),
+    refresh_in=st.none() | st.floats(min_value=-1e9, max_value=1e9),
+    leeway=st.floats(min_value=0, max_value=1e9),
+    jitter=st.floats(min_value=0, max_value=1, exclude_max=True),
+)
+def test_every_token_is_fresh_first_then_old_and_then_expired(
+    expires_in: float, refresh_in: float | None, leeway: float, jitter: float
+) -> None:
+    token = held(expires_in, refresh_in, leeway=leeway, jitter=jitter)
+    lifetime = min(expires_in, 30 * 86_400)
+    least_leeway = min(leeway, lifetime * 0.4)
+    assert 1000 <= token.old_at <= token.expires_at
+    assert token.old_at - 1000 >= lifetime * 0.1 - 1e-6
+    assert token.expires_at - token.old_at >= least_leeway - 1e-6
+    assert token.expires_at - 1000 == pytest.approx(lifetime, abs=1e-6)
+
+
+@given(failures=st.integers(min_value=1, max_value=10**9), jitter=st.floats(min_value=0, max_value=1, exclude_max=True))
+def test_a_step_is_at_least_half_of_itself_and_never_above_the_maximum(failures: int, jitter: float) -> None:
+    full = EVEN.step(failures)
+    assert full / 2 <= Backoff(jitter=lambda: jitter).step(failures) <= full <= 30
 
 
 class TestCache:
@@ -200,7 +264,6 @@ class TestRefreshAhead:
             TokenUnavailableError("503", status=503, retry_after=0.5),
             TokenRejectedError("invalid_client", status=401),
             OSError("broken"),
-            SettingsError(["redis is missing"]),
         ]
         for grant.failure in failures:
             assert await get(provider) == "token-1"
@@ -268,6 +331,25 @@ class TestNegativeCache:
         await asyncio.sleep(5)
         assert await get(provider) == f"token-{grant.requests}"
         assert max(later - earlier for earlier, later in pairwise(grant.times[:-1])) <= 5.5
+
+    @pytest.mark.parametrize(("named", "wait"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (20.0, 20.0), (1e12, 3600.0)])
+    @in_virtual_time
+    async def test_a_retry_after_is_a_floor_up_to_an_hour(self, named: float | None, wait: float) -> None:
+        for failure in (
+            TokenUnavailableError("429", status=429, retry_after=named),
+            TokenRejectedError("invalid_client", retry_after=named),
+        ):
+            grant = NumberedGrant()
+            grant.failure = failure
+            provider = provider_of(grant)
+            seen = await failure_of(provider.get_token())
+            assert (type(seen), str(seen), seen.status) == (type(failure), str(failure), failure.status)
+            assert (seen is failure, seen.retry_after) == (False, wait)
+            grant.failure = None
+            await asyncio.sleep(wait - 0.01)
+            await failure_of(provider.get_token())
+            await asyncio.sleep(0.02)
+            assert await get(provider) == "token-2"
 
     @in_virtual_time
     async def test_a_success_ends_the_backoff(self) -> None:
@@ -478,22 +560,6 @@ class TestLife:
         await asyncio.sleep(1)
         assert "is closed" in str(await failure_of(provider.get_token()))
         assert grant.requests == 1
-
-    def test_a_provider_belongs_to_the_loop_of_its_first_token_request(self) -> None:
-        grant = NumberedGrant(latency=60)
-        provider = TokenProvider(grant)
-        loop = asyncio.new_event_loop()
-        first = loop.create_task(provider.get_token())
-        loop.run_until_complete(asyncio.sleep(0))
-        for call in (provider.get_token, provider.aclose):
-            with pytest.raises(RuntimeError, match="event loop of its first token request"):
-                asyncio.run(call())
-        first.cancel()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.wait(tasks))
-        loop.close()
 
     @in_virtual_time
     async def test_a_failure_is_logged_once_with_its_reason(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from shared.auth.token_provider import TokenProvider
 
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
-
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a "token" of RFC 9110 section 5.6.2
-# Some servers leave the quotes out, also around a URL: a plain value is whatever does not separate.
-_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^" \t,;][^ \t,;]*))')
-# A scheme, perhaps with a token68. The lookaheads keep both from ending in the middle of something else.
-_SCHEME = re.compile(rf"({_WORD})(?=[ \t,;]|$)(?:[ \t]+[0-9A-Za-z._~+/-]+=*(?=[ \t]*(?:[,;]|$)))?")
-_ESCAPED = re.compile(r"\\(.)")
+# Some servers leave the quotes out, some use others, some separate by semicolons.
+_ERROR = re.compile(r"""(?:^|[\s,;])error[ \t]*+=[ \t"']*+([^\s"',;]+)""", re.IGNORECASE)
 
 
 class BearerAuth(httpx.Auth):
@@ -74,41 +69,13 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
-def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1): schemes with their parameters.
-
-    Names are in lower case, a token68 is left out. Commas separate challenges and parameters alike, so the list is read
-    word by word, with or without commas, up to where it follows no grammar.
-    """
-    challenges: list[tuple[str, dict[str, str]]] = []
-    position = 0
-    while True:
-        while value[position : position + 1] in {" ", "\t", ",", ";"}:
-            position += 1
-        if challenges and (parameter := _PARAMETER.match(value, position)):
-            name, quoted, plain = parameter.groups()
-            text = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
-            challenges[-1][1].setdefault(name.lower(), text)
-            position = parameter.end()
-        elif scheme := _SCHEME.match(value, position):
-            challenges.append((scheme[1].lower(), {}))
-            position = scheme.end()
-        else:
-            return challenges
-
-
 def is_refused_token(status: int, values: Iterable[str]) -> bool:
     """Return whether a response with this status and these WWW-Authenticate values refuses the access token itself.
 
     A 401 does, whatever error it names (servers have invented many), unless the only one is "insufficient_scope": a new
     token has the same scope. A 403 does if it says "invalid_token" (RFC 6750 section 3.1).
     """
-    errors = {
-        parameters["error"].strip("' ").lower()  # some quote it so
-        for value in values
-        for scheme, parameters in parse_challenges(value)
-        if scheme == "bearer" and "error" in parameters
-    }
+    errors = {error.lower() for value in values for error in _ERROR.findall(value)}
     if status == _UNAUTHORIZED:
         return errors != {"insufficient_scope"}
     return status == _FORBIDDEN and "invalid_token" in errors

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import codecs
-import json
 import logging
+import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import quote_plus, urlencode
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from shared.auth.access_token import AccessToken
+    from shared.auth.token_endpoint import AccessToken
     from shared.settings.reader import SettingReader
 
 _T = TypeVar("_T")
@@ -43,7 +41,6 @@ _ALGORITHMS = (
 _OF_A_KEY = ("CLIENT_KEY_ID", "CLIENT_KEY_ALGORITHM", "CLIENT_ASSERTION_AUDIENCE")
 _TEXTS = ("CLIENT_ID", *SECRETS, *ASSERTIONS, "CLIENT_KEY_ID", *TARGETS)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _UNAUTHORIZED = 401
 
 
@@ -130,44 +127,29 @@ class ClientCredentialsGrant:
     """Requests access tokens with the client credentials grant; a TokenGrant.
 
     `client` stays the caller's to close; its own authentication and redirects are not used for token requests. An
-    issuer is asked for its token endpoint at the first request. `timeout` is seconds for one HTTP request from connect
-    to the last byte. `now` returns an aware time.
+    issuer is asked for its token endpoint at the first request. `clock` returns POSIX seconds.
     """
 
     def __init__(
-        self,
-        client: httpx.AsyncClient,
-        settings: ClientCredentials,
-        *,
-        timeout: float = 10.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, client: httpx.AsyncClient, settings: ClientCredentials, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._client = client
         self._settings = settings
         wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
         self._form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish}
-        self._timeout = timeout
-        self._now = now
+        self._clock = clock
         self._discovered: tuple[str, str] | None = None
-
-    @property
-    def cache_key(self) -> str:
-        """Names the whole request, with no secret in it."""
-        settings = self._settings
-        where = settings.token_url or {"issuer": settings.issuer}
-        return json.dumps([where, settings.method, settings.client_id, self._form])
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
         """Request one access token, and once more if the refused credentials have been rotated meanwhile."""
         settings = self._settings
         if settings.issuer and self._discovered is None:
-            setting = f"{settings.prefix}ISSUER"
-            self._discovered = await discover(self._client, settings.issuer, setting, self._timeout, self._now)
+            self._discovered = await discover(self._client, settings.issuer, f"{settings.prefix}ISSUER")
         url, issuer = self._discovered or (settings.token_url or "", None)
         name = f"the {settings.method.removesuffix('_basic').removesuffix('_post')} of the client"
         try:
             return await request_with(
-                lambda: _proof(settings, url, issuer or url, self._now().timestamp()),
+                lambda: _proof(settings, url, issuer or url, self._clock()),
                 name,
                 lambda proof: self._exchange(url, proof),
             )
@@ -185,11 +167,10 @@ class ClientCredentialsGrant:
             setting=None if self._settings.issuer else f"{self._settings.prefix}TOKEN_URL",
             headers=proof.headers,
             content=urlencode(self._form | proof.form).encode("ascii"),
-            timeout=self._timeout,
         )
         if answer.status == _UNAUTHORIZED or answer.document().get("error") == "invalid_client":  # RFC 6749 section 5.2
             answer = replace(answer, hint=proof.hint)
-        return access_token_from(answer, now=self._now(), secrets=proof.secrets)
+        return access_token_from(answer, secrets=proof.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +192,7 @@ def _proof(settings: ClientCredentials, url: str, issuer: str, now: float) -> Cl
     if settings.client_auth != "private_key_jwt":
         return secret_proof(settings, read_secret(settings.client_secret, settings.client_secret_file))
     if settings.client_certificate is None:
-        assertion = credential = federated_assertion(settings.federated_token_file or "")
+        assertion = credential = text_in_file(settings.federated_token_file or "")
     else:
         from shared.auth.private_key_jwt import signed_assertion  # noqa: PLC0415, 50 ms that only its users pay
 
@@ -243,9 +224,11 @@ def secret_proof(settings: ClientCredentials, secret: str) -> ClientProof:
         "its id or secret has characters that client_secret_basic form-encodes, which some servers do not decode: "
         f"try {settings.prefix}CLIENT_AUTH=client_secret_post"
     )
-    is_plain = encoded == (client_id, secret)
     return ClientProof(
-        secret, (secret, basic), headers={"Authorization": f"Basic {basic}"}, hint=None if is_plain else hint
+        secret,
+        (secret, basic),
+        headers={"Authorization": f"Basic {basic}"},
+        hint=None if encoded == (client_id, secret) else hint,
     )
 
 
@@ -254,21 +237,10 @@ def read_secret(secret: str | None, file: str | None) -> str:
     return secret or "" if file is None else text_in_file(file)
 
 
-def federated_assertion(file: str) -> str:
-    """Read the assertion in a file (workload identity), which someone else signs and replaces before it expires."""
-    assertion = text_in_file(file)
-    if not assertion.isascii() or any(c.isspace() for c in assertion):
-        raise CredentialError("it does not hold one token")
-    return assertion
-
-
 def text_in_file(file: str) -> str:
-    """Read the text in a file, without white space around it and a byte order mark, which PowerShell writes."""
-    octets = Path(file).read_bytes()
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if octets.startswith(mark)), "utf-8")
-    # What is not in the encoding becomes a character that no secret has.
-    text = octets.decode(encoding, errors="replace").strip()
-    if not text or "\N{REPLACEMENT CHARACTER}" in text:
+    """Read the text in a file, without white space around it and the byte order mark that Windows tools write."""
+    text = Path(file).read_text(encoding="utf-8-sig").strip()
+    if not text:
         raise CredentialError("its file holds no text")
     return text
 
