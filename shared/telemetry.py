@@ -93,26 +93,23 @@ class Telemetry:
     ) -> None:
         from opentelemetry import metrics  # noqa: PLC0415, not for a cold start
 
-        self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
+        meter = self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
+        self._counter = functools.cache(lambda metric: meter.create_counter(*metric))
+        self._histogram = functools.cache(
+            lambda metric: meter.create_histogram(*metric, explicit_bucket_boundaries_advisory=BUCKETS)
+        )
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._has_own_tracer = tracer_provider is not None
-        self._instruments: dict[Metric, Any] = {}  # counters and histograms
         self._observed: dict[Metric, dict[frozenset[tuple[str, str]], Read]] = {}
         self._token_counts: dict[str, dict[str, int]] = {}
 
     def count(self, metric: Metric, attributes: Attributes, by: int = 1) -> None:
         """Add to a counter."""
-        if metric not in self._instruments:
-            self._instruments[metric] = self._meter.create_counter(*metric)
-        self._instruments[metric].add(by, attributes)
+        self._counter(metric).add(by, attributes)
 
     def record(self, metric: Metric, value: float, attributes: Attributes) -> None:
         """Add one value to a histogram of seconds."""
-        if metric not in self._instruments:
-            self._instruments[metric] = self._meter.create_histogram(
-                *metric, explicit_bucket_boundaries_advisory=BUCKETS
-            )
-        self._instruments[metric].record(value, attributes)
+        self._histogram(metric).record(value, attributes)
 
     def observe(self, metric: Metric, attributes: Attributes, read: Read, *, is_counter: bool = False) -> None:
         """Have a gauge read whenever metrics are collected, on the collector's thread; None is no value.

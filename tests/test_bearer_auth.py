@@ -10,7 +10,7 @@ import pytest
 
 from shared.auth.bearer_auth import BearerAuth, is_refused_token
 from shared.auth.token_endpoint import AccessToken
-from shared.auth.token_provider import Backoff, TokenProvider
+from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.virtual_time import in_virtual_time
@@ -111,9 +111,7 @@ async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token
         await asyncio.sleep(0.01)
         return httpx.Response(status, request=request)
 
-    provider = TokenProvider(
-        grant, backoff=Backoff(jitter=lambda: 0.0), clock=lambda: asyncio.get_running_loop().time(), jitter=lambda: 0.0
-    )
+    provider = TokenProvider(grant, clock=lambda: asyncio.get_running_loop().time(), jitter=lambda: 0.0)
     statuses: list[int] = []
     async with httpx.AsyncClient(
         transport=httpx.MockTransport(answer), auth=BearerAuth(provider, origin=API)
@@ -241,7 +239,7 @@ async def test_no_token_goes_to_another_origin_on_a_redirect_and_its_401_renews_
 async def test_a_request_to_another_origin_is_an_error_and_is_not_sent(url: str) -> None:
     api = Api()
     async with client_of(api, NumberedGrant()) as client:
-        with pytest.raises(ValueError, match=r"the access token is for https://api\.example:443, not for http"):
+        with pytest.raises(ValueError, match=r"the access token is for https://api\.example, not for http"):
             await client.get(url)
         assert api.requests == []
         assert (await client.get("https://API.example:443/x")).status_code == 201

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant, secret_proof, text_in_file
+from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant, text_in_file
 from shared.auth.token_endpoint import AccessToken
 from shared.client.transport import RelayTransport
 from shared.errors import TokenRejectedError, TokenUnavailableError
@@ -84,23 +84,12 @@ async def test_the_clients_own_authentication_is_not_used(server: TokenServer) -
 
 
 @pytest.mark.parametrize("status", [301, 307, 308])
-async def test_a_redirect_is_not_followed_and_its_target_is_named(server: TokenServer, status: int) -> None:
+async def test_a_redirect_is_not_followed(server: TokenServer, status: int) -> None:
     async with TokenServer() as elsewhere, httpx.AsyncClient(follow_redirects=True) as client:
-        location = f"http://user:p4ss@127.0.0.1:{elsewhere.port}/token/?secret=1"
-        server.queue.append(Answer(status, headers={"Location": location}))
-        with pytest.raises(TokenUnavailableError) as caught:
+        server.queue.append(Answer(status, headers={"Location": elsewhere.url}))
+        with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
             await grant(client, server.url).request_token()
         assert elsewhere.requests == []
-        assert f"it redirects to {elsewhere.url}/; check CRM_API_TOKEN_URL" in str(caught.value)
-        assert "p4ss" not in str(caught.value)
-        assert "secret=1" not in str(caught.value)
-
-
-async def test_a_redirect_that_echoes_the_secret_does_not_show_it(server: TokenServer) -> None:
-    async with httpx.AsyncClient() as client:
-        server.queue.append(Answer(302, headers={"Location": "/login/s3cr3t%3A%2F%2B%C3%A4"}))
-        with pytest.raises(TokenUnavailableError, match=r"redirects to http://127[^ ]*/login/\[redacted\]; check"):
-            await grant(client, server.url).request_token()
 
 
 @pytest.mark.parametrize("status", [404, 405, 410])
@@ -131,13 +120,10 @@ async def test_a_refusal_carries_the_servers_words_without_the_secret_they_echo(
 
 
 @pytest.mark.parametrize("answer", [refusal("invalid_client", status=400), Answer(401, b"no")])
-async def test_a_refusal_of_form_encoded_credentials_names_the_other_method(
-    server: TokenServer, answer: Answer
-) -> None:
+async def test_a_refusal_of_basic_credentials_names_the_other_method(server: TokenServer, answer: Answer) -> None:
     async with httpx.AsyncClient() as client:
         for secret, method, is_named in (
             ("a+b/c=", "client_secret_basic", True),
-            ("plain-secret", "client_secret_basic", False),
             ("a+b/c=", "client_secret_post", False),
         ):
             server.queue.append(answer)
@@ -241,14 +227,14 @@ async def test_a_refused_secret_is_not_sent_twice(
 
     server.respond = refuse
     async with httpx.AsyncClient() as client:
-        with pytest.raises(TokenRejectedError, match=rf"{error} \(no\)"):
+        with pytest.raises(TokenRejectedError, match=rf"{error} \(no"):
             await grant(client, server.url, client_secret_file=str(file)).request_token()
     assert len(server.requests) == requests
 
 
 async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, tmp_path: Path) -> None:
     async with httpx.AsyncClient() as client:
-        with pytest.raises(TokenUnavailableError, match="the client_secret of the client cannot be read: No such file"):
+        with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
             await grant(client, server.url, client_secret_file=str(tmp_path / "none")).request_token()
     assert server.requests == []
 
@@ -318,9 +304,8 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
     requesting = grant(client, server.url, client_secret="s3cr3t")
     with caplog.at_level(logging.DEBUG):
         token = await requesting.request_token()
-    proof = secret_proof(ClientCredentials("CRM_API_", "relay"), "s3cr3t")
     encoded = base64.b64encode(b"relay:s3cr3t").decode()
-    for text in [caplog.text, *map(repr, (requesting, proof, token))]:
+    for text in [caplog.text, *map(repr, (requesting, token))]:
         assert not any(secret in text for secret in ("s3cr3t", encoded, "token-1"))
 
 
@@ -331,7 +316,7 @@ async def test_a_federated_token_is_read_again_for_every_request(server: TokenSe
         for content in (None, b""):
             if content is not None:
                 file.write_bytes(content)
-            with pytest.raises(TokenUnavailableError, match="the federated_token of the client"):
+            with pytest.raises(TokenUnavailableError, match="the client's credential"):
                 await requesting.request_token()
         assert server.requests == []
         for assertion in ("first.assertion.a", "second.assertion.b"):

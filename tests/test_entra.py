@@ -154,16 +154,14 @@ async def test_a_certificate_file_that_entra_has_no_use_for_is_unavailable(
 ) -> None:
     file = tmp_path / "client.pem"
     file.write_bytes(make())
-    with pytest.raises(
-        TokenUnavailableError, match="the certificate of the client is not usable: Microsoft Entra needs"
-    ):
+    with pytest.raises(TokenUnavailableError, match="the client's credential is not usable: Microsoft Entra needs"):
         await entra.grant(client_certificate=str(file)).request_token()
     assert entra.server.requests == []
 
 
 @pytest.mark.parametrize("setting", ["client_certificate", "federated_token_file", "client_secret_file"])
 async def test_a_missing_file_is_unavailable(entra: Login, tmp_path: Path, setting: str) -> None:
-    with pytest.raises(TokenUnavailableError, match="of the client cannot be read: No such file"):
+    with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
         await entra.grant(**{setting: str(tmp_path / "none")}).request_token()
 
 

@@ -145,8 +145,8 @@ def test_the_audience_of_an_assertion_is_the_issuer_where_one_is_named(changes: 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"CLIENT_ASSERTION_AUDIENCE": "issuer"}, "CRM_CLIENT_ASSERTION_AUDIENCE=issuer needs CRM_ISSUER"),
-        ({"CLIENT_ASSERTION_AUDIENCE": "me"}, "CRM_CLIENT_ASSERTION_AUDIENCE must be issuer, token_endpoint or a URL"),
+        ({"CLIENT_ASSERTION_AUDIENCE": "issuer"}, "CRM_CLIENT_ASSERTION_AUDIENCE must be issuer (with CRM_ISSUER), "),
+        ({"CLIENT_ASSERTION_AUDIENCE": "me"}, "CRM_CLIENT_ASSERTION_AUDIENCE must be issuer (with CRM_ISSUER), "),
         ({"CLIENT_KEY_ALGORITHM": "none"}, "CRM_CLIENT_KEY_ALGORITHM must be one of RS256, "),
         (
             {"CLIENT_CERTIFICATE": "", "FEDERATED_TOKEN_FILE": "/a", "CLIENT_KEY_ID": "k"},

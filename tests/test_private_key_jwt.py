@@ -207,7 +207,7 @@ async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
     requesting = grant(client, server, file)
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(TokenUnavailableError, match=f"the private_key_jwt of the client .*{problem}"):
+    with pytest.raises(TokenUnavailableError, match=f"the client's credential .*{problem}"):
         await requesting.request_token()
     assert server.requests == []
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shared.auth.token_endpoint import AccessToken
-from shared.auth.token_provider import Backoff, TokenProvider
+from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.virtual_time import VirtualTimeLoop
@@ -42,7 +42,6 @@ class TokenProviderMachine(RuleBasedStateMachine):
         self.provider = TokenProvider(
             self.grant,
             request_timeout=TIMEOUT,
-            backoff=Backoff(first=STEP, jitter=lambda: 0.0),
             clock=self.loop.time,
             jitter=lambda: 0.0,
         )

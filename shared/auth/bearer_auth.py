@@ -42,8 +42,7 @@ class BearerAuth(httpx.Auth):
         The flow needs a response's status and headers only: whoever drives it releases the first response.
         """
         if (origin := _origin(request.url)) != self._origin:
-            own, other = ("{}://{}:{}".format(*each) for each in (self._origin, origin))
-            raise ValueError(f"the access token is for {own}, not for {other}")
+            raise ValueError(f"the access token is for {self._origin}, not for {origin}")
         token = await self._provider.get_token()
         request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
@@ -64,9 +63,9 @@ class BearerAuth(httpx.Auth):
         raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    """Return the origin (RFC 6454 section 6.1) with its port always named."""
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+def _origin(url: httpx.URL) -> str:
+    """Return the origin (RFC 6454 section 6.1): httpx leaves the usual port out."""
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def is_refused_token(status: int, values: Iterable[str]) -> bool:

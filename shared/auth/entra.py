@@ -7,7 +7,6 @@ a few milliseconds each in a worker thread, and no thread ever waits for a socke
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlencode
 
-from shared.auth.client_credentials import ASSERTIONS, SECRETS, TARGETS, read_secret, request_with, text_in_file
+from shared.auth.client_credentials import ASSERTIONS, SECRETS, TARGETS, request_with, usable
 from shared.auth.token_endpoint import access_token_from, exchange, token_error
 from shared.errors import CredentialError, TokenUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import httpx
 
     from shared.auth.token_endpoint import AccessToken, Answer
@@ -75,34 +72,24 @@ class Entra:
         return MsalGrant(client, self)
 
     @property
-    def method(self) -> str:
-        """The kind of credential."""
-        if self.client_certificate is not None:
-            return "certificate"
-        return "secret" if self.federated_token_file is None else "federated_token"
+    def credential_file(self) -> str | None:
+        """The file that holds the credential, None if it is `client_secret`."""
+        return self.client_secret_file or self.client_certificate or self.federated_token_file
 
-    def read_credential(self) -> str | dict[str, str]:
-        """Read the secret itself, or a dictionary with members of MSAL's `client_credential`."""
-        if self.federated_token_file is not None:
-            return {"client_assertion": text_in_file(self.federated_token_file)}
-        if self.client_certificate is None:
-            return read_secret(self.client_secret, self.client_secret_file)
-        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415, 50 ms, in a worker thread
-
-        from shared.auth.private_key_jwt import client_key_from_pem  # noqa: PLC0415, the same
-
-        pem = text_in_file(self.client_certificate)
-        own = client_key_from_pem(pem)
-        if own.certificate is None or "PS256" not in own.algorithms:
-            raise CredentialError("Microsoft Entra needs an RSA key together with its certificate")
-        return {"private_key": pem, "public_certificate": own.certificate.public_bytes(Encoding.PEM).decode()}
-
-    def ask(self, credential: Any, http: _Answers) -> Result:  # noqa: ANN401, what `read_credential` has read
+    def ask(self, text: str, http: _Answers) -> Result:
         """Return what MSAL makes of the answers; the scope is `scope` or `<resource or audience>/.default`."""
         import msal  # type: ignore[import-untyped]  # noqa: PLC0415, 130 ms that only its users pay
 
-        if "client_assertion" in credential:  # MSAL warns of one as a string
-            credential = {"client_assertion": partial(credential.get, "client_assertion")}
+        credential: object = text
+        if self.federated_token_file is not None:
+            credential = {"client_assertion": lambda: text}  # MSAL warns of one as a string
+        elif self.client_certificate is not None:
+            from shared.auth.private_key_jwt import client_key_from_pem  # noqa: PLC0415, 50 ms, the same
+
+            own = client_key_from_pem(text)
+            if own.certificate is None or "PS256" not in own.algorithms:
+                raise CredentialError("Microsoft Entra needs an RSA key together with its certificate")
+            credential = {"private_key": text, "public_certificate": own.certificate_pem}
         app = msal.ConfidentialClientApplication(
             self.client_id,
             client_credential=credential,
@@ -123,7 +110,8 @@ class ManagedIdentity:
     KEYS: ClassVar = (*SOURCES, *TARGETS)
     server: ClassVar = None  # a link-local or loopback address: no proxy stands before it
     what: ClassVar = "the identity endpoint"
-    method: ClassVar = "identity"
+    credential_file: ClassVar = None
+    client_secret: ClassVar = None
 
     client_id: str | None
     resource: str
@@ -150,10 +138,7 @@ class ManagedIdentity:
         """Return the grant; `client` must use no proxy."""
         return MsalGrant(client, self)
 
-    def read_credential(self) -> None:
-        """There is none to read."""
-
-    def ask(self, _: None, http: _Answers) -> Result:
+    def ask(self, _: str, http: _Answers) -> Result:
         """Return what MSAL makes of the answers.
 
         It finds the endpoint: that of App Service and Azure Functions if the platform names one (IDENTITY_ENDPOINT),
@@ -186,50 +171,49 @@ class MsalGrant:
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
         """Request one access token, and once more if the refused credential has been rotated meanwhile."""
-        return await request_with(
-            self._settings.read_credential, f"the {self._settings.method} of the client", self._ask
-        )
+        return await request_with(self._settings.credential_file, self._settings.client_secret, self._ask)
 
-    async def _ask(self, credential: object) -> AccessToken:
-        answers, secrets, what = self._known, list[str](), self._settings.what
-        while isinstance(outcome := await asyncio.to_thread(self._run, credential, answers), _UnsentError):
-            sent = {**outcome.headers, **(outcome.form or {})}
-            secrets += [sent[name] for name in _SECRET_FIELDS if name in sent]
-            content = None if outcome.form is None else urlencode(outcome.form).encode("ascii")
+    async def _ask(self, credential: str) -> AccessToken:
+        answers, secrets = self._known, list[str]()
+        while isinstance(outcome := await usable(partial(self._run, credential, answers)), _UnsentError):
+            method, url, sent = outcome.args
+            headers, form = sent.get("headers") or {}, sent.get("data") or {}
+            secrets += [value for name, value in (headers | form).items() if name in _SECRET_FIELDS]
             answer = await exchange(
-                self._client, outcome.method, outcome.url, what=what, headers=outcome.headers, content=content
+                self._client,
+                method,
+                f"{url}?{urlencode(sent['params'])}" if sent.get("params") else url,
+                what=self._settings.what,
+                headers=headers,
+                content=urlencode(form).encode("ascii") if method == "POST" else None,
             )
             # MSAL would log what is no JSON, and it may hold a token.
-            if not answer.document() and (answer.is_success or outcome.method == "POST"):
-                problem = "its answer is no JSON object" if answer.is_success else None
-                raise token_error(replace(answer, problem=answer.problem or problem), secrets=secrets)
+            if not answer.document() and (answer.is_success or method == "POST"):
+                raise token_error(answer, "its answer is no JSON object" if answer.is_success else None, secrets)
             answers = (*answers, answer)
         if isinstance(outcome, TokenUnavailableError):
             if not answers:
                 raise outcome
-            problem = "MSAL cannot read its answer" if answers[-1].is_success else None
-            raise token_error(replace(answers[-1], problem=problem), secrets=secrets)
+            raise token_error(answers[-1], "MSAL cannot read its answer" if answers[-1].is_success else None, secrets)
         # App Service answers in a form of its own, of which MSAL makes a token response.
         token = access_token_from(replace(answers[-1], body=json.dumps(outcome).encode()), secrets=secrets)
         self._known = answers[:-1]
         return token
 
-    def _run(self, credential: Any, answers: tuple[Answer, ...]) -> Result | _UnsentError | TokenUnavailableError:  # noqa: ANN401, see `ask`
+    def _run(self, credential: str, answers: tuple[Answer, ...]) -> Result | _UnsentError | TokenUnavailableError:
         """Return an error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
         try:
             return self._settings.ask(credential, _Answers(answers))
         except _UnsentError as exc:
             return exc
+        except CredentialError:
+            raise
         except Exception as exc:  # noqa: BLE001, MSAL has no error type for most of what goes wrong in it
             return TokenUnavailableError(f"MSAL failed with {type(exc).__name__}")
 
 
 class _UnsentError(Exception):
-    """MSAL wants to send a request to which there is no answer yet."""
-
-    def __init__(self, method: str, url: str, headers: Mapping[str, str], form: dict[str, str] | None) -> None:
-        super().__init__()
-        self.method, self.url, self.headers, self.form = method, url, headers, form
+    """MSAL wants to send a request to which there is no answer yet: a method, a URL and what goes with it."""
 
 
 class _Answers:
@@ -239,17 +223,9 @@ class _Answers:
         self._answers = iter(answers)
         self.get, self.post = partial(self._next, "GET"), partial(self._next, "POST")
 
-    def _next(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        data: dict[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> SimpleNamespace:
+    def _next(self, method: str, url: str, **sent: Any) -> SimpleNamespace:  # noqa: ANN401, as MSAL calls it
         answer = next(self._answers, None)
         if answer is None:
-            raise _UnsentError(method, f"{url}?{urlencode(params)}" if params else url, headers or {}, data)
+            raise _UnsentError(method, url, sent)
         text = answer.body.decode("utf-8", "replace")
         return SimpleNamespace(status_code=answer.status, text=text, headers=answer.headers)

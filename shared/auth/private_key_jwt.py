@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from jwt.algorithms import OKPAlgorithm
 
 from shared.errors import CredentialError
@@ -31,6 +31,11 @@ class ClientKey:
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey = field(repr=False)
     certificate: x509.Certificate | None
     algorithms: tuple[str, ...]
+
+    @property
+    def certificate_pem(self) -> str:
+        """The certificate as a PEM text, empty without one."""
+        return self.certificate.public_bytes(Encoding.PEM).decode() if self.certificate else ""
 
 
 def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its own name

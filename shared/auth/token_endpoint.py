@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 """Bytes after decompression: more than any token response or discovery document needs."""
 
-CONFIGURATION = "/.well-known/openid-configuration"
 GONE = frozenset({404, 405, 410})
 """The statuses of a URL that is not, or no longer, a token endpoint."""
 
@@ -62,10 +61,9 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an authorization server answered, `what` in errors.
+    """What an authorization server, in errors `what`, answered. `body` is decoded, `retry_after` is in seconds.
 
-    `body` is decoded. `problem` says why it cannot be used, `hint` what the status suggests to whoever set the app up.
-    `retry_after` is in seconds.
+    `hint` says what the status suggests to whoever set the app up.
     """
 
     status: int
@@ -73,7 +71,6 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     what: str = "the token endpoint"
     retry_after: float | None = None
-    problem: str | None = None
     hint: str | None = None
 
     @property
@@ -140,6 +137,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     """
     import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a client has imported it
 
+    body = bytearray()
     try:
         async with client.stream(
             method,
@@ -150,43 +148,26 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
             auth=None,
             follow_redirects=False,
         ) as response:
-            body, problem = await _read(response)
+            decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
+            # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
+            async for piece in cast("httpx.AsyncByteStream", response.stream):
+                body += decoder.feed(piece)
+            decoder.end()
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
         # The transport's own words: they name the host or the proxy.
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
+    except ContentEncodingError as exc:
+        fault = f"{what} is in trouble: {exc}"
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
         # The text of these may repeat what was sent or received.
         fault = f"{what} does not answer: {type(exc).__name__}"
     else:
         wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-        hint = _hint(response, setting)
-        return Answer(response.status_code, body, response.headers, what, wait, problem, hint)
+        is_elsewhere = response.is_redirect or response.status_code in GONE
+        hint = f"check {setting}" if setting and is_elsewhere else None
+        return Answer(response.status_code, bytes(body), response.headers, what, wait, hint)
     # Raised out here, it has no context: a traceback would show the text that was left out above.
     raise TokenUnavailableError(fault)
-
-
-async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
-    """Return the decoded body, or no body and what is wrong with it."""
-    body = bytearray()
-    try:
-        decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
-        # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
-        async for piece in cast("httpx.AsyncByteStream", response.stream):
-            body += decoder.feed(piece)
-        decoder.end()
-    except ContentEncodingError as exc:
-        return b"", f"it answered {response.status_code}, and {exc}"
-    return bytes(body), None
-
-
-def _hint(response: httpx.Response, setting: str | None) -> str | None:
-    """Say what a status suggests: the URL in the setting is wrong, or lacks what the redirect adds to it."""
-    hints = [f"check {setting}"] if setting else []
-    if response.next_request is not None:
-        # Without user name and query, which may hold a secret.
-        target = response.next_request.url.copy_with(userinfo=b"", query=None, fragment=None)
-        return "; ".join([f"it redirects to {target}", *hints])
-    return "; ".join(hints) or None if response.status_code in GONE else None
 
 
 async def discover(client: httpx.AsyncClient, issuer: str, setting: str) -> tuple[str, str]:
@@ -197,19 +178,16 @@ async def discover(client: httpx.AsyncClient, issuer: str, setting: str) -> tupl
     Raises:
         TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
     """
-    url = issuer.removesuffix("/") + CONFIGURATION
+    url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
     answer = await exchange(client, "GET", url, what="the issuer", setting=setting)
-    if not answer.is_success or answer.problem is not None:
+    if not answer.is_success:
         raise token_error(answer)
     document = answer.document()
     named, endpoint = str(document.get("issuer")), str(document.get("token_endpoint"))
     if named.removesuffix("/") != issuer.removesuffix("/"):
-        problem: str | None = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
-    else:
-        problem = endpoint_problem(endpoint)
-        problem = problem and f"its token_endpoint is not usable: {problem}"
-    if problem is not None:
-        raise token_error(replace(answer, problem=problem))
+        raise token_error(answer, f"its configuration is that of another one, {safe_words(named, Redactor([]))}")
+    if problem := endpoint_problem(endpoint):
+        raise token_error(answer, f"its token_endpoint is not usable: {problem}")
     return endpoint, named
 
 
@@ -223,17 +201,14 @@ def access_token_from(answer: Answer, *, secrets: Iterable[str] = ()) -> AccessT
         TokenRejectedError: 400, 401 or 403 with an error that blames the client.
         TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
     """
-    if not answer.is_success or answer.problem is not None:
+    if not answer.is_success:
         raise token_error(answer, secrets=secrets)
     document = answer.document()
-    value = document.get("access_token")
+    value, expires_in = document.get("access_token"), document.get("expires_in")
     if not isinstance(value, str) or not _VISIBLE_ASCII.fullmatch(value):
-        problem = "its response has no access_token of visible ASCII characters"
-        raise token_error(replace(answer, problem=problem), secrets=secrets)
+        raise token_error(answer, "its response has no access_token of visible ASCII characters", secrets)
     if str(document.get("token_type", "Bearer")).strip().lower() != "bearer":
-        problem = "its response has a token_type other than Bearer"
-        raise token_error(replace(answer, problem=problem), secrets=secrets)
-    expires_in = document.get("expires_in")
+        raise token_error(answer, "its response has a token_type other than Bearer", secrets)
     lifetime = _seconds(expires_in)
     if expires_in is not None and lifetime is None:
         shown = safe_words(str(expires_in)[:100], Redactor([value]))
@@ -241,8 +216,10 @@ def access_token_from(answer: Answer, *, secrets: Iterable[str] = ()) -> AccessT
     return AccessToken(value, lifetime, _seconds(document.get("refresh_in")))
 
 
-def token_error(answer: Answer, *, secrets: Iterable[str] = ()) -> TokenRejectedError | TokenUnavailableError:
-    """Return the error that an answer without a usable token is; `secrets` never appear in it."""
+def token_error(
+    answer: Answer, problem: str | None = None, secrets: Iterable[str] = ()
+) -> TokenRejectedError | TokenUnavailableError:
+    """Return the error that an answer without a usable token is; `problem` says why, if not its status."""
     document = answer.document()
     # An answer that is of no use may hold a token all the same, and its own words may repeat it.
     tokens = [value for name, value in document.items() if name.endswith("_token") and isinstance(value, str)]
@@ -252,7 +229,7 @@ def token_error(answer: Answer, *, secrets: Iterable[str] = ()) -> TokenRejected
     description = "; ".join(filter(None, words)) or None
     if answer.status in _REFUSALS and error in _CONFIGURATION_ERRORS:
         return TokenRejectedError(error, description, status=answer.status, retry_after=answer.retry_after)
-    reasons = [answer.problem or f"it answered {answer.status}", error and f"error {error}", description]
+    reasons = [problem or f"it answered {answer.status}", error and f"error {error}", description]
     reason = f"{answer.what} is in trouble: {'; '.join(filter(None, reasons))}"
     return TokenUnavailableError(reason, status=answer.status, retry_after=answer.retry_after)
 

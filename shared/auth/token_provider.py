@@ -25,16 +25,15 @@ logger = logging.getLogger(__name__)
 
 # Nothing lives longer here, whatever the server says: a token for years is a slip, or a time of day for a duration.
 _LONGEST_LIFETIME = 30 * 86_400.0
-# The leeway is at most this part of a short life: if the token server is down for the last third, nobody notices.
-_LEEWAY_FRACTION = 0.4
+# Parts of a lifetime: the most of a short one that is leeway, and the first one, in which nothing makes a token old.
+_LEEWAY_FRACTION, _FRESH_FRACTION = 0.4, 0.1
 # Renewal comes earlier by up to this part of the leeway, so that the processes of an app do not renew in step.
 _JITTER_FRACTION = 0.25
-# Nothing makes a token old in this first part of its life: each call would request another.
-_FRESH_FRACTION = 0.1
+_FIRST_STEP, _LONGEST_STEP = 1.0, 30.0
+# Settings that someone has just mended must work soon, and a nonsensical Retry-After must not last for days.
+_LONGEST_REJECTED, _LONGEST_RETRY_AFTER = 5.0, 3600.0
 # So many refusals in a row are answered at once; after that the API has another problem than its token.
 _FREE_RENEWALS = 2
-# Seconds: settings that someone has just mended must work soon, and a nonsensical Retry-After must not last for days.
-_REJECTED_MAXIMUM, _RETRY_AFTER_MAXIMUM = 5.0, 3600.0
 # The part of the request timeout for which a caller waits until a renewal is due; the rest is for the renewal.
 _PATIENCE = 0.5
 
@@ -43,11 +42,10 @@ class TokenGrant(Protocol):
     """A way to request an access token: one token request per call."""
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
-        """Request one access token. A grant with a cache never returns `refused`, which the API has refused.
+        """Request one access token; a grant with a cache never returns `refused`, which the API has refused.
 
         Raises:
-            TokenRejectedError: the server blames the client's configuration.
-            TokenUnavailableError: the server cannot be reached, is in trouble or makes no sense.
+            TokenError: there is none.
         """
 
 
@@ -66,9 +64,8 @@ def hold(
 ) -> HeldToken:
     """Return the token with its times, counted from before its request was sent.
 
-    It is old `leeway` seconds before it expires (0.4 of its lifetime at most), or `refresh_in` seconds after the
-    request if that is sooner; earlier by up to a quarter of the leeway, by `jitter` in [0, 1), and never in the first
-    tenth of its lifetime. `default_lifetime` (s) counts if the server named none.
+    It is old `leeway` seconds before it expires, or `refresh_in` seconds after the request if that is sooner; earlier
+    by a part `jitter` in [0, 1). `default_lifetime` (s) counts if the server named none.
     """
     lifetime = min(default_lifetime if token.expires_in is None else token.expires_in, _LONGEST_LIFETIME)
     leeway = min(leeway, lifetime * _LEEWAY_FRACTION)
@@ -77,30 +74,22 @@ def hold(
     return HeldToken(token, requested_at + fresh_for, requested_at + lifetime)
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Exponential backoff: steps double from `first` up to `maximum` seconds. `jitter` returns a number in [0, 1)."""
-
-    first: float = 1.0
-    maximum: float = 30.0
-    jitter: Callable[[], float] = random.random
-
-    def step(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures in a row (from 1): the step less up to half of it."""
-        # 2 ** 1023 is the largest power a float holds; the steps have long reached their maximum.
-        return min(self.maximum, self.first * 2.0 ** min(failures - 1, 1000)) * (1 - self.jitter() / 2)
+def backoff(failures: int, jitter: float) -> float:
+    """Return the seconds to wait after so many failures in a row (from 1): 1, 2, 4 … 30, less up to half of it."""
+    # 2 ** 1023 is the largest power a float holds; the steps have long reached their maximum.
+    return min(_LONGEST_STEP, _FIRST_STEP * 2.0 ** min(failures - 1, 1000)) * (1 - jitter / 2)
 
 
 class TokenProvider:
-    """Hands out the access token of one grant; at most one token request is under way, whatever the load.
+    """Hands out the access token of one grant, on one event loop; at most one token request is under way.
 
     `leeway` seconds before its expiry a token is old, `default_lifetime` counts if the server names none,
     `request_timeout` ends one token request for all who wait. `clock` is monotonic, `jitter` returns a number in [0,
     1), `client` names the API client in logs and metrics.
 
-    A provider belongs to one event loop. It never hands out an expired token, nor a refused
-    one before its backoff step is over. The refusal of a token that the API has accepted may be a stray one: it serves
-    the other callers until its renewal. Every coroutine may be cancelled: that ends the wait, never the token request.
+    It never hands out an expired token, nor a refused one before its backoff step is over. The refusal of a token that
+    the API has accepted may be a stray one: it serves the other callers until its renewal. Every coroutine may be
+    cancelled: that ends the wait, never the token request.
     """
 
     def __init__(  # noqa: PLR0913, each has a default; time and chance are arguments, so that no test needs a patch
@@ -111,20 +100,15 @@ class TokenProvider:
         leeway: float = 60.0,
         default_lifetime: float = 300.0,
         request_timeout: float = 10.0,
-        backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._grant = grant
-        self._attributes = {PARTNER: client}
-        self._fields = {"client": client}
-        self._leeway = leeway
-        self._default_lifetime = default_lifetime
+        self._attributes, self._fields = {PARTNER: client}, {"client": client}
+        self._leeway, self._default_lifetime = leeway, default_lifetime
         self._request_timeout = request_timeout
-        self._backoff = backoff or Backoff()
-        self._clock = clock
-        self._jitter = jitter
+        self._clock, self._jitter = clock, jitter
         self._telemetry = telemetry or process_telemetry()
         self._counts = self._telemetry.token_counts(client)
         self._held: HeldToken | None = None
@@ -193,18 +177,18 @@ class TokenProvider:
             self._to_replace = refused
         elif held.token.value == refused.value:
             if self._to_replace is None or self._to_replace.value != refused.value:  # else its renewal is on its way
-                if now - self._due > self._backoff.maximum:
+                if now - self._due > _LONGEST_STEP:
                     self._refusals = 0
                 self._refusals = min(self._refusals, _FREE_RENEWALS) + 1 if held.is_accepted else self._refusals + 1
                 too_many = self._refusals - _FREE_RENEWALS
-                self._due = max(self._due, now + (self._backoff.step(too_many) if too_many > 0 else 0.0))
+                self._due = max(self._due, now + (backoff(too_many, self._jitter()) if too_many > 0 else 0.0))
                 self._to_replace = held.token
             if held.is_accepted:
                 held.is_accepted, held.old_at = False, min(held.old_at, now)
             else:
                 self._held = None
         # It may have been a stray refusal: the endpoint may issue the same token again, if not at once.
-        self._refused.setdefault(refused.value, now + self._backoff.step(max(1, self._refusals)))
+        self._refused.setdefault(refused.value, now + backoff(max(1, self._refusals), self._jitter()))
 
     async def aclose(self) -> None:
         """End the token request under way and begin no other; who waits gets TokenUnavailableError. Repeatable."""
@@ -301,8 +285,8 @@ class TokenProvider:
         self._counts["failed"] += 1
         self._failures += 1
         is_rejected = isinstance(failure, TokenRejectedError)
-        step = min(self._backoff.step(self._failures), _REJECTED_MAXIMUM if is_rejected else math.inf)
-        until = now + max(step, min(failure.retry_after or 0.0, _RETRY_AFTER_MAXIMUM))
+        step = min(backoff(self._failures, self._jitter()), _LONGEST_REJECTED if is_rejected else math.inf)
+        until = now + max(step, min(failure.retry_after or 0.0, _LONGEST_RETRY_AFTER))
         # When the live token has expired, a caller gets a try of its own, even before a Retry-After is over.
         self._failing_until = until if live is None else min(until, live.expires_at)
         self._failure = failure

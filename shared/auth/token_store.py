@@ -65,28 +65,20 @@ class StoredGrant:
     ) -> None:
         try:
             from redis.asyncio import Redis  # noqa: PLC0415, an optional requirement, and 100 ms to import
-            from redis.asyncio.retry import Retry  # noqa: PLC0415, the same
-            from redis.backoff import NoBackoff  # noqa: PLC0415, the same
             from redis.exceptions import LockError, RedisError  # noqa: PLC0415, the same
         except ImportError:  # pragma: no cover - tested in a process of its own
             raise SettingsError(["TOKEN_STORE_URL needs the package redis, which is not installed"]) from None
         try:
-            self._redis = Redis.from_url(
-                url,
-                retry=Retry(NoBackoff(), 0),
-                socket_timeout=_COMMAND_TIMEOUT,
-                socket_connect_timeout=_COMMAND_TIMEOUT,
-            )
+            seconds = _COMMAND_TIMEOUT
+            self._redis = Redis.from_url(url, retry=None, socket_timeout=seconds, socket_connect_timeout=seconds)
         except (ValueError, TypeError):  # their text may hold the URL, which may hold a password
             raise SettingsError(["TOKEN_STORE_URL is not the address of a Redis"]) from None
-        self._faults = (RedisError, OSError)
-        self._no_lease_error = LockError
+        self._faults, self._no_lease_error = (RedisError, OSError), LockError
         self._grant = grant
         # A digest: the store need not know the names of clients and APIs.
         self._name = hashlib.sha256(name.encode()).hexdigest()
         self._cipher = AESGCM(HKDF(SHA256(), 32, salt=None, info=b"business-relay token store 1").derive(key.encode()))
-        self._request_timeout = request_timeout
-        self._default_lifetime = default_lifetime
+        self._request_timeout, self._default_lifetime = request_timeout, default_lifetime
         self._clock = clock
         self._used_from = 0.0
         self._given: str | None = None
