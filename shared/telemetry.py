@@ -26,15 +26,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCOPE = "business_relay"
 PARTNER = "business_relay.partner"
 RESOURCE = "business_relay.resource"
 
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
-SWITCH = "PYTHON_ENABLE_OPENTELEMETRY"
-"""The worker's own switch: without it spans would have no parents, and the host would send the log lines as well."""
-
+_SCOPE = "business_relay"
+_ENDPOINT, _PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
+# The worker's own switch: without it spans would have no parents, and the host would send the log lines as well.
+_SWITCH = "PYTHON_ENABLE_OPENTELEMETRY"
 _TRUE = {"1", "true", "t", "yes", "y"}  # what the worker takes for "on"
 _EXPORTERS = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
@@ -93,12 +91,12 @@ class Telemetry:
     ) -> None:
         from opentelemetry import metrics  # noqa: PLC0415, not for a cold start
 
-        meter = self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
+        meter = self._meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
         self._counter = functools.cache(lambda metric: meter.create_counter(*metric))
         self._histogram = functools.cache(
             lambda metric: meter.create_histogram(*metric, explicit_bucket_boundaries_advisory=BUCKETS)
         )
-        self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
+        self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
         self._has_own_tracer = tracer_provider is not None
         self._observed: dict[Metric, dict[frozenset[tuple[str, str]], Read]] = {}
         self._token_counts: dict[str, dict[str, int]] = {}
@@ -191,18 +189,18 @@ def install_telemetry(environ: Mapping[str, str]) -> bool:
     With Application Insights the Functions worker has done so before it imports the app. If a package is missing or a
     setting is wrong, one warning says so, and the app goes on without.
     """
-    is_wanted = bool(environ.get(ENDPOINT)) and environ.get(SWITCH, "").strip().lower() in _TRUE
+    is_wanted = bool(environ.get(_ENDPOINT)) and environ.get(_SWITCH, "").strip().lower() in _TRUE
     if not is_wanted or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return False
     service = environ.get("OTEL_SERVICE_NAME") or environ.get("WEBSITE_SITE_NAME") or "business-relay"
-    protocol = environ.get(PROTOCOL) or "http/protobuf"
+    protocol = environ.get(_PROTOCOL) or "http/protobuf"
     try:
         if protocol in _EXPORTERS:
             _install(_EXPORTERS[protocol], service)
             return True
-        reason = f"{PROTOCOL} must be one of {', '.join(_EXPORTERS)}"
+        reason = f"{_PROTOCOL} must be one of {', '.join(_EXPORTERS)}"
     except ImportError as exc:
-        reason = f"{ENDPOINT} is set, but {exc.name} is not installed"
+        reason = f"{_ENDPOINT} is set, but {exc.name} is not installed"
     except ValueError:  # its text has the value: a URL or a header may hold a password
         reason = "one of the settings OTEL_… has a value that the SDK does not take"
     logger.warning("telemetry is not sent", extra={"reason": reason})
@@ -213,9 +211,10 @@ def _install(package: str, service: str) -> None:
     """Build the three pipelines, then make them the process's."""
     # azure-functions-durable requires the SDK; the exporters are an extra of this package.
     from opentelemetry import _logs, metrics  # noqa: PLC0415
+    from opentelemetry.sdk import _logs as sdk_logs  # noqa: PLC0415
     from opentelemetry.sdk import metrics as sdk_metrics  # noqa: PLC0415
     from opentelemetry.sdk import trace as sdk_trace  # noqa: PLC0415
-    from opentelemetry.sdk._logs import LoggerProvider, export  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
@@ -223,17 +222,16 @@ def _install(package: str, service: str) -> None:
     def exporter(module: str, kind: str) -> Any:  # noqa: ANN401, which package it comes from is a setting
         return getattr(importlib.import_module(f"{package}.{module}"), kind)()
 
-    spans, points = exporter("trace_exporter", "OTLPSpanExporter"), exporter("metric_exporter", "OTLPMetricExporter")
-    lines = exporter("_log_exporter", "OTLPLogExporter")
     resource = Resource.create({"service.name": service})
-    tracer_provider, logger_provider = sdk_trace.TracerProvider(resource=resource), LoggerProvider(resource)
-    tracer_provider.add_span_processor(BatchSpanProcessor(spans))
-    logger_provider.add_log_record_processor(export.BatchLogRecordProcessor(lines))
-    metrics.set_meter_provider(sdk_metrics.MeterProvider([PeriodicExportingMetricReader(points)], resource))
-    _logs.set_logger_provider(logger_provider)
-    logging.getLogger("shared").addHandler(TelemetryHandler(logger_provider))  # the app's own lines, no others
-    # Last: whoever asks whether there is telemetry looks here.
-    trace.set_tracer_provider(tracer_provider)
+    spans = sdk_trace.TracerProvider(resource=resource)
+    spans.add_span_processor(BatchSpanProcessor(exporter("trace_exporter", "OTLPSpanExporter")))
+    points = PeriodicExportingMetricReader(exporter("metric_exporter", "OTLPMetricExporter"))
+    lines = sdk_logs.LoggerProvider(resource)
+    lines.add_log_record_processor(BatchLogRecordProcessor(exporter("_log_exporter", "OTLPLogExporter")))
+    metrics.set_meter_provider(sdk_metrics.MeterProvider([points], resource))
+    _logs.set_logger_provider(lines)
+    logging.getLogger("shared").addHandler(TelemetryHandler(lines))  # the app's own lines, no others
+    trace.set_tracer_provider(spans)  # last: whoever asks whether there is telemetry looks here
 
 
 class TelemetryHandler(logging.Handler):

@@ -117,8 +117,9 @@ def test_every_token_is_fresh_first_then_old_and_then_expired(
 
 @given(failures=st.integers(min_value=1, max_value=10**9), jitter=st.floats(min_value=0, max_value=1, exclude_max=True))
 def test_a_step_is_at_least_half_of_itself_and_never_above_the_maximum(failures: int, jitter: float) -> None:
-    full = backoff(failures, 0.0)
-    assert full / 2 <= backoff(failures, jitter) <= full <= 30
+    for longest in (5.0, 30.0):
+        full = backoff(failures, 0.0, longest)
+        assert full / 2 <= backoff(failures, jitter, longest) <= full <= longest
 
 
 class TestCache:

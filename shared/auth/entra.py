@@ -84,12 +84,15 @@ class Entra:
         if self.federated_token_file is not None:
             credential = {"client_assertion": lambda: text}  # MSAL warns of one as a string
         elif self.client_certificate is not None:
-            from shared.auth.private_key_jwt import client_key_from_pem  # noqa: PLC0415, 50 ms, the same
+            from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415, 50 ms, the same
 
-            own = client_key_from_pem(text)
-            if own.certificate is None or "PS256" not in own.algorithms:
+            from shared.auth.private_key_jwt import client_key_from_pem  # noqa: PLC0415, the same
+
+            _, certificate, algorithms = client_key_from_pem(text)
+            if certificate is None or "PS256" not in algorithms:
                 raise CredentialError("Microsoft Entra needs an RSA key together with its certificate")
-            credential = {"private_key": text, "public_certificate": own.certificate_pem}
+            octets = certificate.public_bytes(Encoding.PEM)
+            credential = {"private_key": text, "public_certificate": octets.decode()}
         app = msal.ConfidentialClientApplication(
             self.client_id,
             client_credential=credential,

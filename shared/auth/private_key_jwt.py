@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from dataclasses import dataclass, field
 
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import OKPAlgorithm
 
 from shared.errors import CredentialError
@@ -21,21 +20,8 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}  # 
 # The algorithms that PyJWT knows, and its EdDSA under the name of RFC 9864.
 _JWS = jwt.PyJWS()
 _JWS.register_algorithm("Ed25519", OKPAlgorithm())
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 _LIFETIME = 60  # seconds: the most that the strictest profile (FAPI 2.0) lets a server accept, clocks apart
-
-
-@dataclass(frozen=True, slots=True)
-class ClientKey:
-    """The key that signs for a client, its certificate if there is one, and its JWS algorithms, the usual one first."""
-
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey = field(repr=False)
-    certificate: x509.Certificate | None
-    algorithms: tuple[str, ...]
-
-    @property
-    def certificate_pem(self) -> str:
-        """The certificate as a PEM text, empty without one."""
-        return self.certificate.public_bytes(Encoding.PEM).decode() if self.certificate else ""
 
 
 def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its own name
@@ -49,20 +35,20 @@ def signed_assertion(  # noqa: PLR0913, the parts of an assertion, each by its o
     Raises:
         CredentialError: the text holds no usable key, or the key does not fit the algorithm.
     """
-    own = client_key_from_pem(pem)
-    if algorithm is not None and algorithm not in own.algorithms:
-        raise CredentialError(f"its key signs with {', '.join(own.algorithms)}, not with {algorithm}")
+    key, certificate, algorithms = client_key_from_pem(pem)
+    if algorithm is not None and algorithm not in algorithms:
+        raise CredentialError(f"its key signs with {', '.join(algorithms)}, not with {algorithm}")
     times = {"iat": int(now), "exp": int(now) + _LIFETIME}
     claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": str(uuid.uuid4()), **times}
     headers = {"kid": key_id} if key_id else {}
-    if own.certificate is not None:  # RFC 7515 section 4.1.8
-        thumbprint = base64.urlsafe_b64encode(own.certificate.fingerprint(SHA256()))
+    if certificate is not None:  # RFC 7515 section 4.1.8
+        thumbprint = base64.urlsafe_b64encode(certificate.fingerprint(SHA256()))
         headers["x5t#S256"] = thumbprint.rstrip(b"=").decode()
-    return _JWS.encode(json.dumps(claims).encode(), own.key, algorithm or own.algorithms[0], headers)
+    return _JWS.encode(json.dumps(claims).encode(), key, algorithm or algorithms[0], headers)
 
 
-def client_key_from_pem(pem: str) -> ClientKey:
-    """Read a PEM text's private key and, out of any certificates, the one that belongs to it.
+def client_key_from_pem(pem: str) -> tuple[PrivateKey, x509.Certificate | None, tuple[str, ...]]:
+    """Return a PEM text's private key, the certificate that belongs to it, and its JWS algorithms, the usual one first.
 
     Raises:
         CredentialError: there is no key, it is encrypted, it signs no JWT, or no certificate belongs to it.
@@ -86,4 +72,4 @@ def client_key_from_pem(pem: str) -> ClientKey:
     certificate = next((one for one in certificates if one.public_key() == key.public_key()), None)
     if certificates and certificate is None:
         raise CredentialError("none of its certificates belongs to its private key")
-    return ClientKey(key, certificate, algorithms)
+    return key, certificate, algorithms

@@ -74,10 +74,10 @@ def hold(
     return HeldToken(token, requested_at + fresh_for, requested_at + lifetime)
 
 
-def backoff(failures: int, jitter: float) -> float:
-    """Return the seconds to wait after so many failures in a row (from 1): 1, 2, 4 … 30, less up to half of it."""
+def backoff(failures: int, jitter: float, longest: float = _LONGEST_STEP) -> float:
+    """Return the seconds to wait after so many failures in a row (from 1): 1, 2, 4 … `longest`, less up to half."""
     # 2 ** 1023 is the largest power a float holds; the steps have long reached their maximum.
-    return min(_LONGEST_STEP, _FIRST_STEP * 2.0 ** min(failures - 1, 1000)) * (1 - jitter / 2)
+    return min(longest, _FIRST_STEP * 2.0 ** min(failures - 1, 1000)) * (1 - jitter / 2)
 
 
 class TokenProvider:
@@ -285,7 +285,7 @@ class TokenProvider:
         self._counts["failed"] += 1
         self._failures += 1
         is_rejected = isinstance(failure, TokenRejectedError)
-        step = min(backoff(self._failures, self._jitter()), _LONGEST_REJECTED if is_rejected else math.inf)
+        step = backoff(self._failures, self._jitter(), _LONGEST_REJECTED if is_rejected else _LONGEST_STEP)
         until = now + max(step, min(failure.retry_after or 0.0, _LONGEST_RETRY_AFTER))
         # When the live token has expired, a caller gets a try of its own, even before a Retry-After is over.
         self._failing_until = until if live is None else min(until, live.expires_at)
