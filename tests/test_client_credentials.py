@@ -338,14 +338,12 @@ class TestDiscovery:
         async with httpx.AsyncClient() as open_client:
             yield open_client
 
-    async def test_asks_the_issuer_at_first_use_and_keeps_what_it_found(
-        self, client: httpx.AsyncClient, server: TokenServer
-    ) -> None:
+    async def test_asks_the_issuer_for_each_token(self, client: httpx.AsyncClient, server: TokenServer) -> None:
         server.respond = lambda request: configuration(server) if request.target == DOCUMENT else None
         requesting = grant(client, None, issuer=server.origin)
         assert server.requests == []
         assert [(await requesting.request_token()).value for _ in range(2)] == ["token-1", "token-2"]
-        assert [request.target for request in server.requests] == [DOCUMENT, "/token", "/token"]
+        assert [request.target for request in server.requests] == [DOCUMENT, "/token"] * 2
         assert "authorization" not in server.requests[0].headers
 
     @pytest.mark.parametrize("configured", ["", "/", "/realms/a", "/realms/a/"])
@@ -412,26 +410,6 @@ class TestDiscovery:
         server.queue.append(configuration(server, token_endpoint=endpoint))
         with pytest.raises(TokenUnavailableError, match=problem):
             await grant(client, None, issuer=server.origin).request_token()
-
-    @pytest.mark.parametrize(
-        ("trouble", "is_moved"), [(Answer(404), True), (Answer(410), True), (DROPPED, True), (Answer(500), False)]
-    )
-    async def test_an_endpoint_that_has_moved_is_looked_for_again(
-        self, client: httpx.AsyncClient, server: TokenServer, trouble: Answer, *, is_moved: bool
-    ) -> None:
-        requesting = grant(client, None, issuer=server.origin)
-        server.queue.extend([configuration(server, token_endpoint=server.origin + "/old"), trouble])
-        with pytest.raises(TokenUnavailableError):
-            await requesting.request_token()
-
-        def answer(request: Request) -> Answer | None:
-            new = server.origin + "/new"
-            return configuration(server, token_endpoint=new) if request.target == DOCUMENT else None
-
-        server.respond = answer
-        assert (await requesting.request_token()).value == "token-1"
-        later = [request.target for request in server.requests[2:]]
-        assert later == ([DOCUMENT, "/new"] if is_moved else ["/old"])
 
 
 def configuration(server: TokenServer, issuer: str = "", token_endpoint: object = None) -> Answer:

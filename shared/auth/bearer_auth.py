@@ -18,18 +18,14 @@ _ERROR = re.compile(r"""(?:^|[\s,;])error[ \t]*+=[ \t"']*+([^\s"',;]+)""", re.IG
 
 
 class BearerAuth(httpx.Auth):
-    """Authenticates requests to one origin with the provider's access token.
+    """Authenticates requests to one origin with the provider's access token; none goes out without it.
 
     If the API refuses the token, the request is sent once more with another. A second refusal is for the caller to
     judge, as is that of a request that cannot be sent twice (its body is a stream) or that was redirected.
 
-    No request goes out without its token, and no token to another origin than `origin`.
-
     Raises:
-        TokenError: instead of a response: no token can be had. After a refusal too: it must not pass for the API's
-            answer because the token endpoint happens to be down.
+        TokenError: no token can be had, after a refusal too: that must not pass for the API's answer.
         ValueError: the request is for another origin.
-        RuntimeError: the client is a synchronous `httpx.Client`.
     """
 
     def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 from shared.auth.redaction import LEAST_SECRET
-from shared.auth.token_endpoint import GONE, access_token_from, discover, endpoint_problem, exchange
+from shared.auth.token_endpoint import access_token_from, discover, endpoint_problem, exchange
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class ClientCredentialsGrant:
     """Requests access tokens with the client credentials grant; a TokenGrant.
 
     `client` stays the caller's to close; its own authentication and redirects are not used for token requests. An
-    issuer is asked for its token endpoint at the first request. `clock` returns POSIX seconds.
+    issuer is asked for its token endpoint each time. `clock` returns POSIX seconds.
     """
 
     def __init__(
@@ -127,21 +127,14 @@ class ClientCredentialsGrant:
         self._client = client
         self._settings = settings
         self._clock = clock
-        self._discovered: tuple[str, str] | None = None
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
         """Request one access token, and once more if the refused credentials have been rotated meanwhile."""
         settings = self._settings
-        if settings.issuer and self._discovered is None:
-            self._discovered = await discover(self._client, settings.issuer, f"{settings.prefix}ISSUER")
-        url, issuer = self._discovered or (settings.token_url or "",) * 2
-        try:
-            return await request_with(settings.credential_file, settings.client_secret, partial(self._ask, url, issuer))
-        except TokenUnavailableError as exc:
-            # No answer at all, or one that says that the endpoint is gone: its issuer may name another by now.
-            if exc.status is None or exc.status in GONE:
-                self._discovered = None
-            raise
+        url = issuer = settings.token_url or ""
+        if settings.issuer:
+            url, issuer = await discover(self._client, settings.issuer, f"{settings.prefix}ISSUER")
+        return await request_with(settings.credential_file, settings.client_secret, partial(self._ask, url, issuer))
 
     async def _ask(self, url: str, issuer: str, credential: str) -> AccessToken:
         settings = self._settings

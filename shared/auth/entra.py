@@ -170,14 +170,14 @@ class MsalGrant:
     def __init__(self, client: httpx.AsyncClient, settings: Entra | ManagedIdentity) -> None:
         self._client = client
         self._settings = settings
-        self._known: tuple[Answer, ...] = ()  # a tenant's metadata, once a token came with it
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
         """Request one access token, and once more if the refused credential has been rotated meanwhile."""
         return await request_with(self._settings.credential_file, self._settings.client_secret, self._ask)
 
     async def _ask(self, credential: str) -> AccessToken:
-        answers, secrets = self._known, list[str]()
+        answers: tuple[Answer, ...] = ()
+        secrets: list[str] = []
         while isinstance(outcome := await usable(partial(self._run, credential, answers)), _UnsentError):
             method, url, sent = outcome.args
             headers, form = sent.get("headers") or {}, sent.get("data") or {}
@@ -199,9 +199,7 @@ class MsalGrant:
                 raise outcome
             raise token_error(answers[-1], "MSAL cannot read its answer" if answers[-1].is_success else None, secrets)
         # App Service answers in a form of its own, of which MSAL makes a token response.
-        token = access_token_from(replace(answers[-1], body=json.dumps(outcome).encode()), secrets=secrets)
-        self._known = answers[:-1]
-        return token
+        return access_token_from(replace(answers[-1], body=json.dumps(outcome).encode()), secrets=secrets)
 
     def _run(self, credential: str, answers: tuple[Answer, ...]) -> Result | _UnsentError | TokenUnavailableError:
         """Return an error as a value: raised anew, it has no context, whose text may hold what was sent or came."""

@@ -1,7 +1,8 @@
 """Removes secrets from the words of others before they reach a log, an error or a caller. Pure.
 
-Servers echo what they were sent, and not always as it was sent. A secret in one of the usual forms is cut out. Where
-one is left in another form, escaped twice or split by white space, none of the words are kept.
+Servers echo what they were sent, and not always as it was sent. A secret in one of the usual forms (percent-
+or form-encoded, escaped for HTML, JSON or Python, base64) is cut out. Where one is left in another form, escaped twice
+or split by white space, none of the words are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 LEAST_SECRET = 6
-"""Characters. A shorter secret is part of ordinary words, and a text without them would say nothing."""
+"""Characters. A shorter secret is part of ordinary words."""
 
 _MAX_WORDS = 300  # characters of a server's own words that an error repeats
 _ROUNDS = 3  # an escape of an escape of an escape: what wraps deeper is not an echo
@@ -31,11 +32,7 @@ _NO_LETTER = re.compile(r"[^0-9A-Za-z]+")
 
 
 class Redactor:
-    """Replaces secrets in texts.
-
-    A secret is found as it is, percent- or form-encoded, escaped for HTML, JSON or Python, in base64 or base64url, and
-    split by white space. One shorter than `LEAST_SECRET` is ignored.
-    """
+    """Replaces secrets in texts, as they are or encoded; one shorter than `LEAST_SECRET` is ignored."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {secret for secret in secrets if len(secret) >= LEAST_SECRET}
@@ -66,7 +63,7 @@ def _forms(secret: str) -> set[str]:
 
 
 def _letters(text: str) -> str:
-    """Return the ASCII letters and digits of a text whose escapes are decoded: these are the same in every form."""
+    """Return the ASCII letters and digits of a text with its escapes decoded: they are the same in every form."""
     for _ in range(_ROUNDS):
         text = html.unescape(unquote(_CODE.sub(lambda code: chr(int(code[1] or code[2], 16)), text)))
     return _NO_LETTER.sub("", _BETWEEN.sub("", text))

@@ -27,10 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 """Bytes after decompression: more than any token response or discovery document needs."""
 
-GONE = frozenset({404, 405, 410})
-"""The statuses of a URL that is not, or no longer, a token endpoint."""
-
 _CONNECT_TIMEOUT = 5.0  # seconds
+_GONE = {404, 405, 410}  # the statuses of a URL that is not, or no longer, a token endpoint
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -129,8 +127,8 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
 ) -> Answer:
     """Send one request and read the answer, without the client's own authentication and without redirects.
 
-    `content` is a form. `what` names the endpoint in errors, `setting` the app setting that holds its URL. The
-    caller bounds the time: TokenProvider does.
+    `content` is a form, `what` names the endpoint in errors, `setting` is the app setting with its URL. TokenProvider
+    bounds the time.
 
     Raises:
         TokenUnavailableError: there is no whole answer.
@@ -163,7 +161,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
         fault = f"{what} does not answer: {type(exc).__name__}"
     else:
         wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-        is_elsewhere = response.is_redirect or response.status_code in GONE
+        is_elsewhere = response.is_redirect or response.status_code in _GONE
         hint = f"check {setting}" if setting and is_elsewhere else None
         return Answer(response.status_code, bytes(body), response.headers, what, wait, hint)
     # Raised out here, it has no context: a traceback would show the text that was left out above.
@@ -172,8 +170,6 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
 
 async def discover(client: httpx.AsyncClient, issuer: str, setting: str) -> tuple[str, str]:
     """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4); return that and its own name.
-
-    Either name of the issuer may end in a slash. `setting` is the app setting that holds it.
 
     Raises:
         TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
