@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from shared.errors import ApiInterruptedError, SettingsError, TokenRejectedError, TokenUnavailableError
-from shared.http.health import get_deep_health, get_health
-from shared.http.request import Request
+from shared.http.messages import Request
+from shared.http.service import get_deep_health, get_health
 
 PROBED: dict[str, tuple[Exception | None, dict[str, str], str]] = {
     "WELL": (None, {"settings": "ok", "token": "ok", "partner": "ok"}, ""),

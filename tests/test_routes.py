@@ -17,9 +17,9 @@ from shared.errors import (
     TokenRejectedError,
     TokenUnavailableError,
 )
-from shared.http.problem import phrase, problem, refuse
-from shared.http.request import MAX_WAIT, Reply, Request
-from shared.http.routes import accept_batch, accept_record, answered, get_record, unknown_route
+from shared.http.messages import MAX_WAIT, Reply, Request, answered, problem, refuse
+from shared.http.routes import accept_batch, accept_record, get_record
+from shared.http.service import unknown_route
 from shared.resource import LookUp
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
@@ -50,7 +50,7 @@ async def content(work: Awaitable[Reply]) -> tuple[Reply, dict[str, Any]]:
 
 
 def accept(host: DurableHost, request: Request, what: Any = accept_record) -> Awaitable[Reply]:  # noqa: ANN401, one of two
-    work: Awaitable[Reply] = what(request, host.client(), PARCEL, lambda: OPTIONS, lambda: 30.0)
+    work: Awaitable[Reply] = what(request, host.client(), PARCEL, OPTIONS, 30.0)
     return work
 
 
@@ -269,5 +269,4 @@ def test_a_problem_points_into_the_body_as_a_uri_fragment_and_its_headers_are_as
     told = msgspec.json.decode(reply.body)
     assert told["errors"] == [{"pointer": "#/%C3%A4%20b/~1", "detail": "is wrong"}]
     assert (told["extra"], reply.ascii_headers()["x"]) == (1, "\\xfc")
-    assert (phrase(404), phrase(799)) == ("404 Not Found", "799")
     assert issubclass(ProblemError, Exception)
