@@ -152,6 +152,7 @@ async def test_what_is_no_delivery_of_ours_is_404(id_: str) -> None:
         ("Running", None, "delivering"),
         ("Running", {"state": "waiting"}, "waiting"),
         ("Running", {"state": "nonsense"}, "delivering"),
+        ("ContinuedAsNew", {"state": "waiting"}, "waiting"),
         ("Completed", {"state": "partly"}, "partly"),
         ("Completed", "text", "delivered"),
         ("Suspended", {"state": "waiting"}, "suspended"),

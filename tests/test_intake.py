@@ -127,7 +127,7 @@ def test_names_each_bad_record_of_a_batch_and_at_most_a_hundred_faults() -> None
         {"pointer": "#/2/parcelId", "detail": "is the same as that of record 0"},
     ]
     assert len(many["errors"]) == 100  # type: ignore[arg-type]  # a list
-    assert "600 places; the first 100 are named" in str(many["detail"])
+    assert "600 faults. The first 100 are named." in str(many["detail"])
 
 
 def test_a_broken_line_is_named_by_its_number() -> None:

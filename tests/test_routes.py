@@ -19,7 +19,6 @@ from shared.errors import (
 )
 from shared.http.messages import MAX_WAIT, Reply, Request, answered, problem, refuse
 from shared.http.routes import accept_batch, accept_record, get_record
-from shared.http.service import unknown_route
 from shared.resource import LookUp
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
@@ -223,31 +222,6 @@ async def test_an_id_that_cannot_be_and_a_partner_without_look_up_are_said_befor
     none, _ = await content(get_record(request_(url="http://app/api/parcels/P-1"), blind, api))
 
     assert (odd.status, none.status) == (400, 404)
-
-
-@pytest.mark.parametrize(
-    ("path", "allow"),
-    [
-        ("health", "GET, HEAD"),
-        ("Health/Deep", "GET"),
-        ("deliveries", "GET"),
-        ("deliveries/x", "GET"),
-        ("deliveries/x/cancel", "POST"),
-        ("deliveries/x/history", "GET"),
-        ("parcels", "POST"),
-        ("parcels/batch", "GET, POST"),
-        ("parcels/x", "GET"),
-    ],
-)
-def test_a_route_without_the_method_is_405_with_those_it_has(path: str, allow: str) -> None:
-    reply = unknown_route(Request("PATCH", "http://app", {}, params={"path": path}), [PARCEL])
-
-    assert (reply.status, reply.headers["allow"]) == (405, allow)
-
-
-@pytest.mark.parametrize("path", ["", "other", "deliveries/x/y", "deliveries/x/y/z", "parcels/x/y"])
-def test_anything_else_is_no_route(path: str) -> None:
-    assert unknown_route(Request("GET", "http://app", {}, params={"path": path}), [PARCEL]).status == 404
 
 
 async def test_what_is_raised_on_purpose_becomes_a_problem() -> None:

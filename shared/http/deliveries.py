@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 
 from shared.durable.batch import from_ranges
 from shared.durable.batch_input import records_of
-from shared.durable.durable_client import FINISHED
+from shared.durable.durable_client import FINISHED, DurableClient, Instance
 from shared.durable.redelivery import redeliver as start_redelivery
 from shared.durable.starting import keyed_id, prefix_of
-from shared.http.messages import Reply, refuse
+from shared.http.messages import Reply, Request, refuse
 from shared.rules.record import shown_id
 from shared.rules.text import IDEMPOTENCY_KEY
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from shared.durable.delivery_options import DeliveryOptions
-    from shared.durable.durable_client import DurableClient, Instance, Operation
-    from shared.http.messages import Request
+    from shared.durable.durable_client import Operation
     from shared.resource import Resource
 
 VERBS = ("cancel", "suspend", "resume", "redeliver")
@@ -135,8 +134,8 @@ async def list_deliveries(
 async def get_history(request: Request, client: DurableClient, resources: Sequence[Resource]) -> Reply:
     """Show the steps of a delivery: attempts and waits with their times."""
     instance, _ = await _find(request, client, resources, show_history=True)
-    content = {"id": instance.id, "state": state_of(instance), "events": events_of(instance.history)}
-    return Reply.json(200, content)
+    events = events_of(instance.history)
+    return Reply.json(200, {"id": instance.id, "state": state_of(instance), "events": events})
 
 
 async def act(request: Request, client: DurableClient, resources: Sequence[Resource], verb: str) -> Reply:

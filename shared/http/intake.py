@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.errors import BodyTooLargeError, ContentEncodingError, Fault, InvalidRecordError, JsonError
-from shared.http.messages import refuse
+from shared.errors import BodyTooLargeError, ContentEncodingError, Fault, InvalidRecordError, JsonError, ProblemError
+from shared.http.messages import Request, refuse
 from shared.rules.content_encoding import ACCEPTED, decoded_body
 from shared.rules.record import MAX_BYTES, CheckedRecord, read_record
 from shared.rules.text import IDEMPOTENCY_KEY
@@ -22,8 +22,6 @@ from shared.rules.text import IDEMPOTENCY_KEY
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from shared.errors import ProblemError
-    from shared.http.messages import Request
     from shared.resource import Resource
 
 MAX_RECORDS = 1_000
@@ -93,9 +91,8 @@ def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
             faults.append(Fault(f"/{index}/{resource.id_member}", f"is the same as that of record {earlier}"))
         records.append(record)
     if faults:
-        more = "" if len(faults) <= MAX_FAULTS else f"; the first {MAX_FAULTS} are named"
-        places = "one place" if len(faults) == 1 else f"{len(faults)} places"
-        detail = f"The batch breaks rules in {places}{more}. Nothing was started."
+        more = "" if len(faults) <= MAX_FAULTS else f" The first {MAX_FAULTS} are named."
+        detail = f"The batch has {len(faults)} faults.{more} Nothing was started."
         raise refuse("invalid-record", detail, errors=faults[:MAX_FAULTS])
     return records
 

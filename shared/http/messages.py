@@ -112,11 +112,7 @@ TYPES = {
     "partner": (502, "The partner gave no usable answer", "Try again; `health/deep` says more."),
     "configuration": (503, "The app is not configured", "An operator has to mend what `errors` names."),
     "unavailable": (503, "Not now", "Send it again after Retry-After, with the same Idempotency-Key."),
-    "expired": (
-        504,
-        "The delivery reached its deadline",
-        "Redeliver it. `uncertain` says whether the record may have arrived.",
-    ),
+    "expired": (504, "The delivery reached its deadline", "Redeliver it. `uncertain` says if it may have arrived."),
     "timeout": (504, "The partner did not answer in time", "Try again."),
 }
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.durable.batch_input import batch_input, single_input
-from shared.durable.durable_client import wait_until_finished
+from shared.durable.durable_client import DurableClient, Instance, wait_until_finished
 from shared.durable.starting import keyed_id, start_new, start_once
 from shared.errors import ApiConnectError, ApiUnavailableError, DeliveryRefusedError, TokenError, TokenRejectedError
 from shared.http import intake
 from shared.http.deliveries import accepted, state_of, view
-from shared.http.messages import Reply, problem, refuse
+from shared.http.messages import Reply, Request, problem, refuse
 from shared.rules.text import id_problem
 from shared.rules.verdict import found_records
 from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from shared.client.resource_api import ResourceApi
     from shared.durable.delivery_options import DeliveryOptions
-    from shared.durable.durable_client import DurableClient, Instance
-    from shared.http.messages import Request
     from shared.resource import ApiResponse, Resource
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.errors import ApiUnavailableError, SettingsError, TokenError, TokenRejectedError
-from shared.http.messages import TYPES, Reply, problem
+from shared.http.messages import TYPES, Reply, Request, problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from shared.http.messages import Request
     from shared.resource import Resource
 
 _NO_STORE = {"cache-control": "no-store"}
