@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -125,21 +124,6 @@ async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token
     assert statuses.count(200) > 5_000  # of 12,800 without a single refusal; 64 at a time wait for at most a second
     assert statuses.count(401) < len(statuses) / 1000  # refused twice
     assert grant.requests <= 6
-
-
-async def test_a_newer_token_that_another_call_has_renewed_is_used_without_a_request() -> None:
-    grant, api = NumberedGrant(), Api(refused=["token-1"])
-    provider = TokenProvider(grant)
-    auth = BearerAuth(provider, origin=API)
-    flow = auth.async_auth_flow(httpx.Request("GET", API))
-    first = await anext(flow)
-    assert first.headers["authorization"] == "Bearer token-1"
-    async with httpx.AsyncClient(transport=api, auth=auth) as client:
-        await client.get(API)
-    replayed = await flow.asend(httpx.Response(401, request=first))
-    assert replayed.headers["authorization"] == "Bearer token-2"
-    assert grant.requests == 2
-    await flow.aclose()
 
 
 async def test_a_refusal_is_recognized_without_reading_its_body() -> None:
@@ -265,13 +249,3 @@ async def test_no_token_shows_in_a_log_a_repr_or_an_error(caplog: pytest.LogCapt
     shown += [str(vars(record)) for record in caplog.records]
     assert caplog.records
     assert not [text for text in shown if "token-" in text]
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["a " * 50_000, "Bearer a=" + '"' + "\\" * 100_000, "a" + " " * 100_000 + "=", "Bearer " + "a=/ " * 25_000],
-)
-def test_a_hostile_header_costs_no_more_than_its_length(value: str) -> None:
-    began = time.perf_counter()
-    is_refused_token(401, [value])
-    assert time.perf_counter() - began < 5

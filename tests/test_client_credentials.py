@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import logging
@@ -17,7 +16,7 @@ from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 SECRET = "s3cr3t:/+ä"
@@ -69,35 +68,13 @@ async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_head
     assert "authorization" not in request.headers
 
 
-class _LoudAuth(httpx.Auth):
-    """Stands for BearerAuth on the same client: it would ask for a token to request a token."""
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        request.headers["Authorization"] = "Bearer of-the-api"
-        yield request
-
-
-async def test_the_clients_own_authentication_is_not_used(server: TokenServer) -> None:
-    async with httpx.AsyncClient(auth=_LoudAuth(), follow_redirects=True) as client:
-        await grant(client, server.url).request_token()
-    assert server.requests[0].headers["authorization"].startswith("Basic ")
-
-
-@pytest.mark.parametrize("status", [301, 307, 308])
-async def test_a_redirect_is_not_followed(server: TokenServer, status: int) -> None:
-    async with TokenServer() as elsewhere, httpx.AsyncClient(follow_redirects=True) as client:
-        server.queue.append(Answer(status, headers={"Location": elsewhere.url}))
-        with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
-            await grant(client, server.url).request_token()
-        assert elsewhere.requests == []
-
-
-@pytest.mark.parametrize("status", [404, 405, 410])
+@pytest.mark.parametrize("status", [301, 307, 308, 404, 405, 410])
 async def test_a_url_that_is_no_token_endpoint_says_which_setting_to_check(server: TokenServer, status: int) -> None:
-    async with httpx.AsyncClient() as client:
-        server.queue.append(Answer(status))
+    async with httpx.AsyncClient(follow_redirects=True) as client:
+        server.queue.append(Answer(status, headers={"Location": server.url}))
         with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
             await grant(client, server.url).request_token()
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("answer", [json_answer({}, 503, Retry_After="42"), refusal("invalid_client", status=401)])
@@ -181,15 +158,6 @@ async def test_a_closed_port_is_unavailable(client: httpx.AsyncClient, server: T
     await server.__aexit__()
     with pytest.raises(TokenUnavailableError, match="the token endpoint cannot be reached: "):
         await grant(client, server.url).request_token()
-
-
-async def test_a_cancelled_request_stays_cancelled(client: httpx.AsyncClient, server: TokenServer) -> None:
-    server.queue.append(Answer(after=asyncio.Event()))
-    flight = asyncio.create_task(grant(client, server.url).request_token())
-    await server.came.wait()
-    flight.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await flight
 
 
 async def test_a_secret_in_a_file_is_read_again_for_every_request_and_when_it_is_refused(
@@ -332,11 +300,6 @@ async def test_a_federated_token_is_read_again_for_every_request(server: TokenSe
 
 class TestDiscovery:
     """The endpoint is the one that the issuer names."""
-
-    @pytest.fixture
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        async with httpx.AsyncClient() as open_client:
-            yield open_client
 
     async def test_asks_the_issuer_for_each_token(self, client: httpx.AsyncClient, server: TokenServer) -> None:
         server.respond = lambda request: configuration(server) if request.target == DOCUMENT else None

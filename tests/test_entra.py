@@ -165,21 +165,6 @@ async def test_a_missing_file_is_unavailable(entra: Login, tmp_path: Path, setti
         await entra.grant(**{setting: str(tmp_path / "none")}).request_token()
 
 
-async def test_a_rotated_secret_is_read_again_when_the_old_one_is_refused(entra: Login, tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("old")
-
-    def rotate(request: Request) -> Answer | None:
-        if request.target != TOKEN or "new" in request.form["client_secret"]:
-            return entra.respond(request)
-        file.write_text("new")
-        return refuse("invalid_client", "AADSTS7000222: The secret has expired.", 401)
-
-    entra.server.respond = rotate
-    assert (await entra.grant(client_secret_file=str(file)).request_token()).value == "token-1"
-    assert [request.form["client_secret"] for request in entra.token_requests] == ["old", "new"]
-
-
 async def grant_metadata(entra: Login) -> None:
     """Queue the metadata first, so that what is queued after it answers the token request."""
     answer = entra.respond(Request("GET", DOCUMENT, {}, b""))

@@ -23,7 +23,7 @@ from shared.auth.private_key_jwt import client_key_from_pem
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from shared.settings.reader import SettingReader
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
-from tests.fakes.token_server import Answer, Request, TokenServer, refusal
+from tests.fakes.token_server import Request, TokenServer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -77,9 +77,10 @@ def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) 
         (rsa_key(), "RS256"),
         (ec.generate_private_key(ec.SECP256R1()), "ES256"),
         (ec.generate_private_key(ec.SECP384R1()), "ES384"),
+        (ec.generate_private_key(ec.SECP521R1()), "ES512"),
         (Ed25519PrivateKey.generate(), "EdDSA"),
     ],
-    ids=["rsa", "p-256", "p-384", "ed25519"],
+    ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
 )
 async def test_signs_an_assertion_for_the_token_endpoint(
     client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
@@ -113,16 +114,6 @@ async def test_names_the_key_where_a_certificate_or_a_key_id_is_there(
     octets = x509.load_pem_x509_certificate(certificate).fingerprint(SHA256())
     thumbprint = base64.urlsafe_b64encode(octets).decode().rstrip("=")
     assert header == {"alg": "ES256", "typ": "JWT", "kid": "key-7", "x5t#S256": thumbprint}
-
-
-async def test_every_request_has_a_fresh_assertion(client: httpx.AsyncClient, server: TokenServer, file: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    file.write_bytes(key_pem(key))
-    requesting = grant(client, server, file)
-    await requesting.request_token()
-    await requesting.request_token()
-    first, second = (claims_of(request, key, "ES256", server.url) for request in server.requests)
-    assert first["jti"] != second["jti"]
 
 
 @pytest.mark.parametrize(
@@ -180,24 +171,6 @@ async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
         await grant(client, server, file, client_key_algorithm="ES256").request_token()
 
 
-async def test_a_rotated_key_is_used_at_once_when_the_old_one_is_refused(
-    client: httpx.AsyncClient, server: TokenServer, file: Path
-) -> None:
-    old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    file.write_bytes(key_pem(old))
-
-    def rotate(_request: Request) -> Answer | None:
-        file.write_bytes(key_pem(new))
-        return refusal("invalid_client", status=401) if len(server.requests) == 1 else None
-
-    server.respond = rotate
-    requesting = grant(client, server, file)
-
-    assert (await requesting.request_token()).value == "token-1"
-    claims_of(server.requests[0], old, "ES256", server.url)
-    claims_of(server.requests[1], new, "ES256", server.url)
-
-
 @pytest.mark.parametrize(
     ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "it holds no PEM private key")]
 )
@@ -226,26 +199,6 @@ async def test_an_echoed_assertion_is_redacted(client: httpx.AsyncClient, server
 @pytest.fixture(scope="module")
 def key() -> SigningKey:
     return rsa_key()
-
-
-@pytest.mark.parametrize(
-    ("signing_key", "algorithm"),
-    [
-        (rsa_key(), "RS256"),
-        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
-        (ec.generate_private_key(ec.SECP384R1()), "ES384"),
-        (ec.generate_private_key(ec.SECP521R1()), "ES512"),
-        (Ed25519PrivateKey.generate(), "EdDSA"),
-    ],
-    ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
-)
-@pytest.mark.parametrize("certified", [True, False])
-def test_the_kind_of_the_key_chooses_the_algorithm(signing_key: SigningKey, algorithm: str, *, certified: bool) -> None:
-    pem = key_pem(signing_key) + (certificate_pem(signing_key) if certified else b"")
-    key, certificate, algorithms = client_key_from_pem(pem.decode())
-    assert algorithms[0] == algorithm
-    assert key.public_key() == signing_key.public_key()
-    assert (certificate is not None) == certified
 
 
 def test_takes_the_certificate_that_belongs_to_the_key_out_of_a_chain(key: SigningKey) -> None:
