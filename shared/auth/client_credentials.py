@@ -138,7 +138,7 @@ class ClientCredentialsGrant:
 
     async def _ask(self, url: str, issuer: str, credential: str) -> AccessToken:
         settings = self._settings
-        headers, proof, *secrets = await usable(lambda: self._proof(url, issuer, credential))
+        headers, proof, secrets = await usable(lambda: self._proof(url, issuer, credential))
         wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
         form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish} | proof
         answer = await exchange(
@@ -156,7 +156,7 @@ class ClientCredentialsGrant:
             answer = replace(answer, hint=hint)
         return access_token_from(answer, secrets=secrets)
 
-    def _proof(self, url: str, issuer: str, credential: str) -> tuple[dict[str, str], dict[str, str], str, str]:
+    def _proof(self, url: str, issuer: str, credential: str) -> tuple[dict[str, str], dict[str, str], list[str]]:
         """Return the headers and the form that prove who the client is (RFC 6749 section 2.3), and their secrets."""
         settings = self._settings
         form = {"client_id": settings.client_id}
@@ -164,9 +164,9 @@ class ClientCredentialsGrant:
             # Both are form-encoded before they are joined: a colon in the client id would end it otherwise.
             joined = f"{quote_plus(settings.client_id)}:{quote_plus(credential)}"
             basic = base64.b64encode(joined.encode()).decode()
-            return {"Authorization": f"Basic {basic}"}, {}, credential, basic
+            return {"Authorization": f"Basic {basic}"}, {}, [credential, basic]
         if settings.client_auth == "client_secret_post":
-            return {}, form | {"client_secret": credential}, credential, credential
+            return {}, form | {"client_secret": credential}, [credential]
         assertion = credential
         if settings.client_certificate is not None:
             from shared.auth.private_key_jwt import signed_assertion  # noqa: PLC0415, 50 ms that only its users pay
@@ -180,12 +180,8 @@ class ClientCredentialsGrant:
                 algorithm=settings.client_key_algorithm,
                 now=self._clock(),
             )
-        return (
-            {},
-            form | {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion},
-            assertion,
-            assertion,
-        )
+        form |= {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
+        return {}, form, [assertion]
 
 
 async def request_with(

@@ -42,11 +42,10 @@ _NONCE = 12  # bytes: NIST SP 800-38D section 8.2.2
 class StoredGrant:
     """Requests access tokens through `grant` and shares them, encrypted, in the Redis at `url`; a TokenGrant.
 
-    `key` is a secret text. `name` names the token request, with no secret in it.
-    One process requests a token while the others wait for it, up to a quarter of `request_timeout` (s); then they
-    request one themselves, as they do at once if the store fails: that costs a warning, and the store is left alone for
-    30 s. `default_lifetime` (s) counts if the server names none. `clock` returns POSIX seconds. No token is returned
-    twice. Values are encrypted with AES-256-GCM, and bound to the token request.
+    `name` names the token request, with no secret in it, and `key` is a secret text. One process requests a token while
+    the others wait for it, up to a quarter of `request_timeout` (s); then they request one themselves, as they do at
+    once if the store fails: that costs a warning, and the store is left alone for 30 s. `default_lifetime` (s) counts
+    if the server names none. `clock` returns POSIX seconds. No token is returned twice.
 
     Raises:
         SettingsError: the `redis` package is not installed, or `url` is not the address of a Redis.
@@ -73,7 +72,7 @@ class StoredGrant:
             self._redis = Redis.from_url(url, retry=None, socket_timeout=seconds, socket_connect_timeout=seconds)
         except (ValueError, TypeError):  # their text may hold the URL, which may hold a password
             raise SettingsError(["TOKEN_STORE_URL is not the address of a Redis"]) from None
-        self._faults, self._no_lease_error = (RedisError, OSError), LockError
+        self._faults, self._no_lease_error = (RedisError, OSError, ValueError), LockError
         self._grant = grant
         # A digest: the store need not know the names of clients and APIs.
         self._name = hashlib.sha256(name.encode()).hexdigest()
