@@ -276,6 +276,7 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log
     grant = entra.grant()
     with caplog.at_level(logging.DEBUG):
         token = await grant.request_token()
+        await grant_metadata(entra)
         entra.server.queue.append(Answer(body=b'{"access_token": "token-9", '))
         with pytest.raises(TokenUnavailableError) as caught:
             await grant.request_token()
