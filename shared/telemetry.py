@@ -34,10 +34,7 @@ _ENDPOINT, _PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOC
 # The worker's own switch: without it spans would have no parents, and the host would send the log lines as well.
 _SWITCH = "PYTHON_ENABLE_OPENTELEMETRY"
 _TRUE = {"1", "true", "t", "yes", "y"}  # what the worker takes for "on"
-_EXPORTERS = {
-    "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
-    "grpc": "opentelemetry.exporter.otlp.proto.grpc",
-}
+_EXPORTERS = {"http/protobuf": "http", "grpc": "grpc"}
 # The attributes of every log record. Any other comes from `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -85,9 +82,7 @@ class Telemetry:
     """The instruments of one process, each made on first use. The default providers are OpenTelemetry's global ones."""
 
     def __init__(
-        self,
-        meter_provider: metrics.MeterProvider | None = None,
-        tracer_provider: trace.TracerProvider | None = None,
+        self, meter_provider: metrics.MeterProvider | None = None, tracer_provider: trace.TracerProvider | None = None
     ) -> None:
         from opentelemetry import metrics  # noqa: PLC0415, not for a cold start
 
@@ -220,7 +215,7 @@ def _install(package: str, service: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     def exporter(module: str, kind: str) -> Any:  # noqa: ANN401, which package it comes from is a setting
-        return getattr(importlib.import_module(f"{package}.{module}"), kind)()
+        return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}"), kind)()
 
     resource = Resource.create({"service.name": service})
     spans = sdk_trace.TracerProvider(resource=resource)
