@@ -207,7 +207,7 @@ async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, 
     assert server.requests == []
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "secret"
     file.write_bytes(f"{SECRET}\r\n".encode(encoding))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -211,8 +212,10 @@ async def request_with(
 
 
 def text_in_file(file: str) -> str:
-    """Read the text in a file, without white space around it and the byte order mark that Windows tools write."""
-    text = Path(file).read_text(encoding="utf-8-sig").strip()
+    """Read the text in a file, without white space around it; PowerShell writes UTF-16 and byte order marks."""
+    octets = Path(file).read_bytes()
+    is_utf16 = octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = octets.decode("utf-16" if is_utf16 else "utf-8-sig").strip()
     if not text:
         raise CredentialError("its file holds no text")
     return text
