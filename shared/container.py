@@ -86,9 +86,7 @@ class Container:
         if self._is_started:
             return
         self._is_started = True
-        from shared.telemetry.export import install_telemetry  # noqa: PLC0415, not for a cold start
-
-        install_telemetry(self._environ)
+        telemetry.install_telemetry(self._environ)
         for problem in self._problems():
             logger.error("app setting not usable", extra={"reason": problem})
 
@@ -205,7 +203,7 @@ class Container:
     def figures(self, name: str) -> dict[str, Any]:
         """Return the flow and the tokens of the partner of this name, as they are now in this process."""
         access, counts = self._loop().access.get(name), telemetry.process_telemetry().token_counts(name)
-        tokens = {"calls": counts.hit + counts.joined, "requested": counts.requested}
+        tokens = {"calls": counts["hit"] + counts["joined"], "requested": counts["requested"]}
         if access is None or not isinstance(access.turns, Admission):
             return {"tokens": tokens}
         flow: dict[str, Any] = {**access.turns.snapshot()}

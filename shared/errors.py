@@ -15,7 +15,6 @@ RelayError
 │   ├── TokenRejectedError        the token endpoint blames the client: someone has to mend its configuration
 │   └── TokenUnavailableError     the token endpoint cannot be reached or makes no sense; passes with time
 ├── CredentialError               a client credential is not what it should be; the text repeats nothing of it
-├── TokenStoreError               the shared token store is down, or answers with nonsense
 └── ApiUnavailableError           no response from the partner's API
     ├── ApiConnectError           the request was not sent
     └── ApiInterruptedError       the request may have been sent: its fate is unknown
@@ -85,7 +84,7 @@ class BodyTooLargeError(ContentEncodingError):
 
 
 class ProblemError(RelayError):
-    """`reply` is the problem response, a `shared.http.request.Reply`."""
+    """`reply` is the problem response, a `shared.http.messages.Reply`."""
 
     def __init__(self, reply: Any) -> None:  # noqa: ANN401, the tree of errors imports no room
         super().__init__(reply.status)
@@ -137,9 +136,6 @@ class TokenUnavailableError(TokenError):
 
 
 class CredentialError(RelayError, ValueError): ...
-
-
-class TokenStoreError(RelayError): ...
 
 
 class ApiUnavailableError(RelayError): ...

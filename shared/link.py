@@ -69,12 +69,13 @@ def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSet
     grant, stored_grant = settings.grant.build(token_client), None
     if store is not None and settings.grant.is_shareable:
         # Imported only where a store is configured.
-        from shared.auth.token_store import RedisStore, StoredGrant, TokenCipher  # noqa: PLC0415
+        from shared.auth.token_store import StoredGrant  # noqa: PLC0415
 
         stored_grant = StoredGrant(
             grant,
-            RedisStore(store.url),
-            TokenCipher(store.key),
+            repr(settings.grant),  # which has no secret in it
+            store.url,
+            store.key,
             request_timeout=request_timeout,
             default_lifetime=settings.token_default_lifetime,
         )

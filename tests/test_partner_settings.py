@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant
-from shared.auth.entra import Entra, EntraGrant, ManagedIdentity, ManagedIdentityGrant
+from shared.auth.entra import Entra, ManagedIdentity, MsalGrant
 from shared.errors import SettingsError
 from shared.settings.app_settings import GRANTS, PartnerSettings, settings_problems
 from shared.settings.reader import SettingReader
@@ -98,10 +98,10 @@ def test_a_wrong_value_is_a_problem_that_names_its_setting(setting: str, raw: st
         (KEY | {"CLIENT_CERTIFICATE": "/keys/a"}, ClientCredentialsGrant, None, True),
         (KEY | {"FEDERATED_TOKEN_FILE": "/keys/a"}, ClientCredentialsGrant, None, True),
         (PLAIN | {"CLIENT_SECRET": "", "CLIENT_SECRET_FILE": "/run/secret"}, ClientCredentialsGrant, None, True),
-        (ENTRA, EntraGrant, "https://login.microsoftonline.com", True),
-        (IDENTITY, ManagedIdentityGrant, None, False),
-        (IDENTITY | {"MANAGED_IDENTITY": "SYSTEM"}, ManagedIdentityGrant, None, False),
-        (IDENTITY | {"MANAGED_IDENTITY": "client-7"}, ManagedIdentityGrant, None, True),
+        (ENTRA, MsalGrant, "https://login.microsoftonline.com", True),
+        (IDENTITY, MsalGrant, None, False),
+        (IDENTITY | {"MANAGED_IDENTITY": "SYSTEM"}, MsalGrant, None, False),
+        (IDENTITY | {"MANAGED_IDENTITY": "client-7"}, MsalGrant, None, True),
     ],
 )
 def test_the_source_of_tokens_picks_the_grant(
@@ -145,8 +145,8 @@ def test_the_audience_of_an_assertion_is_the_issuer_where_one_is_named(changes: 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"CLIENT_ASSERTION_AUDIENCE": "issuer"}, "CRM_CLIENT_ASSERTION_AUDIENCE=issuer needs CRM_ISSUER"),
-        ({"CLIENT_ASSERTION_AUDIENCE": "me"}, "CRM_CLIENT_ASSERTION_AUDIENCE must be issuer, token_endpoint or a URL"),
+        ({"CLIENT_ASSERTION_AUDIENCE": "issuer"}, "CRM_CLIENT_ASSERTION_AUDIENCE must be issuer (with CRM_ISSUER), "),
+        ({"CLIENT_ASSERTION_AUDIENCE": "me"}, "CRM_CLIENT_ASSERTION_AUDIENCE must be issuer (with CRM_ISSUER), "),
         ({"CLIENT_KEY_ALGORITHM": "none"}, "CRM_CLIENT_KEY_ALGORITHM must be one of RS256, "),
         (
             {"CLIENT_CERTIFICATE": "", "FEDERATED_TOKEN_FILE": "/a", "CLIENT_KEY_ID": "k"},

@@ -19,14 +19,14 @@ ROOT = Path(__file__).parent.parent
 PROLOGUE = """
 import logging, os, sys
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s: %(reason)s", level="INFO", stream=sys.stdout)
-from shared.telemetry.export import install_telemetry
+from shared.telemetry import install_telemetry
 """
 # The SDK sends what it still has when the process ends.
 DELIVERY = """
 print(install_telemetry(os.environ))
 from shared.telemetry import process_telemetry
 telemetry = process_telemetry()
-telemetry.token_counts("BUSINESS_API").requested = 7
+telemetry.token_counts("BUSINESS_API")["requested"] = 7
 with telemetry.span("delivery attempt", {"a": 1}):
     logging.getLogger("shared.delivery").warning("event", extra={"instance_id": "i", "reason": "r"})
     logging.getLogger("elsewhere").warning("event", extra={"reason": "not the app's"})
@@ -133,9 +133,9 @@ print(install_telemetry(os.environ), trace.get_tracer_provider() is provider, lo
 def test_a_package_that_is_missing_is_one_warning_and_nothing_else(collector: OtlpCollector, missing: str) -> None:
     printed = run(f"sys.modules[{missing!r}] = None\n" + DELIVERY, **on(collector))
 
-    warnings = [line for line in printed if "telemetry.export" in line]
+    warnings = [line for line in printed if "telemetry is not sent" in line]
     assert len(warnings) == 1
-    assert warnings[0].startswith("WARNING shared.telemetry.export telemetry is not sent: ")
+    assert warnings[0].startswith("WARNING shared.telemetry telemetry is not sent: ")
     assert warnings[0].endswith(f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but {missing} is not installed")
     assert "False" in printed
     assert collector.received == []
@@ -159,7 +159,7 @@ def test_a_setting_that_is_wrong_is_one_warning_without_its_value(
 ) -> None:
     printed = run(DELIVERY, **on(collector, **settings))
 
-    assert f"WARNING shared.telemetry.export telemetry is not sent: {reason}" in printed
+    assert f"WARNING shared.telemetry telemetry is not sent: {reason}" in printed
     assert not any("4711" in line for line in printed)
     assert collector.received == []
 
@@ -173,7 +173,7 @@ def test_grpc_needs_a_package_of_its_own(collector: OtlpCollector) -> None:
 def test_importing_the_app_installs_nothing_and_a_second_call_does_nothing(collector: OtlpCollector) -> None:
     program = """
 from opentelemetry import trace
-import shared.telemetry, shared.client.resource_api
+import shared.client.resource_api
 print(type(trace.get_tracer_provider()).__name__)
 print(install_telemetry(os.environ), install_telemetry(os.environ), len(logging.getLogger("shared").handlers))
 """
