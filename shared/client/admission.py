@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 # Calls that one record takes: a look-up and a post.
 CALLS = 2
-# So many calls wait in the activity for a partner that is down, to probe it. The others come back later.
-PROBERS = 8
+# So many calls wait in their activities for a partner that is down. The others come back later.
+HELD = 64
 # New deliveries wait in their activities for a turn within so many seconds. More would fill the host's queue of
 # activities, and a late one would be behind them all.
-CROWD = 1.0
+CROWD, FEWEST = 1.0, 8
 # The pace that a time is based on, relative to the present one.
 OPTIMISM = 1.25
 # The shortest and the longest time after which to ask again, in seconds.
 SHORTEST, LONGEST = 1.0, 600.0
 # While the partner is down: a part of the outage so far, within these bounds in seconds.
-OUTAGE_PART, SHORTEST_OUTAGE, LONGEST_OUTAGE = 0.1, 3.0, 30.0
+OUTAGE_PART, SHORTEST_OUTAGE, LONGEST_OUTAGE = 0.05, 5.0, 30.0
 # A delivery that was sent away keeps its place for so many seconds after the time that it was told.
 KEPT = 300.0
 
@@ -85,7 +85,7 @@ class Admission:
                 self._pump()
             return 0.0
         outage = self._flow.outage(now)
-        if patience <= 0 or (outage is not None and self._waiting >= PROBERS):
+        if patience <= 0 or (outage is not None and self._waiting >= HELD):
             self._pump()
             return self._send_away(delivery)
         call = asyncio.get_running_loop().create_future()
@@ -151,7 +151,8 @@ class Admission:
 
     def _disperse(self, now: float) -> None:
         """Send the new deliveries away that have waited longest, where there are too many: each gets a place."""
-        while len(self._new) > max(PROBERS, CROWD * self._flow.pace(now) / CALLS):
+        most = max(FEWEST, CROWD * self._flow.pace(now) / CALLS) if self._flow.outage(now) is None else HELD
+        while len(self._new) > most:
             delivery, calls = self._new.popitem(last=False)
             self._waiting -= len(calls)
             wait = self._send_away(delivery)
@@ -198,7 +199,7 @@ class Admission:
         expected, times = self._away.pop(delivery, (now, 0))
         outage = self._flow.outage(now)
         if outage is not None:
-            wait = min(max(outage * OUTAGE_PART, SHORTEST_OUTAGE), LONGEST_OUTAGE) * (0.5 + 0.5 * self._random())
+            wait = min(max(outage * OUTAGE_PART, SHORTEST_OUTAGE), LONGEST_OUTAGE) * (0.75 + 0.25 * self._random())
         elif expected > now:
             # One more call of a delivery that has a place.
             wait = expected - now

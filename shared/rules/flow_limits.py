@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # The limiter never goes below this rate, in calls per second.
 SLOWEST = 0.1
@@ -20,18 +16,14 @@ BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 # Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
 SHARE = 0.1
 # Below this rate, time counts in proportion: few calls a second tell little.
-UNHURRIED, UNHURRIED_GUESS = 10.0, 8.0
-# A limit that is exceeded by this factor without pushback is outdated.
-EXCEEDED = 1.3
+UNHURRIED = 10.0
 # One that is exceeded by this factor without pushback is forgotten.
-FORGOTTEN, FORGOTTEN_GUESS = 8.0, 100.0
+FORGOTTEN = 16.0
 # What was counted more than so many seconds ago weighs half.
 HALF_LIFE = 5.0
 
 # Calls in flight before anything is known, and the fewest that latency alone leaves.
 FEW = 5
-# The fewest calls in flight that pushback leaves.
-FEWEST = 3
 # The seconds and the calls between two attempts to exceed a ceiling, and the longest time between them, in seconds.
 PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
 # Latency above twice the lowest, and above it by so many seconds, may be a queue at the partner.
@@ -43,10 +35,10 @@ EPOCH, EPOCH_CALLS = 0.5, 10
 FAILURES = 5
 # Calls under way hold back that verdict for so many seconds, or four times the latency.
 DOUBT = 1.0
-# Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
-FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.4, 30.0
-# A partner that answers, with a server error, may be about to recover: so many probes follow so soon, then more slowly.
-QUICK_PROBES, QUICK_PROBE, SLOW_PROBE = 15, 0.3, 5.5
+# Seconds between probes: they double from the first to the second, stay there for a minute, then grow to the last.
+FIRST_PROBE, PROBE, LAST_PROBE = 1.0, 3.0, 30.0
+# A partner that answers may be about to recover: so many probes follow so soon after the answer.
+QUICK_PROBES, QUICK_PROBE = 30, 0.1
 
 
 class RateLimit:
@@ -60,7 +52,7 @@ class RateLimit:
         self.limit: float | None = None
         self.rate = math.inf
         self._doubling = 0.0
-        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+        self._grown, self._halve_at = 0.0, 2.0
         self._seen_at = self._since = -math.inf
         self._successes = 0.0
 
@@ -70,39 +62,32 @@ class RateLimit:
 
     def succeed(self, now: float, needed_at: float) -> None:
         """Count a success. `needed_at` is when a call last had to wait for the rate."""
-        if self._since == -math.inf:
-            self.restart(now)
-        self._successes += 1
         passed, self._seen_at = now - self._seen_at, now
         if self.limit is None:
             if passed > HALF_LIFE:
                 self.restart(now)
             elif now - self._since > HALF_LIFE:
-                self._since, self._successes = (now + self._since) / 2, self._successes / 2
+                self._halve(now)
+            self._successes += 1
             return
+        self._successes += 1
         if now - needed_at > max(1.0, 3 / self.rate):
             # Fewer calls than the rate allows say nothing about a higher one.
             self.restart(now)
             return
-        hurry = min(max(self.rate / (UNHURRIED_GUESS if self._doubling else UNHURRIED), 0.1), 1.0)
-        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * hurry
-        growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
+        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * min(self.rate / UNHURRIED, 1.0)
+        growth = _growth(self._grown, self._doubling)
         self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
-        if self._doubling and growth > self._halve_at:
-            # What was counted at half the rate weighs half.
+        if growth > self._halve_at:
+            # The partner allows more: what was counted at a lower rate weighs half.
             self._halve_at = 2 * growth
-            self._since, self._successes = (now + self._since) / 2, self._successes / 2
-        if not self._doubling and growth > EXCEEDED and not self._is_exceeded:
-            # The partner allows more than it did: what was counted at the old limit misleads.
-            self._is_exceeded = True
-            self.restart(now)
-        if growth > (FORGOTTEN_GUESS if self._doubling else FORGOTTEN):
+            self._halve(now)
+        if growth > FORGOTTEN:
             self.limit, self.rate = None, math.inf
 
-    @property
-    def has_successes(self) -> bool:
-        """Whether a call succeeded since counting began."""
-        return self._successes > 0 or self.limit is not None
+    def can_guess(self, now: float) -> bool:
+        """Return whether calls just succeeded that may have used the partner's allowance up."""
+        return self._successes >= FEW_ENOUGH and now - self._seen_at <= HALF_LIFE
 
     def is_measured(self, now: float) -> bool:
         """Return whether enough was counted to tell the rate."""
@@ -113,7 +98,7 @@ class RateLimit:
 
     def cut(self, now: float, accepted: float, pause: float) -> None:
         """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
-        seconds = now - self._since if self._since > -math.inf else 0.0
+        seconds = now - self._since
         is_measured = self.limit is None or self.is_measured(now)
         if self.limit is None:
             # A burst was accepted on credit: the time to earn it back counts.
@@ -126,12 +111,17 @@ class RateLimit:
             limit = min(self.rate * math.sqrt(max(accepted, 0.5)), 2 * (self._successes + 1) / max(seconds, 0.1))
         self.limit = max(limit, SLOWEST)
         self.rate = self.limit * (BELOW if is_measured and not self._doubling else 1.0)
-        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+        self._grown, self._halve_at = 0.0, 2.0
         if is_measured:
             self.restart(now)
 
+    def _halve(self, now: float) -> None:
+        self._since, self._successes = (now + self._since) / 2, self._successes / 2
 
-def _growth(seconds: float) -> float:
+
+def _growth(seconds: float, doubling: float) -> float:
+    if doubling:
+        return 2 ** (seconds / doubling)
     if seconds <= PLATEAU:
         return BELOW + (1 - BELOW) * seconds / PLATEAU
     return 1 + GROWTH * (seconds - PLATEAU) ** 3
@@ -214,67 +204,57 @@ class ConcurrencyLimit:
 
 
 class Outage:
-    """Tells when the partner is down, and when to probe it. `random` returns numbers from 0 to 1."""
+    """Tells when the partner is down, and when to probe it."""
 
-    def __init__(self, random: Callable[[], float]) -> None:
-        self._random = random
+    def __init__(self) -> None:
         self.failures = 0
         self.since: float | None = None
         self.is_pushback = False  # it refuses all calls, which is not an outage
-        self._is_answering = False
-        self._probes = 0
+        self._quick = QUICK_PROBES
         self._doubted_until = self._probe_at = -math.inf
 
     def succeed(self) -> bool:
         """Take in a success. Return whether the partner was down."""
         was_down, self.failures, self.since = self.since is not None, 0, None
+        # Who refuses most calls does not get many quick ones again and again.
+        self._quick = min(self._quick + 1, QUICK_PROBES)
         return was_down
 
-    def fail(  # noqa: PLR0913, each is one thing
-        self, now: float, in_flight: int, latency: float, *, is_pushback: bool, is_answered: bool, pause: float
-    ) -> None:
+    def fail(self, now: float, in_flight: int, latency: float, status: int | None, pause: float) -> None:
         """Take in a failure, with `in_flight` calls still under way. `pause` is what it asks for, in seconds."""
         self.failures += 1
-        self._is_answering = is_answered
         if self.failures == FAILURES:
             self._doubted_until = now + max(DOUBT, 4 * latency)
-        is_changed, self.is_pushback = self.is_pushback != is_pushback, is_pushback
         if self.since is None:
-            if self.failures >= FAILURES and not in_flight:
-                self._begin(now)
-        elif is_changed:
-            # Another kind of trouble: its time begins now.
+            if self.failures < FAILURES or in_flight:
+                return
             self._begin(now)
-        if pause and self.since is not None:
-            self._probe_at = now + pause
+        if pause:
+            self._probe_at = max(self._probe_at, now + pause)
+        elif status is not None and self._quick > 0:
+            self._quick -= 1
+            self._probe_at = now + QUICK_PROBE
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until a call may find out how the partner is, 0.0 where it is not in doubt."""
+    def wait(self, now: float) -> float | None:
+        """Return the seconds until a call may find out how the partner is, None where it is not in doubt."""
         if self.failures < FAILURES:
-            return 0.0
+            return None
         if self.since is None:
             if now < self._doubted_until:
                 return self._doubted_until - now
             self._begin(now)
         return max(0.0, self._probe_at - now)
 
-    def probe(self, now: float) -> None:
-        """Note that a call is sent to find out."""
-        self._probes += 1
-        self._probe_at = now + self.pause(now)
+    def enter(self, now: float) -> None:
+        """Note that a call is sent, which is a probe while the partner is down."""
+        if self.since is not None:
+            self._probe_at = now + self.pause(now)
 
     def pause(self, now: float) -> float:
         """Return the seconds between two probes."""
         age = now - (now if self.since is None else self.since)
-        if self.is_pushback:
-            pause = min(max(age / 8, FIRST_PROBE), LAST_PROBE)
-        elif self._is_answering:
-            pause = QUICK_PROBE if self._probes <= QUICK_PROBES else min(max(SLOW_PROBE, age / 25), LAST_PROBE)
-        else:
-            pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
-        return pause * (0.9 + 0.2 * self._random())
+        return min(max(age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
 
     def _begin(self, now: float) -> None:
         self.since = now
-        self._probes = 0
-        self.probe(now)
+        self._probe_at = now + FIRST_PROBE
