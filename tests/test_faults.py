@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from shared.client.faults import NOT_SENT, body_fault, request_fault
+from shared.client.transport import NOT_SENT, body_fault, request_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from shared.client.faults import NOT_SENT
-from shared.client.transport import RelayTransport
+from shared.client.transport import NOT_SENT, RelayTransport
 from tests.fakes.passing_time import let_pass
 from tests.fakes.raw_server import Connection, RawServer, answering, answering_once, response
 from tests.fakes.tls import tls_server

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 # A partner that has not answered for so many seconds, or four times its latency, is asked by few.
 TRUST = 2.0
-# Pushback on so many of the recent calls is about the partner; less is about single records.
-# Soon after a cut it takes more.
-PUSHBACK, MORE_PUSHBACK, RECENT = 2, 5, 30
+# Pushback on several of so many calls is about the partner; on fewer, it is about single records.
+RECENT = 30
 # The longest pause that a Retry-After imposes on all calls, and the one without it, in seconds.
 LONGEST_PAUSE, PAUSE = 30.0, 0.5
 # Seconds of unused turns that may be made up for: a busy event loop comes late to a turn.
@@ -187,33 +186,17 @@ class Flow:
             # A call that was sent before the last cut cannot know of it.
             if now - result.seconds >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._recent.append(True)
-                if result.is_pushback and self._is_about_all(now):
+                if result.is_pushback and sum(self._recent) >= self._rate.proof(now):
                     self._cut(now, pause)
         self._outage.fail(now, self.in_flight, self._concurrency.latency, result.status, pause)
         self._outage.is_pushback = result.is_pushback
 
-    def _is_about_all(self, now: float) -> bool:
-        """Return whether recent pushback is about the partner, not about single records."""
-        limit = self._rate.limit
-        if limit is not None and not self._rate.is_measured(now):
-            # Too little is known since the last cut: it takes more proof.
-            return sum(self._recent) >= MORE_PUSHBACK
-        if limit is not None and self._rate.rate > limit:
-            # This was a try to exceed the limit.
-            return True
-        return sum(self._recent) >= PUSHBACK and (limit is not None or self._rate.can_guess(now))
-
     def _cut(self, now: float, pause: float) -> None:
+        is_first = self._rate.limit is None
         pause = max(pause, PAUSE)
-        accepted = 1 - sum(self._recent) / len(self._recent)
-        is_known = self._rate.limit is not None
-        # A partner that accepts nothing is closed for a time. That says little about its rate: the next cut knows more.
-        if not is_known or self._rate.is_measured(now) or accepted:
-            self._rate.cut(now, accepted, pause)
-            if is_known and self._rate.limit:
-                # Some allowance in store evens out the jitter of the network.
-                pause = CREDIT + 2 / self._rate.limit
-        self._turn_at = now + pause
+        limit = self._rate.cut(now, pause)
+        # Later on, some allowance in store evens out the jitter of the network.
+        self._turn_at = now + (pause if is_first else CREDIT + 2 / limit)
         self._cut_at = now
         self._recent.clear()
 

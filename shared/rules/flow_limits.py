@@ -6,9 +6,8 @@ import math
 
 # The limiter never goes below this rate, in calls per second.
 SLOWEST = 0.1
-# A rate is measured after so many successes in so many seconds, or fewer in more; before that it is guessed.
-ENOUGH, LONG_ENOUGH = 20, 0.5
-FEW_ENOUGH, VERY_LONG = 5, 4.0
+# A rate is measured after so many successes, if their number times their seconds is so much; before, it is guessed.
+ENOUGH, LONG_ENOUGH = 5, 12
 # A guessed rate doubles in so many seconds, and the first that was measured, which is too low after a low guess.
 GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
 # A measured rate starts just below the limit and reaches it after so many seconds. Then it grows with the cube of time.
@@ -17,7 +16,7 @@ BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 SHARE = 0.1
 # Below this rate, time counts in proportion: few calls a second tell little.
 UNHURRIED = 10.0
-# One that is exceeded by this factor without pushback is forgotten.
+# A limit that is exceeded by this factor without pushback is forgotten.
 FORGOTTEN = 16.0
 # What was counted more than so many seconds ago weighs half.
 HALF_LIFE = 5.0
@@ -85,35 +84,36 @@ class RateLimit:
         if growth > FORGOTTEN:
             self.limit, self.rate = None, math.inf
 
-    def can_guess(self, now: float) -> bool:
-        """Return whether calls just succeeded that may have used the partner's allowance up."""
-        return self._successes >= FEW_ENOUGH and now - self._seen_at <= HALF_LIFE
+    def proof(self, now: float) -> float:
+        """Return how many of the recent calls must be pushed back before the rate is to blame."""
+        if self.limit is None:
+            return 2 if self._successes >= ENOUGH and now - self._seen_at <= HALF_LIFE else math.inf
+        if not self._is_measured(now):
+            return 3
+        # One is enough where this was a try to exceed the limit.
+        return 1 if self.rate > self.limit else 2
 
-    def is_measured(self, now: float) -> bool:
-        """Return whether enough was counted to tell the rate."""
-        seconds = now - self._since
-        return (self._successes >= ENOUGH and seconds >= LONG_ENOUGH) or (
-            self._successes >= FEW_ENOUGH and seconds >= VERY_LONG
-        )
-
-    def cut(self, now: float, accepted: float, pause: float) -> None:
-        """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
-        seconds = now - self._since
-        is_measured = self.limit is None or self.is_measured(now)
+    def cut(self, now: float, pause: float) -> float:
+        """Lower the rate after pushback, which a pause of so many seconds follows. Return the limit."""
+        is_measured = self.limit is None or self._is_measured(now)
         if self.limit is None:
             # A burst was accepted on credit: the time to earn it back counts.
-            limit, self._doubling = self._successes / (seconds + pause), GUESS_DOUBLING
+            limit, self._doubling = self._successes / (now - self._since + pause), GUESS_DOUBLING
         elif is_measured:
-            limit = min(self._successes / seconds, self.rate)
+            limit = min(self._successes / (now - self._since), self.rate)
             self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
         else:
             # Too little was counted since the last cut: go on counting, at a lower rate.
-            limit = min(self.rate * math.sqrt(max(accepted, 0.5)), 2 * (self._successes + 1) / max(seconds, 0.1))
+            limit = 0.75 * self.rate
         self.limit = max(limit, SLOWEST)
         self.rate = self.limit * (BELOW if is_measured and not self._doubling else 1.0)
         self._grown, self._halve_at = 0.0, 2.0
         if is_measured:
             self.restart(now)
+        return self.limit
+
+    def _is_measured(self, now: float) -> bool:
+        return self._successes >= ENOUGH and self._successes * (now - self._since) >= LONG_ENOUGH
 
     def _halve(self, now: float) -> None:
         self._since, self._successes = (now + self._since) / 2, self._successes / 2
@@ -142,10 +142,9 @@ class ConcurrencyLimit:
         self.full_at = -math.inf  # when a call last found no room
         self._step = 1
         self._widen_at = -math.inf
-        self._narrowed = self._refusals = 0  # to what room, and how often in a row since
         self._lowest = math.inf
         self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
-        self._epoch_room = self._steady_epochs = 0
+        self._epoch_room = self._steady = 0  # the room of the last epoch, and for how many it has not changed
         self._trial: tuple[float, int] | None = None
 
     def restart(self) -> None:
@@ -174,29 +173,26 @@ class ConcurrencyLimit:
     def narrow(self, now: float, room: int) -> None:
         """Leave room for so many calls: one more was refused."""
         room = max(1, room)
-        if now >= self._widen_at:
-            # Whoever refuses one call more again and again is asked less often.
-            self._refusals = self._refusals + 1 if self.is_found and room == self._narrowed else 0
-        self.room, self.is_found, self._step, self._narrowed = room, True, 1, room
-        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room) * 2.0 ** min(self._refusals, 8)
+        self.room, self.is_found, self._step = room, True, 1
+        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room)
         self._widen_at = now + min(pause, LONGEST_PROBE)
 
     def _compare(self, now: float, level: int) -> None:
-        mean, peak, is_steady = self._seconds / self._calls, self._peak, self.room == self._epoch_room
+        """See whether fewer calls are faster, where latency has risen."""
+        mean, peak = self._seconds / self._calls, self._peak
         self._epoch_at, self._calls, self._seconds, self._peak = now + max(EPOCH, 3 * mean), 0, 0.0, 0
         # Room that nobody needs would be filled when the partner falls silent.
         self.room = min(self.room, max(2 * peak, FEW))
-        self._steady_epochs = self._steady_epochs + 1 if is_steady else 0
+        self._steady = self._steady + 1 if self.room == self._epoch_room else 0
         self._epoch_room = self.room
         if self._trial is not None:
-            before, room = self._trial
-            self._trial = None
+            (before, room), self._trial = self._trial, None
             if mean > 0.93 * before:
                 # Fewer calls did not make it faster: it is slow, not crowded.
                 self._lowest, self.room = mean, max(self.room, room)
                 return
         self._lowest = min(self._lowest, mean)
-        if self._steady_epochs > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
+        if self._steady > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
             self._trial = mean, self.room
             self.narrow(now, max(FEW, self.room * 4 // 5))
             self._epoch_room = self.room
