@@ -138,7 +138,7 @@ class Admission:
 
     def _disperse(self, now: float) -> None:
         """Send the new deliveries away that have waited longest, where there are too many: each gets a place."""
-        most = max(FEWEST, CROWD * self._flow.pace(now) / CALLS) if self._flow.outage(now) is None else HELD
+        most = max(FEWEST, CROWD * self._flow.pace / CALLS) if self._flow.outage(now) is None else HELD
         while len(self._new) > most:
             delivery, calls = self._new.popitem(last=False)
             self._waiting -= len(calls)
@@ -192,7 +192,7 @@ class Admission:
         else:
             # Too early is better than too late: who comes early can wait here. And no later than all who are known
             # could be through: the pace may have risen since.
-            turn = CALLS / (OPTIMISM * self._flow.pace(now))
+            turn = CALLS / (OPTIMISM * self._flow.pace)
             last = now + (self._waiting + len(self._away)) * turn
             self._next_place = min(max(self._next_place, now), last) + turn
             wait = min(self._next_place - now, LONGEST) * (0.9 + 0.2 * self._random())

@@ -128,14 +128,12 @@ class Flow:
         if now - self._metered_from >= 1:
             self._report(now)
 
-    def pace(self, now: float) -> float:
-        """Return the calls per second that are likely to start in the near future, more than 0."""
-        if self._outage.since is not None:
-            return 1 / self._outage.pause(now)
+    @property
+    def pace(self) -> float:
+        """The calls per second that are likely to start in the near future, more than 0, while the partner is up."""
         pace = min(self._rate.rate, self._bound, self._quota.rate)
-        if self._concurrency.latency:
-            pace = min(pace, self._concurrency.room / self._concurrency.latency)
-        return min(pace, 1e6)
+        latency = self._concurrency.latency
+        return min(pace, self._concurrency.room / latency) if latency else pace
 
     def outage(self, now: float) -> float | None:
         """Return the seconds since the partner was found to be down, None if it is not."""

@@ -244,12 +244,8 @@ class Outage:
     def enter(self, now: float) -> None:
         """Note that a call is sent, which is a probe while the partner is down."""
         if self.since is not None:
-            self._probe_at = now + self.pause(now)
-
-    def pause(self, now: float) -> float:
-        """Return the seconds between two probes."""
-        age = now - (now if self.since is None else self.since)
-        return min(max(age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
+            age = now - self.since
+            self._probe_at = now + min(max(age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
 
     def _begin(self, now: float) -> None:
         self.since = now
