@@ -35,7 +35,7 @@ FAILURES = 5
 # Calls under way hold back that verdict for so many seconds, or four times the latency.
 DOUBT = 1.0
 # Seconds between probes: they double from the first to the second, stay there for a minute, then grow to the last.
-FIRST_PROBE, PROBE, LAST_PROBE = 1.0, 3.0, 30.0
+FIRST_PROBE, PROBE, LAST_PROBE = 1.0, 3.4, 30.0
 # A partner that answers may be about to recover: so many probes follow so soon after the answer.
 QUICK_PROBES, QUICK_PROBE = 30, 0.1
 
