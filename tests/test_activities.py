@@ -10,8 +10,8 @@ import pytest
 
 from shared.durable.activities import PATIENCE, BatchRecords, contained, post_batch, post_one
 from shared.durable.attempt import LOOK, WORK
-from shared.durable.batch import OrderResult
-from shared.durable.batch_input import batch_input
+from shared.durable.inputs import DeliveryOptions, batch_input, from_json
+from shared.durable.progress import OrderResult
 from shared.errors import (
     ActivityInterruptedError,
     ApiConnectError,
@@ -42,8 +42,8 @@ def running(input_: object = None, **more: Any) -> DurableHost:  # noqa: ANN401 
 
 def order(**more: object) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat()
-    known = {"uncertain": False, "wasAbsent": False, "age": 0.0, "settle": 5.0, "attempt": 1}
-    return {"record": RECORD, "instanceId": "parcel-1", "key": "a-key", "began": now, "scheduled": now, **known, **more}
+    circumstances = {"instanceId": "parcel-1", "began": now, "scheduled": now, "age": 0.0, "settle": 5.0}
+    return {**circumstances, "record": RECORD, "key": "a-key", "known": {}, **more}
 
 
 async def post(partner: ScriptedPartner, host: DurableHost | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - members of an order
@@ -108,7 +108,7 @@ def test_a_record_that_came_past_the_intake_is_rejected_unless_it_may_be_stored(
     @in_virtual_time
     async def check() -> None:
         assert (await post(ScriptedPartner(), record=record))["outcome"] == "rejected"
-        later = await post(ScriptedPartner(), record=record, uncertain=True)
+        later = await post(ScriptedPartner(), record=record, known={"isUncertain": True})
         assert (later["outcome"], later["uncertain"]) == ("deferred", True)
 
     check()
@@ -214,11 +214,12 @@ async def test_no_base_exception_leaves_an_activity() -> None:
     with pytest.raises(ActivityInterruptedError, match="CancelledError"):
         await post_one(order(), HONOURING, running().client(), ScriptedPartner(asyncio.CancelledError()).access())
 
+    @contained
     async def exits() -> None:
         raise SystemExit
 
     with pytest.raises(ActivityInterruptedError, match="SystemExit"):
-        await contained(exits())
+        await exits()
 
 
 @in_virtual_time
@@ -243,11 +244,10 @@ def texts(total: int) -> list[bytes]:
 async def post_order(
     partner: ScriptedPartner, total: int, access: PartnerAccess | None = None, **more: object
 ) -> OrderResult:
-    input_ = batch_input("Parcel", texts(total), {})
-    given = order(digest=input_["digest"], chunk=3, records=f"0-{total - 1}", uncertain="", retry={}, linger=0.0) | more
-    host = running(input_)
-    result = await post_batch(given, HONOURING, host.client(), BatchRecords(), access or partner.access())
-    return OrderResult.from_json(result)
+    input_ = batch_input("Parcel", texts(total), DeliveryOptions())
+    given = order(digest=input_["digest"], chunk=3, records=[*range(total)], retry={}, linger=0.0) | more
+    result = await post_batch(given, HONOURING, running(input_).client(), BatchRecords(), access or partner.access())
+    return from_json(result, OrderResult)
 
 
 def by_id(responses: dict[str, ApiResponse | BaseException]) -> ScriptedPartner:
@@ -255,7 +255,7 @@ def by_id(responses: dict[str, ApiResponse | BaseException]) -> ScriptedPartner:
 
 
 def uncertain(result: OrderResult) -> list[int]:
-    return [index for index, each in result.deferrals.items() if each.last and each.last.is_uncertain]
+    return [index for index, each in result.deferred.items() if each.is_uncertain]
 
 
 @in_virtual_time
@@ -264,12 +264,8 @@ async def test_each_record_of_an_order_is_tried_under_its_own_key() -> None:
 
     result = await post_order(partner, 5)
 
-    assert {index: outcome.kind for index, outcome in result.outcomes.items()} == {
-        0: "created",
-        1: "rejected",
-        4: "created",
-    }
-    assert 9 <= result.deferrals[2].due <= 10
+    assert (result.created, [*result.rejected]) == ({0, 4}, [1])
+    assert 9 <= result.deferred[2].due <= 10
     assert uncertain(result) == [3]
     assert sorted(partner.keys) == [f"parcel-1-{index}" for index in range(5)]
     assert sorted(partner.bodies) == texts(5)
@@ -283,8 +279,8 @@ async def test_a_deferred_record_is_tried_again_in_the_same_order() -> None:
 
     result = await post_order(partner, 5, linger=10.0)
 
-    assert sorted(result.outcomes) == [0, 1, 2, 3, 4]
-    assert not result.deferrals
+    assert result.created == {0, 1, 2, 3, 4}
+    assert not result.deferred
     assert 2 <= asyncio.get_running_loop().time() - began <= 4
 
 
@@ -296,26 +292,25 @@ async def test_a_record_of_an_uncertain_post_is_missed_twice_before_it_is_posted
 
     result = await post_order(partner, 1, linger=10.0)
 
-    assert result.outcomes[0].kind == "created"
+    assert result.created == {0}
     assert partner.calls == ["post P-0", "look up P-0", "look up P-0", "post P-0"]
     assert asyncio.get_running_loop().time() - began >= 5
 
 
 @in_virtual_time
 async def test_a_record_that_is_due_after_all_others_goes_back_with_what_is_known_of_it() -> None:
-    result = await post_order(by_id({"P-1": answer(429, after=20)}), 3, deferred=[[1, 3, None]], linger=10.0)
+    result = await post_order(by_id({"P-1": answer(429, after=20)}), 3, known={"1": {"attempts": 3}}, linger=10.0)
 
-    assert (result.deferrals[1].attempts, sorted(result.outcomes)) == (4, [0, 2])
-    assert 20 <= result.deferrals[1].due <= 28
+    assert (result.deferred[1].attempts, result.created) == (4, {0, 2})
+    assert 20 <= result.deferred[1].due <= 28
 
 
 @in_virtual_time
 async def test_a_defect_in_one_record_does_not_take_the_others_along() -> None:
     result = await post_order(by_id({"P-1": ZeroDivisionError("secret")}), 3)
 
-    assert [result.outcomes[index].kind for index in (0, 2)] == ["created", "created"]
-    assert uncertain(result) == [1]
-    assert "secret" not in str(result.to_json())
+    assert (result.created, uncertain(result)) == ({0, 2}, [1])
+    assert "secret" not in str(result)
 
 
 @in_virtual_time
@@ -331,8 +326,8 @@ async def test_an_order_hands_back_what_its_time_does_not_suffice_for() -> None:
     result = await post_order(partner, 20, access=partner.access(timeout=30.0))
 
     assert asyncio.get_running_loop().time() - began <= WORK
-    assert len(result.outcomes) + len(list(result.left)) == 20
-    assert len(result.outcomes) >= 9
+    assert 9 <= len(result.created) < 20
+    assert not result.deferred
 
 
 @in_virtual_time
@@ -341,7 +336,7 @@ async def test_records_whose_turn_does_not_come_are_left_for_so_long() -> None:
 
     result = await post_order(partner, 4, access=partner.access(FreeTurns(30.0, 20.0, 25.0, 22.0)))
 
-    assert (sorted(result.left), result.left_for, result.outcomes) == ([0, 1, 2, 3], 20.0, {})
+    assert (result.left_for, result.created, result.deferred) == (20.0, set(), {})
 
 
 @in_virtual_time

@@ -56,7 +56,7 @@ async def test_finds_an_instance_with_what_was_asked_for() -> None:
     assert plain is not None
     assert full is not None
     assert (plain.name, plain.status, plain.input, plain.created) == ("DeliverParcel", "Running", None, NOON)
-    assert (full.input, full.history) == ({"a": 1}, ({"EventType": "TaskFailed"},))
+    assert (full.input, full.history) == ({"a": 1}, [{"EventType": "TaskFailed"}])
     assert await host.client().find("2") is None
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import INVALID_SPAN, SpanKind
 
 from shared.errors import (
     ApiConnectError,
@@ -25,10 +26,13 @@ from shared.rules.record import read_record, shown_id
 from shared.rules.verdict import attempt_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
+    from shared.client.admission import Admission
     from shared.client.resource_api import ResourceApi
     from shared.durable.durable_client import DurableClient
+    from shared.durable.inputs import Order
+    from shared.durable.progress import Deferral
     from shared.resource import ApiResponse, Resource
     from shared.rules.record import CheckedRecord
     from shared.rules.verdict import Step
@@ -41,25 +45,8 @@ LOOK = 2.0
 WORK = 60.0
 """Seconds that an activity works. It makes no call that may take longer, unless the call's timeout exceeds 30 s."""
 
-# Seconds after which a record is tried again that another attempt in this process is working on.
-_UNDER_WAY_PAUSE = 1.0
-LONGEST_HELD = 600.0
-"""Seconds after which a record whose turn did not come asks again, at the latest."""
-
-# The clocks of two hosts may differ by so many seconds.
+# The clocks of two hosts may differ by so much.
 _SKEW = timedelta(seconds=2)
-# Azure Storage hands out activities before it says that their orchestration runs.
-_GOES_ON = {"Pending", "Running"}
-
-
-class Turns(Protocol):
-    """The part of `Admission` that an attempt uses."""
-
-    async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
-        """Wait for a turn: 0.0 to go ahead, else the seconds after which to ask again. `after` gives one back."""
-
-    def leave(self, result: CallResult) -> None:
-        """Give the turn back, and say what became of the call."""
 
 
 @dataclass(slots=True)
@@ -71,7 +58,7 @@ class PartnerAccess:
     """
 
     api: Callable[[], Awaitable[ResourceApi]]
-    turns: Turns
+    turns: Admission
     timeout: float
     limit: Callable[[], float | None] = lambda: None
     under_way: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -83,24 +70,16 @@ class Shift:
     Whoever starts a delivery in the place of one that has ended waits until its activities have noticed.
     """
 
-    def __init__(
-        self,
-        client: DurableClient,
-        order: Mapping[str, Any],
-        timeout: float,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, client: DurableClient, order: Order, timeout: float) -> None:
         self._client = client
-        self._instance_id: str = order["instanceId"]
-        self._began = datetime.fromisoformat(order["began"])
-        self._is_late = now() - datetime.fromisoformat(order["scheduled"]) > timedelta(seconds=LOOK)
+        self._order = order
         self._clock = asyncio.get_running_loop().time
         self._end = self._clock() + WORK - min(timeout, WORK / 2)
-        self._watch: asyncio.Task[None] | None = None
         self._was_ended = False
+        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if self._is_late:
+        if datetime.now(UTC) - self._order.scheduled > timedelta(seconds=LOOK):
             self._was_ended = not await self._goes_on(if_unknown=False)
         self._watch = asyncio.create_task(self._until_it_ends())
         return self
@@ -126,34 +105,32 @@ class Shift:
 
     async def _goes_on(self, *, if_unknown: bool) -> bool:
         try:
-            instance = await self._client.find(self._instance_id)
+            instance = await self._client.find(self._order.instance_id)
         except DeliveryRefusedError:
             return if_unknown  # it has been logged
-        if instance is None or instance.status not in _GOES_ON:
+        # Azure Storage hands out activities before it says that their orchestration runs.
+        if instance is None or instance.status not in {"Pending", "Running"}:
             return False
         # A later creation is another run under the same id.
-        return instance.created is None or instance.created <= self._began + _SKEW
+        return instance.created is None or instance.created <= self._order.began + _SKEW
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The `number`-th attempt (from 1) to deliver the record `text`, `age` seconds after the delivery began.
+    """An attempt to deliver the record `text` under the idempotency key `key`, at the delivery's `age` in seconds.
 
-    A call waits `patience` seconds for its turn. `was_uncertain`, `was_absent` and `settle` as in `attempt_steps`.
+    `known` is what earlier attempts have shown. A call waits `patience` seconds for its turn.
     """
 
     resource: Resource
     access: PartnerAccess
     shift: Shift
+    order: Order
     text: bytes
-    instance_id: str
     key: str
-    number: int
+    known: Deferral
     age: float
-    settle: float
     patience: float
-    was_uncertain: bool
-    was_absent: bool
 
     async def make(self) -> Outcome:
         """Make the attempt as one span, and log what became of it. Every expected failure is an outcome."""
@@ -162,9 +139,9 @@ class Attempt:
             api = await self.access.api()
         except SettingsError as exc:
             return self._logged(Outcome("deferred", shown_id(self.resource, self.text), reason=str(exc)))
-        if api.telemetry is None:
-            return self._logged(await self._outcome(api))
-        with api.telemetry.span("delivery attempt", kind=SpanKind.INTERNAL) as span:
+        telemetry = api.telemetry
+        span_of = telemetry.span("delivery attempt", kind=SpanKind.INTERNAL) if telemetry else nullcontext(INVALID_SPAN)
+        with span_of as span:
             outcome = self._logged(await self._outcome(api))
             if span.is_recording():
                 facts = self._facts(outcome)
@@ -176,30 +153,31 @@ class Attempt:
             record = read_record(self.resource, self.text)
         except InvalidRecordError as exc:
             # Whoever has the Durable extension's key starts deliveries past the intake; and rules change.
-            id_ = shown_id(self.resource, self.text)
-            kind: Any = "deferred" if self.was_uncertain else "rejected"
-            return Outcome(kind, id_, reason=f"The record breaks a rule: {exc}", is_uncertain=self.was_uncertain)
+            is_uncertain = self.known.is_uncertain
+            kind: Any = "deferred" if is_uncertain else "rejected"
+            reason = f"The record breaks a rule: {exc}"
+            return Outcome(kind, shown_id(self.resource, self.text), reason=reason, is_uncertain=is_uncertain)
         place = self.resource.route, record.id
         other = self.access.under_way.get(place)
         if other is not None:
-            reason = "Another attempt at a record with this id is under way in this process"
-            held = replace(_held(record, reason), retry_after=_UNDER_WAY_PAUSE)
+            held = _held(record, "Another attempt at a record with this id is under way in this process", 1.0)
             # After a restart or a purge it may be an earlier attempt of this delivery.
-            return replace(held, is_uncertain=other == self.instance_id)
-        self.access.under_way[place] = self.instance_id
+            return replace(held, is_uncertain=other == self.order.instance_id)
+        self.access.under_way[place] = self.order.instance_id
         try:
             return await self._deliver(api, record)
         finally:
             del self.access.under_way[place]
 
     async def _deliver(self, api: ResourceApi, record: CheckedRecord) -> Outcome:
+        known, settle = self.known, self.order.settle
         steps = attempt_steps(
             self.resource,
             record,
             age=self.age,
-            was_uncertain=self.was_uncertain,
-            was_absent=self.was_absent,
-            settle=self.settle,
+            was_uncertain=known.is_uncertain,
+            was_absent=known.absent_at is not None and self.age - known.absent_at >= settle,
+            settle=settle,
         )
         step = next(steps)
         turn: CallResult | None = None
@@ -207,10 +185,9 @@ class Attempt:
             while True:
                 before, turn = turn, None
                 patience = self.shift.patience(self.patience)
-                wait = await self.access.turns.enter(self.instance_id, patience=patience, after=before)
+                wait = await self.access.turns.enter(self.order.instance_id, patience=patience, after=before)
                 if wait:
-                    held = _held(record, "The partner was not asked: others come first")
-                    return replace(held, retry_after=min(wait, LONGEST_HELD))
+                    return _held(record, "The partner was not asked: others come first", wait)
                 turn = CallResult(0.0, is_about_partner=False)
                 if self.shift.is_over:
                     return _held(record, "The partner was not asked in time")
@@ -246,7 +223,7 @@ class Attempt:
         except (SettingsError, TokenError) as exc:
             # Settings are read again where a credential was rotated.
             if isinstance(exc, TokenRejectedError):
-                fields = {"instance_id": self.instance_id, "reason": str(exc)}
+                fields = {"instance_id": self.order.instance_id, "reason": str(exc)}
                 logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
             outcome = Outcome("deferred", record.id, reason=str(exc), retry_after=getattr(exc, "retry_after", None))
             return outcome, CallResult(0.0, is_about_partner=False)
@@ -256,9 +233,9 @@ class Attempt:
         """Return what a log line and a span say of the attempt."""
         facts: dict[str, str | int] = {
             "resource": self.resource.name,
-            "instance_id": self.instance_id,
+            "instance_id": self.order.instance_id,
             "record_id": outcome.record_id,
-            "attempt": self.number,
+            "attempt": self.known.attempts + 1,
             "outcome": outcome.kind,
         }
         return facts if outcome.status is None else {**facts, "status": outcome.status}
@@ -270,5 +247,5 @@ class Attempt:
         return outcome
 
 
-def _held(record: CheckedRecord, reason: str) -> Outcome:
-    return Outcome("deferred", record.id, reason=reason, was_held=True)
+def _held(record: CheckedRecord, reason: str, retry_after: float | None = None) -> Outcome:
+    return Outcome("deferred", record.id, reason=reason, retry_after=retry_after, was_held=True)

@@ -1,147 +1,149 @@
-"""The orchestrator of one record, and what it shares with the batch's: deterministic generators over plain JSON.
+"""The orchestrators of a record and of a batch: deterministic generators over plain JSON.
 
 They are replayed from the start at every step: no clock but the context's, no randomness, no environment, no I/O, no
-logging. docs/operations.md says how to change them: instances in flight replay their history with the new code.
+logging. docs/how-to/roll-back.md says how to change them: instances in flight replay their history with the new code.
 """
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from shared.durable.delivery_options import DeliveryOptions, check_delivery
+from shared.durable import inputs
+from shared.durable.inputs import BatchInput, BatchOrder, SingleInput, SingleOrder
+from shared.durable.progress import BatchBooks, Deferral, OrderResult, wake_at
+from shared.errors import DeliveryInputError
 from shared.rules.outcome import Outcome, fitted
 from shared.rules.record import shown_id
-from shared.rules.retry import retry_wait
-from shared.rules.text import IDEMPOTENCY_KEY, shortened
+from shared.rules.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from shared.durable.inputs import DeliveryInput
     from shared.resource import Resource
+
+    # The Durable SDK's DurableOrchestrationContext and tasks: it has no types, and function_app.py alone imports it.
+    Context = Any
+    Task = Any
+    Output = dict[str, Any]
 
 ATTEMPTS_OF_A_RUN = 20
 """After so many attempts an orchestration continues as new, so that its history stays small."""
 
-SETTLING = "Waiting until no earlier attempt can be under way"
-MAX_FAILURE = 400
-"""Characters that are kept of an activity's failure."""
+LINGER = 10.0
+"""Seconds that an activity waits for a deferred record when all others of its order are done."""
+
+SUSPECT_ORDERS = 8
+"""The records of activities that failed are divided among so many."""
 
 
-class OrchestrationContext(Protocol):
-    """The part of `DurableOrchestrationContext` that the orchestrators use. The Durable SDK has no types."""
+def deliver_one(context: Context, resource: Resource) -> Generator[Any, Any, Output | None]:
+    """Deliver the record of a `SingleInput`.
 
-    @property
-    def instance_id(self) -> str:
-        """The orchestration's instance id."""
-
-    @property
-    def current_utc_datetime(self) -> datetime:
-        """The time, the same at every replay."""
-
-    def get_input(self) -> Any:  # noqa: ANN401, it is any JSON
-        """Return the orchestration's input."""
-
-    def call_activity(self, name: str, input_: Any) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
-        """Schedule an activity."""
-
-    def task_all(self, activities: Sequence[Any]) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
-        """Wait for all of the tasks."""
-
-    def create_timer(self, fire_at: datetime) -> Any:  # noqa: ANN401, a task of the Durable SDK, which is untyped
-        """Schedule a durable timer."""
-
-    def set_custom_status(self, status: Any) -> None:  # noqa: ANN401, it is any JSON
-        """Show a status to those who watch."""
-
-    def continue_as_new(self, input_: Any) -> None:  # noqa: ANN401, it is any JSON
-        """Start the orchestration again under its id, with another input and an empty history."""
-
-
-def deliver_one(context: OrchestrationContext, resource: Resource) -> Generator[Any, Any, dict[str, Any] | None]:
-    """Deliver one record. The output is `{"state": "delivered" | "rejected" | "expired", "recordId", "attempts", …}`.
-
-    Input: `{"resource", "record", "terms", "key"?, "uncertain"?, "pause"?, "progress"?}`. `record` is the JSON text;
-    `key` the idempotency key of an earlier delivery; `uncertain` says that this one may have stored the record; `pause`
-    is the seconds to wait first. `progress` is what an earlier run of this orchestration knew.
+    The output is `{"state": "delivered" | "rejected" | "expired", "recordId", "attempts", …}`.
 
     Raises:
         DeliveryInputError: the intake writes no such input.
     """
-    delivery = check_delivery(context.get_input())
-    options = DeliveryOptions.from_json(delivery["terms"])
-    known: dict[str, Any] = delivery.get("progress", {})
-    began = context.current_utc_datetime
-    attempts: int = known.get("attempts", 0)
-    is_uncertain: bool = known.get("uncertain", False) or delivery.get("uncertain", False)
-    # After a pause an earlier activity may have posted since.
-    absent_at: float | None = known.get("absentAt") if "pause" not in delivery else None
-    status: dict[str, Any] = {"recordId": shown_id(resource, delivery["record"]), "attempts": attempts}
-    status |= known.get("facts", {})
-    if "pause" in delivery:
-        paused = {**status, "reason": SETTLING}
-        yield from wait_until(context, began + timedelta(seconds=delivery["pause"]), paused)
-    # The deadline counts from the first attempt.
-    start = datetime.fromisoformat(known["start"]) if "start" in known else context.current_utc_datetime
+    delivery = inputs.from_json(context.get_input(), SingleInput)
+    policy, record, began = delivery.terms.retry, delivery.progress, context.current_utc_datetime
+    record.is_uncertain |= delivery.uncertain
+    record.facts.setdefault("recordId", shown_id(resource, delivery.record))
+    if delivery.pause:
+        # An earlier activity may have posted since a look-up missed the record.
+        record.absent_at = None
+    start = yield from _started(context, delivery, record.shown())
     for turn in range(ATTEMPTS_OF_A_RUN):
-        context.set_custom_status(fitted({"state": "delivering", **status}))
-        now = context.current_utc_datetime
-        age = (now - start).total_seconds()
-        attempt = {
-            "record": delivery["record"],
-            "instanceId": context.instance_id,
-            "key": delivery.get("key") or idempotency_key(context.instance_id),
-            "attempt": attempts + 1,
-            "age": age,
-            "began": began.isoformat(),
-            "scheduled": now.isoformat(),
-            "settle": options.settle,
-            "uncertain": is_uncertain,
-            "wasAbsent": absent_at is not None and age - absent_at >= options.settle,
-        }
-        result = yield from ended(context.call_activity(resource.post_one, attempt))
-        outcome = _outcome(result, status["recordId"])
-        now = context.current_utc_datetime
-        age = (now - start).total_seconds()
-        attempts += not outcome.was_held
-        is_uncertain = is_uncertain or outcome.is_uncertain
-        absent_at = next_absent_at(absent_at, outcome, age)
-        status = {"recordId": outcome.record_id, "attempts": attempts, **outcome.facts()}
-        if outcome.kind == "rejected":
-            return _finished(context, {"state": "rejected", **status})
+        context.set_custom_status(fitted({"state": "delivering", **record.shown()}))
+        order = SingleOrder(
+            **_circumstances(context, delivery, began, start),
+            record=delivery.record,
+            key=delivery.key or inputs.idempotency_key(context.instance_id),
+            known=record.told(),
+        )
+        result = yield from _ended(context.call_activity(resource.post_one, inputs.to_json(order)))
+        if isinstance(result, Exception):
+            outcome = Outcome("deferred", record.facts["recordId"], reason=_lost(result), is_uncertain=True)
+        else:
+            outcome = Outcome.from_json(result)
+        record.enter(outcome, _age(context, start), policy, f"{context.instance_id}/{turn}")
         if outcome.kind != "deferred":
-            return _finished(context, {"state": "delivered", "outcome": outcome.kind, **status})
-        if is_uncertain:
-            status["uncertain"] = True
-        step = 1 if outcome.was_held else attempts
-        wait = retry_wait(options.retry, step, f"{context.instance_id}/{turn}", outcome.retry_after)
+            record.is_uncertain = False
+            kind = {} if outcome.kind == "rejected" else {"outcome": outcome.kind}
+            return _finished(context, {"state": "delivered" if kind else "rejected", **kind, **record.shown()})
         # A record that nobody could try has as much time again.
-        if age + wait > options.retry.deadline * (1 if attempts else 2):
-            reason = f"The deadline of {options.retry.deadline:.15g} s would pass before the next attempt. "
-            status["reason"] = reason + (outcome.reason or "")
-            return _finished(context, {"state": "expired", **status})
-        yield from wait_until(context, now + timedelta(seconds=wait), status)
-    kept = {name: value for name, value in status.items() if name not in {"recordId", "attempts", "uncertain"}}
-    progress = {"start": start.isoformat(), "attempts": attempts, "uncertain": is_uncertain, "absentAt": absent_at}
-    again = {name: value for name, value in delivery.items() if name != "pause"}
-    context.continue_as_new({**again, "progress": {**progress, "facts": kept}})
+        if record.due > policy.deadline * (1 if record.attempts else 2):
+            reason = f"The deadline of {policy.deadline:.15g} s would pass before the next attempt. {outcome.reason}"
+            return _finished(context, {"state": "expired", **record.shown(), "reason": reason})
+        yield from _wait(context, start + timedelta(seconds=record.due), record.shown())
+    _continue_as_new(context, start, record)
     return None
 
 
-def first_start(context: OrchestrationContext, began: datetime) -> datetime:
+def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, Output | None]:
+    """Deliver the records of a `BatchInput`. A deferred record waits for its own time while the others go on.
+
+    The output is `{"state": "delivered" | "partly", counts, "rejections": […]}`.
+
+    Raises:
+        DeliveryInputError: the intake writes no such input.
+    """
+    batch = inputs.from_json(context.get_input(), BatchInput)
+    began = context.current_utc_datetime
+    books = batch.progress or BatchBooks({index: Deferral() for index in range(batch.total)})
+    for index, record in books.pending.items():
+        record.is_uncertain |= index in batch.uncertain
+        record.absent_at = None if batch.pause else record.absent_at  # the same
+    start = yield from _started(context, batch, books.progress())
+    pace = _Pace(len(books.pending), _age(context, start))
+    waves = 0
+    while books.pending and waves < ATTEMPTS_OF_A_RUN:
+        age = _age(context, start)
+        said = pace.facts(len(books.pending), age, start, batch.terms.retry.deadline)
+        ready = [index for index, record in books.pending.items() if record.due <= age]
+        if not ready:
+            wake = wake_at([record.due for record in books.pending.values()], age)
+            yield from _wait(context, start + timedelta(seconds=wake), {**books.progress(), **said})
+            continue
+        waves += 1
+        wave = _next_wave(ready, books.suspects, batch)
+        posting = [index for indices in wave for index in indices]
+        context.set_custom_status(fitted({"state": "delivering", **books.progress(posting), **said}))
+        # Whoever waits in an activity holds up the records of the next wave.
+        linger = LINGER if len(posting) == len(ready) else 0.0
+        circumstances = _circumstances(context, batch, began, start)
+        orders = [_order(books, indices, batch, linger, circumstances) for indices in wave]
+        activities = [context.call_activity(resource.post_batch, inputs.to_json(order)) for order in orders]
+        yield from _all_ended(context, activities)
+        pace.said = _enter(books, orders, [activity.result for activity in activities], _age(context, start))
+    if books.pending:
+        _continue_as_new(context, start, books.fitting())
+        return None
+    return _finished(context, _output(books, context, resource), books.progress())
+
+
+def first_start(context: Context, began: datetime) -> datetime:
     """Return when a delivery began whose present run `began` at this time. The run has accepted its input."""
-    known = context.get_input().get("progress", {})
-    return datetime.fromisoformat(known["start"]) if "start" in known else began
+    start = context.get_input().get("start")
+    return datetime.fromisoformat(start) if start else began
 
 
-def wait_until(context: OrchestrationContext, time: datetime, status: dict[str, Any]) -> Generator[Any, Any, None]:
+def _started(context: Context, delivery: DeliveryInput, status: Output) -> Generator[Any, Any, datetime]:
+    """Wait for the pause. Return when the delivery started: its deadline counts from the first attempt."""
+    if delivery.pause:
+        until = context.current_utc_datetime + timedelta(seconds=delivery.pause)
+        yield from _wait(context, until, {**status, "reason": "Waiting until no earlier attempt can be under way"})
+    return delivery.start or context.current_utc_datetime
+
+
+def _wait(context: Context, until: datetime, status: Output) -> Generator[Any, Any, None]:
     """Wait on a durable timer, and say so in the custom status."""
-    context.set_custom_status(fitted({"state": "waiting", **status, "nextAttempt": time.isoformat()}))
-    yield context.create_timer(time)
+    context.set_custom_status(fitted({"state": "waiting", **status, "nextAttempt": until.isoformat()}))
+    yield context.create_timer(until)
 
 
-def ended(task: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401, a task of the Durable SDK, which is untyped
+def _ended(task: Task) -> Generator[Any, Any, Any]:
     """Wait for a task. Return its result, or what it raised."""
     try:
         return (yield task)
@@ -149,7 +151,44 @@ def ended(task: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401, a task of the
         return exc
 
 
-def failure_reason(failure: Exception) -> str:
+def _all_ended(context: Context, activities: Sequence[Task]) -> Generator[Any, Any, None]:
+    yield from _ended(context.task_all(activities))
+    for activity in activities:
+        # The first failure has ended the wait for all. Those that are there are not waited for: each such wait is a
+        # step deeper into the SDK's recursion.
+        if not activity.is_completed:
+            yield from _ended(activity)
+
+
+def _finished(context: Context, output: Output, status: Output | None = None) -> Output:
+    shown = status or {name: output[name] for name in ("recordId", "attempts")}
+    context.set_custom_status(fitted({"state": output["state"], **shown}))
+    return output
+
+
+def _continue_as_new(context: Context, start: datetime, progress: Deferral | BatchBooks) -> None:
+    """Start the orchestration again under its id with what is known, and an empty history."""
+    input_ = {name: value for name, value in context.get_input().items() if name not in {"pause", "uncertain"}}
+    context.continue_as_new({**input_, "start": start.isoformat(), "progress": inputs.to_json(progress)})
+
+
+def _age(context: Context, start: datetime) -> float:
+    seconds: float = (context.current_utc_datetime - start).total_seconds()
+    return seconds
+
+
+def _circumstances(context: Context, delivery: DeliveryInput, began: datetime, start: datetime) -> dict[str, Any]:
+    """Return the members of an `Order` that say who gives it, and when."""
+    return {
+        "instance_id": context.instance_id,
+        "began": began,
+        "scheduled": context.current_utc_datetime,
+        "age": _age(context, start),
+        "settle": delivery.terms.settle,
+    }
+
+
+def _lost(failure: Exception) -> str:
     """Say why an activity has no result, in one line.
 
     The Durable extension repeats an activity after the loss of its host. Where only the worker process has ended, or an
@@ -158,34 +197,86 @@ def failure_reason(failure: Exception) -> str:
     which stays in the host's log.
     """
     sentence = " ".join(str(failure).partition(" \n ")[0].split())
-    return shortened(f"The attempt ended without a result, and may have posted: {sentence}", MAX_FAILURE)
+    return shortened(f"The attempt ended without a result, and may have posted: {sentence}", 400)
 
 
-def next_absent_at(absent_at: float | None, outcome: Outcome, age: float) -> float | None:
-    """Return the delivery's age at which a look-up first missed the record after its last uncertain attempt.
+def _next_wave(ready: Sequence[int], suspects: set[int], batch: BatchInput) -> list[Sequence[int]]:
+    """Divide the records that are ready into orders for activities that run at a time.
 
-    It counts from when the result arrived, which is later than the look-up.
+    If an activity failed, one of its records may be the cause, for example by the memory that it takes, and end the
+    worker process with all that runs in it. So these records go last, one order at a time, and each order has a
+    fraction of what failed: after a few rounds such a record is alone, and the others are delivered.
     """
-    if outcome.is_absent:
-        return age if absent_at is None else absent_at
-    return None if outcome.is_uncertain else absent_at
+    others: Sequence[int] = [index for index in ready if index not in suspects]
+    if not others:
+        return [ready[: max(1, -(-len(ready) // SUSPECT_ORDERS))]]
+    # As many records as keep all activities busy, from a chunk to the most of an order.
+    options = batch.terms
+    size = max(options.chunk, min(options.order, -(-len(others) // options.parallel)))
+    return [others[first : first + size] for first in range(0, len(others), size)][: options.parallel]
 
 
-def idempotency_key(instance_id: str, index: int | None = None) -> str:
-    """Return the key of a delivery, or of a batch's record: the instance id, hashed where no header can hold it."""
-    if not IDEMPOTENCY_KEY.fullmatch(instance_id) or len(instance_id) > 200:  # noqa: PLR2004, it leaves room for the index
-        instance_id = "delivery-" + hashlib.sha256(instance_id.encode(errors="surrogatepass")).hexdigest()
-    return instance_id if index is None else f"{instance_id}-{index}"
-
-
-def _outcome(result: Any, record_id: str) -> Outcome:  # noqa: ANN401, any JSON, or what the activity raised
-    if isinstance(result, Exception):
-        return Outcome("deferred", record_id, reason=failure_reason(result), is_uncertain=True)
-    return Outcome.from_json(result)
-
-
-def _finished(context: OrchestrationContext, output: dict[str, Any]) -> dict[str, Any]:
-    context.set_custom_status(
-        {"state": output["state"], "recordId": output["recordId"], "attempts": output["attempts"]}
+def _order(
+    books: BatchBooks, indices: Sequence[int], batch: BatchInput, linger: float, circumstances: dict[str, Any]
+) -> BatchOrder:
+    known = {index: books.pending[index].told() for index in indices}
+    return BatchOrder(
+        **circumstances,
+        digest=batch.digest,
+        records=list(indices),
+        known={index: record for index, record in known.items() if record != Deferral()},
+        chunk=batch.terms.chunk,
+        retry=batch.terms.retry,
+        linger=linger,
     )
-    return output
+
+
+def _enter(books: BatchBooks, orders: Sequence[BatchOrder], results: Sequence[Any], age: float) -> dict[str, Any]:
+    """Enter what became of the orders of a wave. Return what the activities say of the partner."""
+    is_stalled = True
+    limits: list[float] = []
+    reasons: list[str] = []
+    for order, result in zip(orders, results, strict=True):
+        if isinstance(result, Exception):
+            books.enter_lost(order.records, _lost(result), age, order.retry, f"{order.instance_id}/{age}")
+            continue
+        entry = inputs.from_json(result, OrderResult)
+        books.enter(order.records, entry, age)
+        is_stalled = is_stalled and not (entry.created or entry.exists or entry.rejected or entry.deferred)
+        limits += [entry.limit] if entry.limit else []
+        reasons += filter(None, [entry.reason, *(record.facts["reason"] for record in entry.deferred.values())])
+    books.expire(age, orders[0].retry.deadline, is_stalled=is_stalled)
+    return ({"limit": round(limits[-1], 1)} if limits else {}) | ({"reason": reasons[0]} if reasons else {})
+
+
+def _output(books: BatchBooks, context: Context, resource: Resource) -> Output:
+    rejections = [*books.fitting().rejections.values()]
+    unnamed = [rejection for rejection in rejections if not rejection["recordId"]]
+    try:
+        texts = inputs.records_of(context.get_input()) if unnamed else []
+        for rejection in unnamed:
+            rejection["recordId"] = shown_id(resource, texts[rejection["index"]])
+    except DeliveryInputError:
+        pass  # nobody can read them
+    return {"state": "partly" if rejections else "delivered", **books.counts(), "rejections": rejections}
+
+
+class _Pace:
+    """How fast a run of the batch's orchestration goes, for its custom status; `said` is what its activities say."""
+
+    def __init__(self, pending: int, age: float) -> None:
+        self._pending = pending
+        self._age = age
+        self.said: dict[str, Any] = {}
+
+    def facts(self, pending: int, age: float, start: datetime, deadline: float) -> dict[str, Any]:
+        """Return the records per second, the limit found, the estimated end, and why records wait."""
+        done, seconds = self._pending - pending, age - self._age
+        if done <= 0 or seconds <= 0:
+            return self.said
+        end = start + timedelta(seconds=age + min(pending * seconds / done, deadline))
+        return {
+            **self.said,
+            "recordsPerSecond": round(done / seconds, 1),
+            "estimatedEnd": end.isoformat(timespec="seconds"),
+        }

@@ -1,4 +1,4 @@
-"""Starting a delivery once: the same id starts nothing twice, and starts again what failed."""
+"""Starting a delivery once: the same id starts nothing twice, starts again what failed, and redelivers what is left."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from shared.durable.attempt import LOOK, WORK
-from shared.durable.batch_input import digest, is_batch
-from shared.errors import DeliveryRefusedError
+from shared.durable.durable_client import FINISHED
+from shared.durable.inputs import (
+    BatchInput,
+    SingleInput,
+    batch_input,
+    digest,
+    from_json,
+    idempotency_key,
+    is_batch,
+    keys_of,
+    records_of,
+    single_input,
+)
+from shared.durable.progress import from_ranges
+from shared.errors import DeliveryInputError, DeliveryRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.durable.durable_client import DurableClient, Instance
+    from shared.durable.inputs import DeliveryOptions
     from shared.resource import Resource
 
 logger = logging.getLogger(__name__)
@@ -88,6 +100,41 @@ async def start_once(
     return instance_id
 
 
+async def redeliver(
+    client: DurableClient, instance: Instance, resource: Resource, options: DeliveryOptions, call_timeout: float
+) -> str:
+    """Start a delivery with what a finished one has left undelivered. Return its id; asking again starts nothing new.
+
+    `instance` has its input. A record keeps its idempotency key, for the partner may have stored it and would know it
+    by that. One that the partner has rejected gets a new key, for under the old one the partner may repeat its answer.
+
+    Raises:
+        DeliveryRefusedError: 409 where the delivery goes on, has left nothing, or was not started by the intake; 503
+            where Durable Functions does not answer.
+    """
+    if instance.status not in FINISHED:
+        raise DeliveryRefusedError(409, f"The delivery is {instance.status}: only a finished one can be redelivered.")
+    try:
+        left = _left_of_batch if is_batch(instance.input) else _left_of_one
+        input_ = left(instance, resource, options)
+    except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
+        detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
+        raise DeliveryRefusedError(409, detail) from exc
+    if input_ is None:
+        raise DeliveryRefusedError(409, "The delivery has delivered everything: nothing is left to redeliver.")
+    if instance.status != "Completed":
+        input_ |= settling_pause(instance, call_timeout)
+    # An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
+    instance_id = instance.id
+    for _ in range(_MOST_REDELIVERIES):
+        instance_id = next_redelivery(instance_id)
+        there = await client.find(instance_id, show_input=True)
+        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
+            return await start_once(client, resource, instance_id, input_, call_timeout)
+    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
+    raise DeliveryRefusedError(409, detail)
+
+
 def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
     """Return the name of the orchestrator that takes this input."""
     return resource.deliver_batch if is_batch(input_) else resource.deliver
@@ -95,8 +142,8 @@ def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
 
 def started_again(ended: Instance, input_: Mapping[str, Any], call_timeout: float) -> dict[str, Any]:
     """Return the input with which to start a delivery again that ended without a verdict: it may have posted."""
-    all_records = f"0-{input_['total'] - 1}" if is_batch(input_) else None
-    return {**input_, "uncertain": all_records or True, "pause": LOOK, **settling_pause(ended, call_timeout)}
+    uncertain = [*range(input_["total"])] if is_batch(input_) else True
+    return {**input_, "uncertain": uncertain, "pause": LOOK, **settling_pause(ended, call_timeout)}
 
 
 def settling_pause(ended: Instance, call_timeout: float) -> dict[str, float]:
@@ -115,24 +162,6 @@ async def running_redelivery(client: DurableClient, instance: Instance) -> Insta
     """Return the first redelivery of a delivery, None if there is none since the delivery was started."""
     redelivery = await client.find(next_redelivery(instance.id))
     return None if redelivery is None or redelivery.is_older_than(instance) else redelivery
-
-
-async def redelivery_id(client: DurableClient, instance: Instance, input_: Mapping[str, Any]) -> str:
-    """Return the id of the redelivery with this input: always the same one, so that asking twice starts one.
-
-    An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
-
-    Raises:
-        DeliveryRefusedError: 409 where too many are skipped, 503 where Durable Functions does not answer.
-    """
-    instance_id = instance.id
-    for _ in range(_MOST_REDELIVERIES):
-        instance_id = next_redelivery(instance_id)
-        there = await client.find(instance_id, show_input=True)
-        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
-            return instance_id
-    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
-    raise DeliveryRefusedError(409, detail)
 
 
 def next_redelivery(instance_id: str) -> str:
@@ -154,10 +183,66 @@ def fingerprint(input_: object) -> str | None:
         return str(input_.get("digest"))
     try:
         return digest([str(input_.get("record")).encode()])
-    except (msgspec.MsgspecError, ArithmeticError, ValueError, RecursionError):
+    except (ArithmeticError, ValueError, RecursionError):
         return None
 
 
 def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
     if fingerprint(there.input) != fingerprint(input_):
         raise DeliveryRefusedError(409, "The Idempotency-Key was used for another payload.")
+
+
+def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
+    delivery = from_json(instance.input, SingleInput)
+    result = _result(instance)
+    state = result.get("state")
+    if state == "delivered":
+        return None
+    input_ = single_input(resource.name, delivery.record.encode(), options)
+    # A rejection without a status is this app's: the partner has not been asked.
+    if state != "rejected" or result.get("status") is None:
+        input_["key"] = delivery.key or idempotency_key(instance.id)
+    # What was ended while it was posting may have posted.
+    was_posting = instance.status != "Completed" and state == "delivering"
+    is_uncertain = result.get("uncertain") or delivery.uncertain or delivery.progress.is_uncertain
+    if was_posting or (state != "rejected" and is_uncertain):
+        input_["uncertain"] = True
+    return input_
+
+
+def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
+    batch = from_json(instance.input, BatchInput)
+    records, keys = records_of(instance.input), keys_of(instance.input, instance.id)
+    result = _result(instance)
+    if instance.status == "Completed":
+        rejections = {each["index"]: each for each in result["rejections"]}
+        left = set(rejections)
+        uncertain = {index for index, each in rejections.items() if each.get("uncertain")}
+        # As of one record.
+        rejected = {i for i, each in rejections.items() if each["state"] == "rejected" and each.get("status")}
+    else:
+        created, exists, rejected, uncertain, posting = (
+            from_ranges(result.get(name, ""))
+            for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
+        )
+        left = set(range(len(records))) - created - exists
+        known = batch.progress.pending.items() if batch.progress else ()
+        before = batch.uncertain | {index for index, record in known if record.is_uncertain}
+        uncertain |= posting | (before - rejected)
+    if not left:
+        return None
+    indices = sorted(left)
+    kept = [None if index in rejected else keys[index] for index in indices]
+    input_ = batch_input(resource.name, [records[index] for index in indices], options, kept)
+    if positions := [position for position, index in enumerate(indices) if index in uncertain]:
+        input_["uncertain"] = positions
+    return input_
+
+
+def _result(instance: Instance) -> dict[str, Any]:
+    """Return the output of a completed delivery, else its last custom status."""
+    if instance.status == "Completed":
+        if not isinstance(instance.output, dict) or "state" not in instance.output:
+            raise DeliveryInputError("It has no result of a delivery")
+        return instance.output
+    return instance.custom_status if isinstance(instance.custom_status, dict) else {}

@@ -6,9 +6,8 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.durable.batch_input import is_batch
-from shared.durable.delivery_options import check_batch, check_delivery
 from shared.durable.durable_client import FINISHED
+from shared.durable.inputs import BatchInput, SingleInput, from_json, is_batch
 from shared.durable.starting import orchestrator, running_redelivery, started_again
 from shared.errors import DeliveryInputError, DeliveryRefusedError
 
@@ -65,8 +64,7 @@ class Recovery:
         if failed is None or failed.status != "Failed" or await running_redelivery(client, failed):
             return False
         try:
-            check = check_batch if is_batch(failed.input) else check_delivery
-            restarts = check(failed.input).get("recoveries", 0)
+            restarts = from_json(failed.input, BatchInput if is_batch(failed.input) else SingleInput).recoveries
         except DeliveryInputError:
             restarts = MAX_REWINDS  # it can only fail again
         kinds = [event.get("EventType") for event in failed.history]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from shared.durable.durable_client import FINISHED
-from shared.durable.redelivery import redeliver as start_redelivery
 from shared.durable.starting import keyed_id, prefix_of
+from shared.durable.starting import redeliver as start_redelivery
 from shared.http.delivery_view import STATES, accepted, events_of, record_states, state_of, view, while_it_goes_on
 from shared.http.intake import flag
 from shared.http.problem import refuse
@@ -19,8 +19,8 @@ from shared.rules.text import IDEMPOTENCY_KEY
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from shared.durable.delivery_options import DeliveryOptions
     from shared.durable.durable_client import DurableClient, Instance, Operation
+    from shared.durable.inputs import DeliveryOptions
     from shared.http.request import Request
     from shared.resource import Resource
 

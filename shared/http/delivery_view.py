@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from shared.durable.batch import from_ranges
-from shared.durable.batch_input import records_of
+from shared.durable.inputs import records_of
+from shared.durable.progress import from_ranges
 from shared.http.request import Reply
 from shared.rules.record import shown_id
 

@@ -1,0 +1,227 @@
+"""What is known of a delivery's records. The Structs travel as JSON in the inputs and results of activities. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence  # noqa: TC003, msgspec reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shared.rules.outcome import Outcome, kept_problem
+from shared.rules.retry import retry_wait
+from shared.rules.text import shortened
+
+if TYPE_CHECKING:
+    from shared.rules.retry import RetryPolicy
+
+MAX_RECORDS = 1_000
+Index = Annotated[int, Meta(ge=0, lt=MAX_RECORDS)]
+
+MAX_REASONS = 150_000
+"""Characters of all reasons in a batch's output, and of all problems. The Durable Task Scheduler allows 1 MiB."""
+
+MAX_REASON = 400
+"""Characters of the reason of a batch's record, and of its problem."""
+
+
+class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What is known of a record that is neither delivered nor given up.
+
+    `due` and `absent_at`, when a look-up first missed the record after its last uncertain attempt, are ages of the
+    delivery in seconds. `is_uncertain`: an attempt may have stored the record. `facts` are what the last attempt says.
+    """
+
+    attempts: int = 0
+    due: float = 0.0
+    absent_at: float | None = None
+    is_uncertain: bool = False
+    facts: dict[str, Any] = {}
+
+    def enter(self, outcome: Outcome, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter another attempt that ended at this age of the delivery, and draw the backoff with `seed`."""
+        self.attempts += not outcome.was_held
+        self.is_uncertain = self.is_uncertain or outcome.is_uncertain
+        self.facts = {"recordId": outcome.record_id, **outcome.facts()}
+        if not outcome.is_absent:
+            self.absent_at = None if outcome.is_uncertain else self.absent_at
+        elif self.absent_at is None:
+            self.absent_at = age
+        step = 1 if outcome.was_held else self.attempts
+        self.due = _tick(age + retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after))
+
+    def since(self, age: float) -> Deferral:
+        """Return the same with its times counted from this age."""
+        absent_at = None if self.absent_at is None else self.absent_at - age
+        return msgspec.structs.replace(self, due=_tick(self.due - age), absent_at=absent_at)
+
+    def told(self) -> Deferral:
+        """Return what the next attempt has to know."""
+        return Deferral(self.attempts, absent_at=self.absent_at, is_uncertain=self.is_uncertain)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the members of a custom status and an output."""
+        shown = {**self.facts, "attempts": self.attempts}
+        return {**shown, "uncertain": True} if self.is_uncertain else shown
+
+
+class OrderResult(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What an activity did with the records of its order, by their indices; the others it leaves to the next.
+
+    The times of `deferred` count from the end of the order. `rejected` has what is said of each. `left_for` is the
+    seconds for which the partner is not to be asked for the others. `limit` is the limit found, in calls per second.
+    """
+
+    created: set[Index] = set()
+    exists: set[Index] = set()
+    rejected: dict[Index, dict[str, Any]] = {}
+    deferred: dict[Index, Deferral] = {}
+    left_for: float = 0.0
+    reason: str | None = None
+    limit: float | None = None
+
+
+class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What became of each record of a batch.
+
+    `rejections` has the records that are not delivered, as the output shows them: "rejected" by the partner, or
+    "expired" at the deadline. `suspects` are pending records whose last activity failed: one may end it each time.
+    """
+
+    pending: dict[Index, Deferral] = {}
+    created: set[Index] = set()
+    exists: set[Index] = set()
+    rejections: dict[Index, dict[str, Any]] = {}
+    suspects: set[Index] = set()
+
+    def enter(self, indices: Iterable[int], result: OrderResult, age: float) -> None:
+        """Enter what became of the records of an order that ended at this age of the batch."""
+        self.created |= result.created
+        self.exists |= result.exists
+        for index in indices:
+            if index in result.created or index in result.exists:
+                del self.pending[index]
+            elif index in result.rejected:
+                self._give_up(index, "rejected", result.rejected[index])
+            elif index in result.deferred:
+                # The result arrives after the end of the order: no record is tried, or taken for absent, too early.
+                self.pending[index] = result.deferred[index].since(-age)
+            else:
+                self.pending[index].due = _tick(age + result.left_for) if result.left_for else 0.0
+                continue
+            self.suspects.discard(index)
+
+    def enter_lost(self, indices: Iterable[int], reason: str, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter an order whose activity failed: its records may have been posted, and one may be the cause."""
+        for index in indices:
+            self.pending[index].enter(Outcome("deferred", "", reason=reason, is_uncertain=True), age, policy, seed)
+            self.suspects.add(index)
+
+    def expire(self, age: float, deadline: float, *, is_stalled: bool) -> None:
+        """Give up the records that are not tried again before the deadline.
+
+        Those that nobody could try are given up only if all others stand still.
+        """
+        for index, each in list(self.pending.items()):
+            if max(age, each.due) > deadline and (each.attempts or (is_stalled and age > deadline)):
+                attempts = f"{each.attempts} attempt" + ("s" if each.attempts != 1 else "")
+                last = each.facts.get("reason", "The partner could not be asked")
+                uncertain = {"uncertain": True} if each.is_uncertain else {}
+                reason = f"The deadline passed after {attempts}. {last}".strip()
+                self._give_up(index, "expired", {**each.facts, "reason": reason, **uncertain})
+
+    def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
+        """Return the members of the custom status: the counts, and which records are in which state.
+
+        A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
+        """
+        states = {index: rejection["state"] for index, rejection in self.rejections.items()}
+        uncertain = {index for index, each in self.pending.items() if each.is_uncertain}
+        uncertain |= {index for index, rejection in self.rejections.items() if rejection.get("uncertain")}
+        ranges = {
+            "createdRecords": to_ranges(self.created),
+            "existsRecords": to_ranges(self.exists),
+            "rejectedRecords": to_ranges(index for index, state in states.items() if state == "rejected"),
+            "expiredRecords": to_ranges(index for index, state in states.items() if state == "expired"),
+            "uncertainRecords": to_ranges(uncertain),
+            "posting": to_ranges(posting),
+        }
+        said = {name: text for name, text in ranges.items() if text}
+        return {**self.counts(), "pending": len(self.pending), **said}
+
+    def counts(self) -> dict[str, int]:
+        """Count the records by what became of them."""
+        expired = sum(rejection["state"] == "expired" for rejection in self.rejections.values())
+        return {
+            "total": len(self.pending) + len(self.created) + len(self.exists) + len(self.rejections),
+            "created": len(self.created),
+            "exists": len(self.exists),
+            "rejected": len(self.rejections) - expired,
+            "expired": expired,
+        }
+
+    def fitting(self) -> BatchBooks:
+        """Return the same with as few words on each record as fit into an input, and into an output."""
+        said = [each.facts for each in self.pending.values() if each.facts] + [*self.rejections.values()]
+        most = MAX_REASONS // max(1, len(said))
+        rejections = {index: fitted_facts(each, most) for index, each in sorted(self.rejections.items())}
+        pending = {
+            index: msgspec.structs.replace(each, facts=each.facts and fitted_facts(each.facts, most))
+            for index, each in self.pending.items()
+        }
+        return msgspec.structs.replace(self, pending=pending, rejections=rejections)
+
+    def _give_up(self, index: int, state: str, facts: dict[str, Any]) -> None:
+        del self.pending[index]
+        self.suspects.discard(index)
+        self.rejections[index] = {"index": index, "recordId": "", "state": state, **fitted_facts(facts)}
+
+
+def fitted_facts(facts: dict[str, Any], most: int = MAX_REASON) -> dict[str, Any]:
+    """Return what is said of a batch's record with at most so many characters of its reason, and of its problem."""
+    fitted = {name: said for name, said in facts.items() if name not in {"problem", "differing"}}
+    fitted["reason"] = shortened(facts.get("reason") or "", most)
+    if problem := kept_problem(facts.get("problem", {}), most):
+        fitted["problem"] = problem
+    return fitted
+
+
+def to_ranges(indices: Iterable[int]) -> str:
+    """Write indices in order as "0-49,51": a thousand of them fit into a custom status."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def from_ranges(text: str) -> set[int]:
+    """Read what `to_ranges` wrote.
+
+    Raises:
+        ValueError: it cannot have written this.
+    """
+    indices: set[int] = set()
+    for run in filter(None, text.split(",")):
+        first, _, last = run.partition("-")
+        if int(last or first) >= MAX_RECORDS:
+            raise ValueError(f"no batch has a record {last or first}")
+        indices.update(range(int(first), int(last or first) + 1))
+    return indices
+
+
+def wake_at(dues: Sequence[float], age: float) -> float:
+    """Return the age at which to go on: when a group of records that are due at nearly the same time all are.
+
+    No record goes on before it is due, and a turn of the orchestrator is not spent on each one.
+    """
+    first = min(dues)
+    return max(due for due in dues if due <= first + (first - age) / 4)
+
+
+def _tick(age: float) -> float:
+    """Round up to a millisecond: a timer has no finer time, and must not fire before a record is due."""
+    return math.ceil(age * 1000) / 1000
