@@ -108,7 +108,7 @@ def test_a_record_that_came_past_the_intake_is_rejected_unless_it_may_be_stored(
     @in_virtual_time
     async def check() -> None:
         assert (await post(ScriptedPartner(), record=record))["outcome"] == "rejected"
-        later = await post(ScriptedPartner(), record=record, known={"isUncertain": True})
+        later = await post(ScriptedPartner(), record=record, known={"0": {"isUncertain": True}})
         assert (later["outcome"], later["uncertain"]) == ("deferred", True)
 
     check()
@@ -245,7 +245,7 @@ async def post_order(
     partner: ScriptedPartner, total: int, access: PartnerAccess | None = None, **more: object
 ) -> OrderResult:
     input_ = batch_input("Parcel", texts(total), DeliveryOptions())
-    given = order(digest=input_["digest"], chunk=3, records=[*range(total)], retry={}, linger=0.0) | more
+    given = order(digest=input_["digest"], chunk=3, records=[*range(total)]) | more
     result = await post_batch(given, HONOURING, running(input_).client(), BatchRecords(), access or partner.access())
     return from_json(result, OrderResult)
 
@@ -255,7 +255,7 @@ def by_id(responses: dict[str, ApiResponse | BaseException]) -> ScriptedPartner:
 
 
 def uncertain(result: OrderResult) -> list[int]:
-    return [index for index, each in result.deferred.items() if each.is_uncertain]
+    return [index for index, each in result.deferred.items() if each.get("uncertain")]
 
 
 @in_virtual_time
@@ -265,44 +265,21 @@ async def test_each_record_of_an_order_is_tried_under_its_own_key() -> None:
     result = await post_order(partner, 5)
 
     assert (result.created, [*result.rejected]) == ({0, 4}, [1])
-    assert 9 <= result.deferred[2].due <= 10
+    assert result.deferred[2]["retryAfter"] == 9
     assert uncertain(result) == [3]
     assert sorted(partner.keys) == [f"parcel-1-{index}" for index in range(5)]
     assert sorted(partner.bodies) == texts(5)
 
 
 @in_virtual_time
-async def test_a_deferred_record_is_tried_again_in_the_same_order() -> None:
-    pushback = [answer(429, after=2), answer(201)]
-    partner = ScriptedPartner(respond=lambda _, id_, _key: pushback.pop(0) if id_ == "P-1" else answer(201))
-    began = asyncio.get_running_loop().time()
+async def test_a_record_that_was_not_found_is_posted_again_once_the_partner_has_had_its_time() -> None:
+    known = {"1": {"isUncertain": True, "absentAt": 1.0}, "2": {"isUncertain": True, "absentAt": 3.0}}
+    partner = ScriptedPartner(respond=lambda call, _id, _key: answer(404 if call == "look up" else 201))
 
-    result = await post_order(partner, 5, linger=10.0)
+    result = await post_order(partner, 3, known=known, age=7.0)
 
-    assert result.created == {0, 1, 2, 3, 4}
-    assert not result.deferred
-    assert 2 <= asyncio.get_running_loop().time() - began <= 4
-
-
-@in_virtual_time
-async def test_a_record_of_an_uncertain_post_is_missed_twice_before_it_is_posted_again() -> None:
-    script = {"look up": [answer(404), answer(404)], "post": [answer(503), answer(201)]}
-    partner = ScriptedPartner(respond=lambda method, _id, _key: script[method].pop(0))
-    began = asyncio.get_running_loop().time()
-
-    result = await post_order(partner, 1, linger=10.0)
-
-    assert result.created == {0}
-    assert partner.calls == ["post P-0", "look up P-0", "look up P-0", "post P-0"]
-    assert asyncio.get_running_loop().time() - began >= 5
-
-
-@in_virtual_time
-async def test_a_record_that_is_due_after_all_others_goes_back_with_what_is_known_of_it() -> None:
-    result = await post_order(by_id({"P-1": answer(429, after=20)}), 3, known={"1": {"attempts": 3}}, linger=10.0)
-
-    assert (result.deferred[1].attempts, result.created) == (4, {0, 2})
-    assert 20 <= result.deferred[1].due <= 28
+    assert (result.created, [*result.deferred]) == ({0, 1}, [2])
+    assert "post P-2" not in partner.calls
 
 
 @in_virtual_time

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.durable.inputs import DeliveryOptions, batch_input, records_of
-from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, LINGER, SUSPECT_ORDERS, deliver_batch
+from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, SUSPECT_ORDERS, deliver_batch
 from shared.rules.outcome import Outcome, written_size
 from shared.rules.retry import RetryPolicy
 from tests.fakes.replay import START, Clock, Play, order_result, play, replay
@@ -44,7 +44,7 @@ async def deliver(
             if isinstance(outcome, Exception):
                 raise outcome
             made[index] = outcome
-        return order_result(given, made, limit=48.0)
+        return order_result(made, limit=48.0)
 
     run = await play(lambda context: deliver_batch(context, PARCEL), input_, post, clock=clock, instance_id="parcel-1")
     for each in [*run.earlier, run]:
@@ -107,12 +107,6 @@ async def test_a_partner_that_sends_one_record_away_for_a_day_gets_the_others() 
 
     assert (run.output["created"], run.output["expired"]) == (11, 1)
     assert not run.timers
-
-
-async def test_an_activity_lingers_only_if_no_record_waits_for_the_next() -> None:
-    run = await deliver(order(12), lambda *_: CREATED)
-
-    assert [given["linger"] for _, given in run.activities] == [0.0, 0.0, LINGER, LINGER]
 
 
 async def test_records_that_wait_for_nearly_the_same_time_go_on_together() -> None:

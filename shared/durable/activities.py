@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import heapq
 import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from shared.durable.attempt import WORK, Attempt, Shift
-from shared.durable.inputs import BatchOrder, SingleOrder, from_json, keys_of, records_of, to_json
+from shared.durable.inputs import Order, from_json, keys_of, records_of, to_json
 from shared.durable.progress import Deferral, OrderResult, fitted_facts
 from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
 from shared.rules.outcome import Outcome
@@ -66,130 +65,79 @@ def contained(activity: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coro
 async def post_one(
     given: Mapping[str, Any], resource: Resource, client: DurableClient, access: PartnerAccess
 ) -> dict[str, Any]:
-    """Make one attempt at the record of a `SingleOrder`. Return its outcome.
+    """Make one attempt at the record of an `Order`. Return its outcome.
 
     Every expected failure is an outcome. An exception is a defect, and the orchestrator defers the record.
     """
-    order = from_json(given, SingleOrder)
-    text = order.record.encode(errors="surrogatepass")
+    order = from_json(given, Order)
+    text, known = order.record.encode(errors="surrogatepass"), order.known.get(0) or Deferral()
     async with Shift(client, order, access.timeout) as shift:
-        attempt = Attempt(resource, access, shift, order, text, order.key, order.known, order.age, PATIENCE)
-        return (await attempt.make()).to_json()
+        outcome = await Attempt(resource, access, shift, text, order.key, known, order.age, PATIENCE).make()
+    return outcome.to_json()
 
 
 @contained
 async def post_batch(
     given: Mapping[str, Any], resource: Resource, client: DurableClient, batches: BatchRecords, access: PartnerAccess
 ) -> dict[str, Any]:
-    """Deliver the records of a `BatchOrder`. Return an `OrderResult`.
+    """Make one attempt at each record of an `Order`, `chunk` of them at a time. Return an `OrderResult`.
 
     What is not done when time is up, or when the batch has been ended, is left.
     """
-    order = from_json(given, BatchOrder)
+    order = from_json(given, Order)
     try:
         records = await batches.of(order.instance_id, order.digest, client)
     except DeliveryRefusedError:
         return to_json(OrderResult(left_for=1.0, reason="The records of the batch cannot be read now"))
     except DeliveryInputError as exc:
-        return to_json(OrderResult(rejected={index: {"reason": str(exc)} for index in order.records}))
+        rejected = Outcome("rejected", "", reason=str(exc)).to_json()
+        return to_json(OrderResult(rejected=dict.fromkeys(order.records, rejected)))
+    outcomes: dict[int, Outcome] = {}
+    waiting = iter(order.records)
     async with Shift(client, order, access.timeout) as shift:
-        work = _BatchWork(order, resource, access, shift, records)
-        await asyncio.gather(*(work.one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
-    return to_json(work.result())
 
-
-class _BatchWork:
-    """An activity's work on the records of an order. Ages are of the batch, in seconds."""
-
-    def __init__(
-        self, order: BatchOrder, resource: Resource, access: PartnerAccess, shift: Shift, records: Records
-    ) -> None:
-        self._order = order
-        self._resource = resource
-        self._access = access
-        self._shift = shift
-        self._records = records
-        self._clock = asyncio.get_running_loop().time
-        self._birth: float = self._clock() - order.age
-        self._waiting = iter(order.records)
-        self._due: list[tuple[float, int]] = []  # a heap of ages and indices
-        self._held: list[Outcome] = []
-        self._result = OrderResult()
-
-    async def one_after_the_other(self) -> None:
-        """Try records until none is left, or time is up. So many of these as `chunk` says run at a time."""
-        while not self._shift.is_over and (turn := self._next()) is not None:
-            due, index = turn
-            if (wait := due - self._age()) > 0:
-                await asyncio.sleep(wait)
-                if self._shift.is_over:
+        async def one_after_the_other() -> None:
+            for index in waiting:
+                if not shift.left:
                     return
-            self._take(index, await self._outcome_of(index))
+                text, key = records[index]
+                known, age = order.known.get(index) or Deferral(), order.age + shift.seconds
+                attempt = Attempt(resource, access, shift, text, key, known, age, WORK)
+                outcomes[index] = await _without_defect(attempt)
 
-    def result(self) -> OrderResult:
-        """Return what became of the records."""
-        result, end = self._result, self._age()
-        for index, deferral in result.deferred.items():
-            deferral.facts = fitted_facts(deferral.facts)
-            result.deferred[index] = deferral.since(end)
-        result.left_for = min((held.retry_after for held in self._held if held.retry_after), default=0.0)
-        result.reason = self._held[0].reason if self._held else None
-        result.limit = self._access.limit()
-        return result
+        await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
+    return to_json(_result(outcomes, len(records), access.limit()))
 
-    def _age(self) -> float:
-        age: float = self._clock() - self._birth
-        return age
 
-    def _next(self) -> tuple[float, int] | None:
-        """Return a record and the age at which to try it: one that is due, else a new one, else the next to be due."""
-        age = self._age()
-        if self._due and self._due[0][0] <= age:
-            return heapq.heappop(self._due)
-        index = next(self._waiting, None)
-        if index is not None:
-            return age, index
-        linger = self._shift.patience(self._order.linger)
-        return heapq.heappop(self._due) if self._due and self._due[0][0] - age < linger else None
+async def _without_defect(attempt: Attempt) -> Outcome:
+    """Make an attempt. A defect in one record must not take those beside it along."""
+    try:
+        return await attempt.make()
+    except Exception as exc:
+        id_ = shown_id(attempt.resource, attempt.text)
+        fields = {"instance_id": attempt.shift.order.instance_id, "record_id": id_}
+        logger.exception("delivery attempt failed", extra=fields)
+        reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
+        return Outcome("deferred", id_, reason=reason, is_uncertain=True)
 
-    def _known(self, index: int) -> Deferral:
-        return self._result.deferred.get(index) or self._order.known.get(index) or Deferral()
 
-    def _take(self, index: int, outcome: Outcome) -> None:
-        """Take in what came of an attempt."""
-        result = self._result
-        if outcome.kind != "deferred":
-            result.deferred.pop(index, None)
+def _result(outcomes: Mapping[int, Outcome], total: int, limit: float | None) -> OrderResult:
+    result = OrderResult(limit=limit)
+    waits = []
+    for index, outcome in outcomes.items():
         if outcome.kind == "created":
             result.created.add(index)
         elif outcome.kind == "exists":
             result.exists.add(index)
-        elif outcome.kind == "rejected":
-            result.rejected[index] = fitted_facts({"recordId": outcome.record_id, **outcome.facts()})
-        elif not outcome.was_held or outcome.is_uncertain:
-            deferral = result.deferred[index] = self._known(index)
-            deferral.enter(outcome, self._age(), self._order.retry, f"{self._order.instance_id}/{index}")
-            if deferral.due <= self._order.retry.deadline:
-                heapq.heappush(self._due, (deferral.due, index))
-        # The partner was not asked: the next order asks again.
-        elif index in result.deferred:
-            result.deferred[index].due = self._age() + (outcome.retry_after or 0.0)
+        elif outcome.was_held and not outcome.is_uncertain:
+            # The partner was not asked: the next order asks again.
+            waits += [outcome.retry_after] if outcome.retry_after else []
+            result.reason = result.reason or outcome.reason
         else:
-            self._held.append(outcome)
-
-    async def _outcome_of(self, index: int) -> Outcome:
-        (text, key), known, age = self._records[index], self._known(index), self._age()
-        try:
-            return await Attempt(
-                self._resource, self._access, self._shift, self._order, text, key, known, age, WORK
-            ).make()
-        except Exception as exc:
-            # A defect in one record must not take those beside it along.
-            id_ = shown_id(self._resource, text)
-            fields = {"instance_id": self._order.instance_id, "record_id": id_}
-            logger.exception("delivery attempt failed", extra=fields)
-            reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
-            return Outcome("deferred", id_, reason=reason, is_uncertain=True)
+            kind = result.rejected if outcome.kind == "rejected" else result.deferred
+            kind[index] = fitted_facts(outcome.to_json(), total)
+    result.left_for = min(waits, default=0.0)
+    return result
 
 
 class BatchRecords:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from opentelemetry.trace import INVALID_SPAN, SpanKind
+from opentelemetry.trace import SpanKind
 
 from shared.errors import (
     ApiConnectError,
@@ -24,6 +23,7 @@ from shared.rules.flow import CallResult
 from shared.rules.outcome import Outcome
 from shared.rules.record import read_record, shown_id
 from shared.rules.verdict import attempt_steps
+from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shared.durable.inputs import Order
     from shared.durable.progress import Deferral
     from shared.resource import ApiResponse, Resource
+    from shared.rules.outcome import OutcomeKind
     from shared.rules.record import CheckedRecord
     from shared.rules.verdict import Step
 
@@ -71,15 +72,16 @@ class Shift:
     """
 
     def __init__(self, client: DurableClient, order: Order, timeout: float) -> None:
+        self.order = order
         self._client = client
-        self._order = order
         self._clock = asyncio.get_running_loop().time
-        self._end = self._clock() + WORK - min(timeout, WORK / 2)
+        self._begin = self._clock()
+        self._most = WORK - min(timeout, WORK / 2)
         self._was_ended = False
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if datetime.now(UTC) - self._order.scheduled > timedelta(seconds=LOOK):
+        if datetime.now(UTC) - self.order.scheduled > timedelta(seconds=LOOK):
             self._was_ended = not await self._goes_on(if_unknown=False)
         self._watch = asyncio.create_task(self._until_it_ends())
         return self
@@ -90,13 +92,14 @@ class Shift:
             await asyncio.wait([self._watch])
 
     @property
-    def is_over(self) -> bool:
-        """Whether no call may be made any more."""
-        return self._was_ended or self._clock() > self._end
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return self._clock() - self._begin
 
-    def patience(self, most: float) -> float:
-        """Return the seconds for which a call may wait for its turn."""
-        return max(0.0, min(most, self._end - self._clock()))
+    @property
+    def left(self) -> float:
+        """The seconds in which calls may begin; none are left where 0.0."""
+        return 0.0 if self._was_ended else max(0.0, self._most - self.seconds)
 
     async def _until_it_ends(self) -> None:
         while not self._was_ended:
@@ -105,14 +108,14 @@ class Shift:
 
     async def _goes_on(self, *, if_unknown: bool) -> bool:
         try:
-            instance = await self._client.find(self._order.instance_id)
+            instance = await self._client.find(self.order.instance_id)
         except DeliveryRefusedError:
             return if_unknown  # it has been logged
         # Azure Storage hands out activities before it says that their orchestration runs.
         if instance is None or instance.status not in {"Pending", "Running"}:
             return False
         # A later creation is another run under the same id.
-        return instance.created is None or instance.created <= self._order.began + _SKEW
+        return instance.created is None or instance.created <= self.order.began + _SKEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,6 @@ class Attempt:
     resource: Resource
     access: PartnerAccess
     shift: Shift
-    order: Order
     text: bytes
     key: str
     known: Deferral
@@ -134,18 +136,25 @@ class Attempt:
 
     async def make(self) -> Outcome:
         """Make the attempt as one span, and log what became of it. Every expected failure is an outcome."""
-        try:
-            # First of all: it reads the settings, and with them sets telemetry up.
-            api = await self.access.api()
-        except SettingsError as exc:
-            return self._logged(Outcome("deferred", shown_id(self.resource, self.text), reason=str(exc)))
-        telemetry = api.telemetry
-        span_of = telemetry.span("delivery attempt", kind=SpanKind.INTERNAL) if telemetry else nullcontext(INVALID_SPAN)
-        with span_of as span:
-            outcome = self._logged(await self._outcome(api))
+        with process_telemetry().span("delivery attempt", kind=SpanKind.INTERNAL) as span:
+            try:
+                outcome = await self._outcome(await self.access.api())
+            except SettingsError as exc:
+                outcome = Outcome("deferred", shown_id(self.resource, self.text), reason=str(exc))
+            facts: dict[str, str | int | None] = {
+                "resource": self.resource.name,
+                "instance_id": self.shift.order.instance_id,
+                "record_id": outcome.record_id,
+                "attempt": self.known.attempts + 1,
+                "outcome": outcome.kind,
+                "status": outcome.status,
+            }
+            is_expected = outcome.kind in {"created", "exists"} or outcome.was_held
+            level = logging.INFO if is_expected else logging.WARNING
+            logger.log(level, "delivery attempt", extra={**facts, "reason": outcome.reason})
             if span.is_recording():
-                facts = self._facts(outcome)
-                span.set_attributes({f"business_relay.{name}": value for name, value in facts.items()})
+                said = {name: value for name, value in facts.items() if value is not None}
+                span.set_attributes({f"business_relay.{name}": value for name, value in said.items()})
             return outcome
 
     async def _outcome(self, api: ResourceApi) -> Outcome:
@@ -154,42 +163,41 @@ class Attempt:
         except InvalidRecordError as exc:
             # Whoever has the Durable extension's key starts deliveries past the intake; and rules change.
             is_uncertain = self.known.is_uncertain
-            kind: Any = "deferred" if is_uncertain else "rejected"
+            kind: OutcomeKind = "deferred" if is_uncertain else "rejected"
             reason = f"The record breaks a rule: {exc}"
             return Outcome(kind, shown_id(self.resource, self.text), reason=reason, is_uncertain=is_uncertain)
-        place = self.resource.route, record.id
-        other = self.access.under_way.get(place)
-        if other is not None:
-            held = _held(record, "Another attempt at a record with this id is under way in this process", 1.0)
+        place, own = (self.resource.route, record.id), self.shift.order.instance_id
+        under_way = self.access.under_way
+        if place in under_way:
             # After a restart or a purge it may be an earlier attempt of this delivery.
-            return replace(held, is_uncertain=other == self.order.instance_id)
-        self.access.under_way[place] = self.order.instance_id
+            held = _held(record, "Another attempt at a record with this id is under way in this process", 1.0)
+            return replace(held, is_uncertain=under_way[place] == own)
+        under_way[place] = own
         try:
             return await self._deliver(api, record)
         finally:
-            del self.access.under_way[place]
+            del under_way[place]
 
     async def _deliver(self, api: ResourceApi, record: CheckedRecord) -> Outcome:
-        known, settle = self.known, self.order.settle
+        known, order = self.known, self.shift.order
         steps = attempt_steps(
             self.resource,
             record,
             age=self.age,
             was_uncertain=known.is_uncertain,
-            was_absent=known.absent_at is not None and self.age - known.absent_at >= settle,
-            settle=settle,
+            was_absent=known.absent_at is not None and self.age - known.absent_at >= order.settle,
+            settle=order.settle,
         )
         step = next(steps)
         turn: CallResult | None = None
         try:
             while True:
                 before, turn = turn, None
-                patience = self.shift.patience(self.patience)
-                wait = await self.access.turns.enter(self.order.instance_id, patience=patience, after=before)
-                if wait:
+                patience = min(self.patience, self.shift.left)
+                if wait := await self.access.turns.enter(order.instance_id, patience=patience, after=before):
                     return _held(record, "The partner was not asked: others come first", wait)
                 turn = CallResult(0.0, is_about_partner=False)
-                if self.shift.is_over:
+                if not self.shift.left:
                     return _held(record, "The partner was not asked in time")
                 answer, turn = await self._call(step, api, record)
                 if isinstance(answer, Outcome):
@@ -220,31 +228,13 @@ class Attempt:
             is_uncertain = step == "post" and not isinstance(exc, ApiConnectError)
             outcome = Outcome("deferred", record.id, reason=str(exc), is_uncertain=is_uncertain)
             return outcome, CallResult(clock() - began)
-        except (SettingsError, TokenError) as exc:
-            # Settings are read again where a credential was rotated.
+        except TokenError as exc:
             if isinstance(exc, TokenRejectedError):
-                fields = {"instance_id": self.order.instance_id, "reason": str(exc)}
+                fields = {"instance_id": self.shift.order.instance_id, "reason": str(exc)}
                 logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
-            outcome = Outcome("deferred", record.id, reason=str(exc), retry_after=getattr(exc, "retry_after", None))
+            outcome = Outcome("deferred", record.id, reason=str(exc), retry_after=exc.retry_after)
             return outcome, CallResult(0.0, is_about_partner=False)
         return response, CallResult(clock() - began, response.status, response.headers, response.retry_after)
-
-    def _facts(self, outcome: Outcome) -> dict[str, str | int]:
-        """Return what a log line and a span say of the attempt."""
-        facts: dict[str, str | int] = {
-            "resource": self.resource.name,
-            "instance_id": self.order.instance_id,
-            "record_id": outcome.record_id,
-            "attempt": self.known.attempts + 1,
-            "outcome": outcome.kind,
-        }
-        return facts if outcome.status is None else {**facts, "status": outcome.status}
-
-    def _logged(self, outcome: Outcome) -> Outcome:
-        is_expected = outcome.kind in {"created", "exists"} or outcome.was_held
-        fields = {**self._facts(outcome), "status": outcome.status, "reason": outcome.reason}
-        logger.log(logging.INFO if is_expected else logging.WARNING, "delivery attempt", extra=fields)
-        return outcome
 
 
 def _held(record: CheckedRecord, reason: str, retry_after: float | None = None) -> Outcome:

@@ -1,12 +1,11 @@
 """What orchestrations and activities are given, and the packed records of a batch. Pure.
 
-An orchestrator may not read settings, so a delivery keeps the options that it began with in its input. The intake is
-not the only one that can start orchestrations: whoever has the Durable extension's key can. An input that the intake
-never writes fails at the first step instead of looping or exhausting the memory. The activities check the records.
+An orchestrator may not read settings, so a delivery keeps the options that it began with in its input. Whoever has the
+Durable extension's key starts orchestrations past the intake: an input that the intake never writes fails at the first
+step. The activities check the records.
 
 Each turn of an orchestrator is handed its whole input, and a batch takes dozens of turns. A list of a thousand records
-would cost 20 ms a turn to parse; packed text costs nothing and takes a fraction of the room in the history. Only who
-wants the records unpacks them.
+would cost 20 ms a turn to parse; packed text costs nothing, and takes a fraction of the room in the history.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNKS_OF_AN_ORDER = 5
-"""An activity of a batch works through so many chunks. More would save turns of the orchestrator, but last longer."""
-
+# More would save turns of the orchestrator, but an activity would last longer.
+_CHUNKS_OF_AN_ORDER = 5
 # Bytes of the records' JSON array: the intake accepts 1 MiB.
 MAX_UNPACKED = 2 * 1024 * 1024
+_Seconds = Annotated[float, Meta(ge=0, le=MAX_WAIT)]
 # A text of a megabyte that zlib cannot compress, in base64.
 _Text = Annotated[str, Meta(max_length=3 * 1024 * 1024)]
 # The default level takes twice the time for a twentieth less.
@@ -65,42 +64,41 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
     @classmethod
     def of_batch(cls, retry: RetryPolicy, settle: float, chunk: int, max_connections: int) -> DeliveryOptions:
         """Return the options of a batch: no more chunks at a time than there are connections for."""
-        return cls(retry, settle, chunk, max(1, max_connections // chunk), CHUNKS_OF_AN_ORDER * chunk)
+        return cls(retry, settle, chunk, max(1, max_connections // chunk), _CHUNKS_OF_AN_ORDER * chunk)
 
 
-class DeliveryInput(msgspec.Struct, kw_only=True):
-    """The input of an orchestration. `pause` is the seconds to wait first, `recoveries` how often it was started again.
+class SingleInput(msgspec.Struct, kw_only=True):
+    """The input of the orchestration of one record, whose JSON text is `record`.
 
+    `key` is the idempotency key of an earlier delivery; `uncertain` says that this one may have stored the record.
+    `pause` is the seconds to wait first, `recoveries` how often the delivery was started again after it had failed.
     `start` is when an earlier run began: `progress` is what that one knew.
     """
 
     resource: str
     terms: DeliveryOptions
-    pause: Annotated[float, Meta(ge=0, le=MAX_WAIT)] = 0.0
-    start: datetime | None = None
+    pause: _Seconds = 0.0
     recoveries: int = 0
-
-
-class SingleInput(DeliveryInput, kw_only=True):
-    """The input for one record, whose JSON text is `record`.
-
-    `key` is the idempotency key of an earlier delivery; `uncertain` says that this one may have stored the record.
-    """
-
+    start: datetime | None = None
     record: _Text
     key: Annotated[str, Meta(max_length=255)] | None = None
     uncertain: bool = False
     progress: Deferral = msgspec.field(default_factory=Deferral)
 
 
-class BatchInput(DeliveryInput, kw_only=True):
-    """The input for a batch of `total` records.
+class BatchInput(msgspec.Struct, kw_only=True):
+    """The input of the orchestration of a batch of `total` records; the rest as in `SingleInput`.
 
     `packed` is the JSON array of the records, compressed (RFC 1950), in base64; so are `keys`, the idempotency keys
     that some of the records bring along, null for the others. `digest` is the same for the same JSON, however it is
     written. `uncertain` has the records that an earlier delivery may have stored.
     """
 
+    resource: str
+    terms: DeliveryOptions
+    pause: _Seconds = 0.0
+    recoveries: int = 0
+    start: datetime | None = None
     total: Annotated[int, Meta(ge=0, le=MAX_RECORDS)]
     digest: Annotated[str, Meta(max_length=128)]
     packed: _Text
@@ -110,10 +108,13 @@ class BatchInput(DeliveryInput, kw_only=True):
 
 
 class Order(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """What an activity is given by the orchestration `instance_id`.
+    """What the orchestration `instance_id` has an activity do: an attempt at one record, or at some of a batch.
 
-    `began` is when the orchestration's run began; `scheduled` when it scheduled the activity, at the delivery's `age`
-    in seconds. `settle` as in `DeliveryOptions`.
+    The orchestration's run `began`, and `scheduled` this at the delivery's `age` in seconds. `settle` as in
+    `DeliveryOptions`. `known` is what is known of the records, by their indices.
+
+    One record is handed on, with its idempotency key. Those of a batch, `chunk` of which are worked on at a time, the
+    activity reads from the batch's input, so that the history has them once.
     """
 
     instance_id: str
@@ -121,29 +122,12 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     scheduled: datetime
     age: float
     settle: float
-
-
-class SingleOrder(Order, kw_only=True):
-    """The order to make an attempt at `record`, of which so much is `known`, under the idempotency key `key`."""
-
-    record: str
-    key: str
-    known: Deferral
-
-
-class BatchOrder(Order, kw_only=True):
-    """The order to deliver the records of these indices, `chunk` of them at a time.
-
-    The records are not handed on: the activity reads them from the batch's input, so the history has them once. A
-    deferred record is tried again when it is due, for up to `linger` seconds after the others.
-    """
-
-    digest: str
-    records: list[int]
     known: dict[int, Deferral] = {}
-    chunk: int
-    retry: RetryPolicy
-    linger: float
+    record: str = ""
+    key: str = ""
+    digest: str = ""
+    records: list[int] = []
+    chunk: int = 1
 
 
 def to_json(value: msgspec.Struct) -> dict[str, Any]:

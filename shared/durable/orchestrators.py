@@ -9,8 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.durable import inputs
-from shared.durable.inputs import BatchInput, BatchOrder, SingleInput, SingleOrder
+from shared.durable.inputs import BatchInput, Order, SingleInput, from_json, idempotency_key, records_of, to_json
 from shared.durable.progress import BatchBooks, Deferral, OrderResult, wake_at
 from shared.errors import DeliveryInputError
 from shared.rules.outcome import Outcome, fitted
@@ -20,7 +19,6 @@ from shared.rules.text import shortened
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from shared.durable.inputs import DeliveryInput
     from shared.resource import Resource
 
     # The Durable SDK's DurableOrchestrationContext and tasks: it has no types, and function_app.py alone imports it.
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS_OF_A_RUN = 20
 """After so many attempts an orchestration continues as new, so that its history stays small."""
-
-LINGER = 10.0
-"""Seconds that an activity waits for a deferred record when all others of its order are done."""
 
 SUSPECT_ORDERS = 8
 """The records of activities that failed are divided among so many."""
@@ -46,38 +41,36 @@ def deliver_one(context: Context, resource: Resource) -> Generator[Any, Any, Out
     Raises:
         DeliveryInputError: the intake writes no such input.
     """
-    delivery = inputs.from_json(context.get_input(), SingleInput)
-    policy, record, began = delivery.terms.retry, delivery.progress, context.current_utc_datetime
+    delivery = from_json(context.get_input(), SingleInput)
+    run, policy, record = _Run(context, delivery), delivery.terms.retry, delivery.progress
     record.is_uncertain |= delivery.uncertain
     record.facts.setdefault("recordId", shown_id(resource, delivery.record))
+    key = delivery.key or idempotency_key(context.instance_id)
     if delivery.pause:
         # An earlier activity may have posted since a look-up missed the record.
         record.absent_at = None
-    start = yield from _started(context, delivery, record.shown())
+        yield from run.pause(record.shown())
     for turn in range(ATTEMPTS_OF_A_RUN):
-        context.set_custom_status(fitted({"state": "delivering", **record.shown()}))
-        order = SingleOrder(
-            **_circumstances(context, delivery, began, start),
-            record=delivery.record,
-            key=delivery.key or inputs.idempotency_key(context.instance_id),
-            known=record.told(),
-        )
-        result = yield from _ended(context.call_activity(resource.post_one, inputs.to_json(order)))
-        if isinstance(result, Exception):
-            outcome = Outcome("deferred", record.facts["recordId"], reason=_lost(result), is_uncertain=True)
-        else:
-            outcome = Outcome.from_json(result)
-        record.enter(outcome, _age(context, start), policy, f"{context.instance_id}/{turn}")
-        if outcome.kind != "deferred":
-            record.is_uncertain = False
-            kind = {} if outcome.kind == "rejected" else {"outcome": outcome.kind}
-            return _finished(context, {"state": "delivered" if kind else "rejected", **kind, **record.shown()})
+        run.show("delivering", record.shown())
+        order = run.order(record=delivery.record, key=key, known={0: record.told()})
+        result = yield from _ended(context.call_activity(resource.post_one, to_json(order)))
+        outcome = _lost(result) if isinstance(result, Exception) else Outcome.from_json(result)
+        record.enter(outcome, run.age, policy, f"{run.instance_id}/{turn}")
+        output = record.shown()
+        if outcome.kind == "rejected":
+            output = {"state": "rejected", **output}
+        elif outcome.kind != "deferred":
+            output = {"state": "delivered", "outcome": outcome.kind, **output}
         # A record that nobody could try has as much time again.
-        if record.due > policy.deadline * (1 if record.attempts else 2):
+        elif record.due > policy.deadline * (1 if record.attempts else 2):
             reason = f"The deadline of {policy.deadline:.15g} s would pass before the next attempt. {outcome.reason}"
-            return _finished(context, {"state": "expired", **record.shown(), "reason": reason})
-        yield from _wait(context, start + timedelta(seconds=record.due), record.shown())
-    _continue_as_new(context, start, record)
+            output = {"state": "expired", **output, "reason": reason}
+        else:
+            yield from run.wait(record.due, output)
+            continue
+        run.show(output["state"], {"recordId": output["recordId"], "attempts": record.attempts})
+        return output
+    run.continue_as_new(record)
     return None
 
 
@@ -89,38 +82,44 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
     Raises:
         DeliveryInputError: the intake writes no such input.
     """
-    batch = inputs.from_json(context.get_input(), BatchInput)
-    began = context.current_utc_datetime
-    books = batch.progress or BatchBooks({index: Deferral() for index in range(batch.total)})
-    for index, record in books.pending.items():
-        record.is_uncertain |= index in batch.uncertain
-        record.absent_at = None if batch.pause else record.absent_at  # the same
-    start = yield from _started(context, batch, books.progress())
-    pace = _Pace(len(books.pending), _age(context, start))
+    batch = from_json(context.get_input(), BatchInput)
+    run, books = _Run(context, batch), batch.progress or BatchBooks.of(batch.total)
+    for index in batch.uncertain & books.pending.keys():
+        books.pending[index].is_uncertain = True
+    if batch.pause:
+        for record in books.pending.values():
+            record.absent_at = None  # the same
+        yield from run.pause(books.progress())
+    pending, first_age = len(books.pending), run.age
+    said: Output = {}
     waves = 0
     while books.pending and waves < ATTEMPTS_OF_A_RUN:
-        age = _age(context, start)
-        said = pace.facts(len(books.pending), age, start, batch.terms.retry.deadline)
+        age, left = run.age, len(books.pending)
+        if pending > left and age > first_age:
+            rate = (pending - left) / (age - first_age)
+            end = context.current_utc_datetime + timedelta(seconds=min(left / rate, batch.terms.retry.deadline))
+            said |= {"recordsPerSecond": round(rate, 1), "estimatedEnd": end.isoformat(timespec="seconds")}
         ready = [index for index, record in books.pending.items() if record.due <= age]
         if not ready:
             wake = wake_at([record.due for record in books.pending.values()], age)
-            yield from _wait(context, start + timedelta(seconds=wake), {**books.progress(), **said})
+            yield from run.wait(wake, {**books.progress(), **said})
             continue
         waves += 1
         wave = _next_wave(ready, books.suspects, batch)
-        posting = [index for indices in wave for index in indices]
-        context.set_custom_status(fitted({"state": "delivering", **books.progress(posting), **said}))
-        # Whoever waits in an activity holds up the records of the next wave.
-        linger = LINGER if len(posting) == len(ready) else 0.0
-        circumstances = _circumstances(context, batch, began, start)
-        orders = [_order(books, indices, batch, linger, circumstances) for indices in wave]
-        activities = [context.call_activity(resource.post_batch, inputs.to_json(order)) for order in orders]
+        run.show("delivering", {**books.progress([index for indices in wave for index in indices]), **said})
+        orders = [
+            run.order(digest=batch.digest, records=indices, known=books.known(indices), chunk=batch.terms.chunk)
+            for indices in wave
+        ]
+        activities = [context.call_activity(resource.post_batch, to_json(order)) for order in orders]
         yield from _all_ended(context, activities)
-        pace.said = _enter(books, orders, [activity.result for activity in activities], _age(context, start))
+        said = _enter(books, run, wave, [activity.result for activity in activities])
     if books.pending:
-        _continue_as_new(context, start, books.fitting())
+        run.continue_as_new(books)
         return None
-    return _finished(context, _output(books, context, resource), books.progress())
+    output = _output(books, context, resource)
+    run.show(output["state"], books.progress())
+    return output
 
 
 def first_start(context: Context, began: datetime) -> datetime:
@@ -129,18 +128,49 @@ def first_start(context: Context, began: datetime) -> datetime:
     return datetime.fromisoformat(start) if start else began
 
 
-def _started(context: Context, delivery: DeliveryInput, status: Output) -> Generator[Any, Any, datetime]:
-    """Wait for the pause. Return when the delivery started: its deadline counts from the first attempt."""
-    if delivery.pause:
-        until = context.current_utc_datetime + timedelta(seconds=delivery.pause)
-        yield from _wait(context, until, {**status, "reason": "Waiting until no earlier attempt can be under way"})
-    return delivery.start or context.current_utc_datetime
+class _Run:
+    """One run of an orchestration. Ages are of the delivery, in seconds: its deadline counts from the first attempt."""
 
+    def __init__(self, context: Context, delivery: SingleInput | BatchInput) -> None:
+        self._context = context
+        self.instance_id: str = context.instance_id
+        self.delivery = delivery
+        self._began: datetime = context.current_utc_datetime
+        self._start = delivery.start or self._began
 
-def _wait(context: Context, until: datetime, status: Output) -> Generator[Any, Any, None]:
-    """Wait on a durable timer, and say so in the custom status."""
-    context.set_custom_status(fitted({"state": "waiting", **status, "nextAttempt": until.isoformat()}))
-    yield context.create_timer(until)
+    @property
+    def age(self) -> float:
+        return (self._context.current_utc_datetime - self._start).total_seconds()  # type: ignore[no-any-return]  # the SDK's
+
+    def show(self, state: str, status: Output) -> None:
+        self._context.set_custom_status(fitted({"state": state, **status}))
+
+    def wait(self, age: float, status: Output) -> Generator[Any, Any, None]:
+        """Wait on a durable timer, and say so in the custom status."""
+        until = self._start + timedelta(seconds=age)
+        self.show("waiting", {**status, "nextAttempt": until.isoformat()})
+        yield self._context.create_timer(until)
+
+    def pause(self, status: Output) -> Generator[Any, Any, None]:
+        reason = "Waiting until no earlier attempt can be under way"
+        yield from self.wait(self.age + self.delivery.pause, {**status, "reason": reason})
+        self._start = self.delivery.start or self._context.current_utc_datetime
+
+    def order(self, **more: Any) -> Order:  # noqa: ANN401, the members of an order
+        return Order(
+            instance_id=self.instance_id,
+            began=self._began,
+            scheduled=self._context.current_utc_datetime,
+            age=self.age,
+            settle=self.delivery.terms.settle,
+            **more,
+        )
+
+    def continue_as_new(self, progress: Deferral | BatchBooks) -> None:
+        """Start the orchestration again under its id with what is known, and an empty history."""
+        given = self._context.get_input().items()
+        again = {name: value for name, value in given if name not in {"pause", "uncertain"}}
+        self._context.continue_as_new({**again, "start": self._start.isoformat(), "progress": to_json(progress)})
 
 
 def _ended(task: Task) -> Generator[Any, Any, Any]:
@@ -160,36 +190,8 @@ def _all_ended(context: Context, activities: Sequence[Task]) -> Generator[Any, A
             yield from _ended(activity)
 
 
-def _finished(context: Context, output: Output, status: Output | None = None) -> Output:
-    shown = status or {name: output[name] for name in ("recordId", "attempts")}
-    context.set_custom_status(fitted({"state": output["state"], **shown}))
-    return output
-
-
-def _continue_as_new(context: Context, start: datetime, progress: Deferral | BatchBooks) -> None:
-    """Start the orchestration again under its id with what is known, and an empty history."""
-    input_ = {name: value for name, value in context.get_input().items() if name not in {"pause", "uncertain"}}
-    context.continue_as_new({**input_, "start": start.isoformat(), "progress": inputs.to_json(progress)})
-
-
-def _age(context: Context, start: datetime) -> float:
-    seconds: float = (context.current_utc_datetime - start).total_seconds()
-    return seconds
-
-
-def _circumstances(context: Context, delivery: DeliveryInput, began: datetime, start: datetime) -> dict[str, Any]:
-    """Return the members of an `Order` that say who gives it, and when."""
-    return {
-        "instance_id": context.instance_id,
-        "began": began,
-        "scheduled": context.current_utc_datetime,
-        "age": _age(context, start),
-        "settle": delivery.terms.settle,
-    }
-
-
-def _lost(failure: Exception) -> str:
-    """Say why an activity has no result, in one line.
+def _lost(failure: Exception) -> Outcome:
+    """Return the outcome of an activity that has no result.
 
     The Durable extension repeats an activity after the loss of its host. Where only the worker process has ended, or an
     activity exceeded `functionTimeout`, the activity fails; a defect of the app looks the same. Nobody knows how far
@@ -197,17 +199,18 @@ def _lost(failure: Exception) -> str:
     which stays in the host's log.
     """
     sentence = " ".join(str(failure).partition(" \n ")[0].split())
-    return shortened(f"The attempt ended without a result, and may have posted: {sentence}", 400)
+    reason = shortened(f"The attempt ended without a result, and may have posted: {sentence}", 400)
+    return Outcome("deferred", "", reason=reason, is_uncertain=True)
 
 
-def _next_wave(ready: Sequence[int], suspects: set[int], batch: BatchInput) -> list[Sequence[int]]:
+def _next_wave(ready: list[int], suspects: set[int], batch: BatchInput) -> list[list[int]]:
     """Divide the records that are ready into orders for activities that run at a time.
 
     If an activity failed, one of its records may be the cause, for example by the memory that it takes, and end the
     worker process with all that runs in it. So these records go last, one order at a time, and each order has a
     fraction of what failed: after a few rounds such a record is alone, and the others are delivered.
     """
-    others: Sequence[int] = [index for index in ready if index not in suspects]
+    others = [index for index in ready if index not in suspects]
     if not others:
         return [ready[: max(1, -(-len(ready) // SUSPECT_ORDERS))]]
     # As many records as keep all activities busy, from a chunk to the most of an order.
@@ -216,67 +219,32 @@ def _next_wave(ready: Sequence[int], suspects: set[int], batch: BatchInput) -> l
     return [others[first : first + size] for first in range(0, len(others), size)][: options.parallel]
 
 
-def _order(
-    books: BatchBooks, indices: Sequence[int], batch: BatchInput, linger: float, circumstances: dict[str, Any]
-) -> BatchOrder:
-    known = {index: books.pending[index].told() for index in indices}
-    return BatchOrder(
-        **circumstances,
-        digest=batch.digest,
-        records=list(indices),
-        known={index: record for index, record in known.items() if record != Deferral()},
-        chunk=batch.terms.chunk,
-        retry=batch.terms.retry,
-        linger=linger,
-    )
-
-
-def _enter(books: BatchBooks, orders: Sequence[BatchOrder], results: Sequence[Any], age: float) -> dict[str, Any]:
+def _enter(books: BatchBooks, run: _Run, wave: Sequence[list[int]], results: Sequence[Any]) -> Output:
     """Enter what became of the orders of a wave. Return what the activities say of the partner."""
+    age, policy = run.age, run.delivery.terms.retry
     is_stalled = True
-    limits: list[float] = []
-    reasons: list[str] = []
-    for order, result in zip(orders, results, strict=True):
+    said: Output = {}
+    for indices, result in zip(wave, results, strict=True):
         if isinstance(result, Exception):
-            books.enter_lost(order.records, _lost(result), age, order.retry, f"{order.instance_id}/{age}")
-            continue
-        entry = inputs.from_json(result, OrderResult)
-        books.enter(order.records, entry, age)
-        is_stalled = is_stalled and not (entry.created or entry.exists or entry.rejected or entry.deferred)
-        limits += [entry.limit] if entry.limit else []
-        reasons += filter(None, [entry.reason, *(record.facts["reason"] for record in entry.deferred.values())])
-    books.expire(age, orders[0].retry.deadline, is_stalled=is_stalled)
-    return ({"limit": round(limits[-1], 1)} if limits else {}) | ({"reason": reasons[0]} if reasons else {})
+            entry = OrderResult(deferred=dict.fromkeys(indices, _lost(result).to_json()))
+        else:
+            entry = from_json(result, OrderResult)
+            is_stalled = is_stalled and not (entry.created or entry.exists or entry.rejected or entry.deferred)
+            reasons = filter(None, [entry.reason, *(outcome["reason"] for outcome in entry.deferred.values())])
+            said = {"reason": next(reasons, None), **said, "limit": entry.limit and round(entry.limit, 1)}
+        books.enter(indices, entry, age, policy, f"{run.instance_id}/{age}")
+        books.suspects.update(indices if isinstance(result, Exception) else ())
+    books.expire(age, policy.deadline, is_stalled=is_stalled)
+    return {name: value for name, value in said.items() if value}
 
 
 def _output(books: BatchBooks, context: Context, resource: Resource) -> Output:
-    rejections = [*books.fitting().rejections.values()]
+    rejections = [rejection for _, rejection in sorted(books.rejections.items())]
     unnamed = [rejection for rejection in rejections if not rejection["recordId"]]
     try:
-        texts = inputs.records_of(context.get_input()) if unnamed else []
+        texts = records_of(context.get_input()) if unnamed else []
         for rejection in unnamed:
             rejection["recordId"] = shown_id(resource, texts[rejection["index"]])
     except DeliveryInputError:
         pass  # nobody can read them
     return {"state": "partly" if rejections else "delivered", **books.counts(), "rejections": rejections}
-
-
-class _Pace:
-    """How fast a run of the batch's orchestration goes, for its custom status; `said` is what its activities say."""
-
-    def __init__(self, pending: int, age: float) -> None:
-        self._pending = pending
-        self._age = age
-        self.said: dict[str, Any] = {}
-
-    def facts(self, pending: int, age: float, start: datetime, deadline: float) -> dict[str, Any]:
-        """Return the records per second, the limit found, the estimated end, and why records wait."""
-        done, seconds = self._pending - pending, age - self._age
-        if done <= 0 or seconds <= 0:
-            return self.said
-        end = start + timedelta(seconds=age + min(pending * seconds / done, deadline))
-        return {
-            **self.said,
-            "recordsPerSecond": round(done / seconds, 1),
-            "estimatedEnd": end.isoformat(timespec="seconds"),
-        }

@@ -40,21 +40,19 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
     facts: dict[str, Any] = {}
 
     def enter(self, outcome: Outcome, age: float, policy: RetryPolicy, seed: str) -> None:
-        """Enter another attempt that ended at this age of the delivery, and draw the backoff with `seed`."""
+        """Enter another attempt, whose outcome is known at this age of the delivery. Draw the backoff with `seed`.
+
+        An absence counts from when it is known, which is later than the look-up.
+        """
         self.attempts += not outcome.was_held
-        self.is_uncertain = self.is_uncertain or outcome.is_uncertain
-        self.facts = {"recordId": outcome.record_id, **outcome.facts()}
+        self.is_uncertain = outcome.kind == "deferred" and (self.is_uncertain or outcome.is_uncertain)
+        self.facts = {"recordId": outcome.record_id or self.facts.get("recordId", ""), **outcome.facts()}
         if not outcome.is_absent:
             self.absent_at = None if outcome.is_uncertain else self.absent_at
         elif self.absent_at is None:
             self.absent_at = age
         step = 1 if outcome.was_held else self.attempts
         self.due = _tick(age + retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after))
-
-    def since(self, age: float) -> Deferral:
-        """Return the same with its times counted from this age."""
-        absent_at = None if self.absent_at is None else self.absent_at - age
-        return msgspec.structs.replace(self, due=_tick(self.due - age), absent_at=absent_at)
 
     def told(self) -> Deferral:
         """Return what the next attempt has to know."""
@@ -69,14 +67,14 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
 class OrderResult(msgspec.Struct, omit_defaults=True, rename="camel"):
     """What an activity did with the records of its order, by their indices; the others it leaves to the next.
 
-    The times of `deferred` count from the end of the order. `rejected` has what is said of each. `left_for` is the
-    seconds for which the partner is not to be asked for the others. `limit` is the limit found, in calls per second.
+    `rejected` and `deferred` have outcomes in JSON. `left_for` is the seconds for which the partner is not to be asked
+    for the others. `limit` is the limit found, in calls per second.
     """
 
     created: set[Index] = set()
     exists: set[Index] = set()
     rejected: dict[Index, dict[str, Any]] = {}
-    deferred: dict[Index, Deferral] = {}
+    deferred: dict[Index, dict[str, Any]] = {}
     left_for: float = 0.0
     reason: str | None = None
     limit: float | None = None
@@ -95,60 +93,45 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
     rejections: dict[Index, dict[str, Any]] = {}
     suspects: set[Index] = set()
 
-    def enter(self, indices: Iterable[int], result: OrderResult, age: float) -> None:
-        """Enter what became of the records of an order that ended at this age of the batch."""
+    @classmethod
+    def of(cls, total: int) -> BatchBooks:
+        """Return the books of a batch that begins."""
+        return cls({index: Deferral() for index in range(total)})
+
+    def known(self, indices: Iterable[int]) -> dict[int, Deferral]:
+        """Return what the next attempts at these records have to know."""
+        known = {index: self.pending[index].told() for index in indices}
+        return {index: record for index, record in known.items() if record != Deferral()}
+
+    def enter(self, indices: Iterable[int], result: OrderResult, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter what became of the records of an order, as it is known at this age of the batch."""
         self.created |= result.created
         self.exists |= result.exists
         for index in indices:
             if index in result.created or index in result.exists:
                 del self.pending[index]
             elif index in result.rejected:
-                self._give_up(index, "rejected", result.rejected[index])
+                outcome = Outcome.from_json(result.rejected[index])
+                self._give_up(index, {"recordId": outcome.record_id, "state": "rejected", **outcome.facts()})
             elif index in result.deferred:
-                # The result arrives after the end of the order: no record is tried, or taken for absent, too early.
-                self.pending[index] = result.deferred[index].since(-age)
+                self.pending[index].enter(Outcome.from_json(result.deferred[index]), age, policy, seed)
             else:
                 self.pending[index].due = _tick(age + result.left_for) if result.left_for else 0.0
                 continue
             self.suspects.discard(index)
-
-    def enter_lost(self, indices: Iterable[int], reason: str, age: float, policy: RetryPolicy, seed: str) -> None:
-        """Enter an order whose activity failed: its records may have been posted, and one may be the cause."""
-        for index in indices:
-            self.pending[index].enter(Outcome("deferred", "", reason=reason, is_uncertain=True), age, policy, seed)
-            self.suspects.add(index)
 
     def expire(self, age: float, deadline: float, *, is_stalled: bool) -> None:
         """Give up the records that are not tried again before the deadline.
 
         Those that nobody could try are given up only if all others stand still.
         """
-        for index, each in list(self.pending.items()):
-            if max(age, each.due) > deadline and (each.attempts or (is_stalled and age > deadline)):
-                attempts = f"{each.attempts} attempt" + ("s" if each.attempts != 1 else "")
-                last = each.facts.get("reason", "The partner could not be asked")
-                uncertain = {"uncertain": True} if each.is_uncertain else {}
-                reason = f"The deadline passed after {attempts}. {last}".strip()
-                self._give_up(index, "expired", {**each.facts, "reason": reason, **uncertain})
-
-    def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
-        """Return the members of the custom status: the counts, and which records are in which state.
-
-        A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
-        """
-        states = {index: rejection["state"] for index, rejection in self.rejections.items()}
-        uncertain = {index for index, each in self.pending.items() if each.is_uncertain}
-        uncertain |= {index for index, rejection in self.rejections.items() if rejection.get("uncertain")}
-        ranges = {
-            "createdRecords": to_ranges(self.created),
-            "existsRecords": to_ranges(self.exists),
-            "rejectedRecords": to_ranges(index for index, state in states.items() if state == "rejected"),
-            "expiredRecords": to_ranges(index for index, state in states.items() if state == "expired"),
-            "uncertainRecords": to_ranges(uncertain),
-            "posting": to_ranges(posting),
-        }
-        said = {name: text for name, text in ranges.items() if text}
-        return {**self.counts(), "pending": len(self.pending), **said}
+        for index, record in list(self.pending.items()):
+            if max(age, record.due) > deadline and (record.attempts or (is_stalled and age > deadline)):
+                attempts = f"{record.attempts} attempt" + ("s" if record.attempts != 1 else "")
+                last = record.facts.get("reason", "The partner could not be asked")
+                rejection = {"recordId": "", "state": "expired", **record.shown()}
+                del rejection["attempts"]
+                self._give_up(index, {**rejection, "reason": f"The deadline passed after {attempts}. {last}"})
 
     def counts(self) -> dict[str, int]:
         """Count the records by what became of them."""
@@ -161,25 +144,34 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
             "expired": expired,
         }
 
-    def fitting(self) -> BatchBooks:
-        """Return the same with as few words on each record as fit into an input, and into an output."""
-        said = [each.facts for each in self.pending.values() if each.facts] + [*self.rejections.values()]
-        most = MAX_REASONS // max(1, len(said))
-        rejections = {index: fitted_facts(each, most) for index, each in sorted(self.rejections.items())}
-        pending = {
-            index: msgspec.structs.replace(each, facts=each.facts and fitted_facts(each.facts, most))
-            for index, each in self.pending.items()
-        }
-        return msgspec.structs.replace(self, pending=pending, rejections=rejections)
+    def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
+        """Return the members of the custom status: the counts, and which records are in which state.
 
-    def _give_up(self, index: int, state: str, facts: dict[str, Any]) -> None:
+        A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
+        """
+        given_up = self.rejections.items()
+        uncertain = {index for index, record in self.pending.items() if record.is_uncertain}
+        records = {
+            "createdRecords": self.created,
+            "existsRecords": self.exists,
+            "rejectedRecords": {index for index, each in given_up if each["state"] == "rejected"},
+            "expiredRecords": {index for index, each in given_up if each["state"] == "expired"},
+            "uncertainRecords": uncertain | {index for index, each in given_up if each.get("uncertain")},
+            "posting": posting,
+        }
+        ranges = {name: to_ranges(indices) for name, indices in records.items() if indices}
+        return {**self.counts(), "pending": len(self.pending), **ranges}
+
+    def _give_up(self, index: int, rejection: dict[str, Any]) -> None:
+        total = self.counts()["total"]
         del self.pending[index]
         self.suspects.discard(index)
-        self.rejections[index] = {"index": index, "recordId": "", "state": state, **fitted_facts(facts)}
+        self.rejections[index] = {"index": index, **fitted_facts(rejection, total)}
 
 
-def fitted_facts(facts: dict[str, Any], most: int = MAX_REASON) -> dict[str, Any]:
-    """Return what is said of a batch's record with at most so many characters of its reason, and of its problem."""
+def fitted_facts(facts: dict[str, Any], total: int) -> dict[str, Any]:
+    """Return what is said of one of so many records, with as much of its reason and its problem as there is room."""
+    most = min(MAX_REASON, MAX_REASONS // total)
     fitted = {name: said for name, said in facts.items() if name not in {"problem", "differing"}}
     fitted["reason"] = shortened(facts.get("reason") or "", most)
     if problem := kept_problem(facts.get("problem", {}), most):

@@ -1,4 +1,4 @@
-"""What the app's timers do: have failed deliveries go on, and purge the history of old ones."""
+"""What the app's timers do: have failed deliveries go on, purge the history of old ones, count those under way."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ MAX_REWINDS = 3
 PAGE = 100
 # A run looks at so many pages, and leaves the rest to the next one.
 MAX_PAGES = 10_000
-# The extension replaces what failed by events of this type, and adds one: two for each rewind of an orchestrator.
-_REWOUND, _EVENTS_OF_A_REWIND = "GenericEvent", 2
 
 
 class Recovery:
@@ -36,12 +34,8 @@ class Recovery:
     name of its resource.
     """
 
-    def __init__(
-        self, resources: Iterable[Resource], on_rewound: Callable[[str], None] = lambda _resource: None
-    ) -> None:
-        self._resources = {
-            name: resource for resource in resources for name in (resource.deliver, resource.deliver_batch)
-        }
+    def __init__(self, resources: Iterable[Resource], on_rewound: Callable[[str], None]) -> None:
+        self._resources = {name: each for each in resources for name in (each.deliver, each.deliver_batch)}
         self._on_rewound = on_rewound
         self._given_up: dict[str, datetime | None] = {}
 
@@ -53,41 +47,44 @@ class Recovery:
             if resource is None or self._given_up.get(failed.id, ()) == failed.updated:
                 continue
             try:
-                recovered += await self._recover(client, failed, resource, call_timeout(resource))
+                recovered += await self._recover(client, failed.id, resource, call_timeout(resource))
             except DeliveryRefusedError as exc:
                 # One that cannot be recovered now must not hold back the others.
                 logger.warning("delivery not recovered", extra={"instance_id": failed.id, "reason": str(exc)})
         return recovered
 
-    async def _recover(self, client: DurableClient, listed: Instance, resource: Resource, call_timeout: float) -> bool:
-        failed = await client.find(listed.id, show_input=True, show_history=True)
+    async def _recover(self, client: DurableClient, id_: str, resource: Resource, call_timeout: float) -> bool:
+        failed = await client.find(id_, show_input=True, show_history=True)
         if failed is None or failed.status != "Failed" or await running_redelivery(client, failed):
             return False
+        kind: type[BatchInput | SingleInput] = BatchInput if is_batch(failed.input) else SingleInput
         try:
-            restarts = from_json(failed.input, BatchInput if is_batch(failed.input) else SingleInput).recoveries
+            recoveries = from_json(failed.input, kind).recoveries
         except DeliveryInputError:
-            restarts = MAX_REWINDS  # it can only fail again
+            recoveries = MAX_REWINDS  # it can only fail again
         kinds = [event.get("EventType") for event in failed.history]
-        recoveries = restarts + -(-kinds.count(_REWOUND) // _EVENTS_OF_A_REWIND)
-        fields = {"instance_id": failed.id, "recoveries": recoveries, "reason": str(failed.output)[:500]}
+        # The extension replaces what failed by events of this type, and adds one: two for each rewind.
+        recoveries += -(-kinds.count("GenericEvent") // 2)
+        fields = {"instance_id": id_, "recoveries": recoveries, "reason": str(failed.output)[:500]}
         if recoveries >= MAX_REWINDS:
-            self._given_up[failed.id] = failed.updated
+            self._given_up[id_] = failed.updated
             logger.error("delivery failed for good", extra=fields)
             return False
         # A rewind would run activities again that have failed, and the history would fit no more.
-        is_rewound = "TaskFailed" not in kinds and await _rewind(client, failed)
-        if not is_rewound:
+        if "TaskFailed" not in kinds and await _rewind(client, id_):
+            logger.warning("delivery rewound", extra=fields)
+        else:
             input_ = started_again(failed, failed.input, call_timeout) | {"recoveries": recoveries + 1}
-            if not await client.start(orchestrator(resource, input_), failed.id, input_):
+            if not await client.start(orchestrator(resource, input_), id_, input_):
                 return False
-        logger.warning("delivery rewound" if is_rewound else "delivery started again", extra=fields)
+            logger.warning("delivery started again", extra=fields)
         self._on_rewound(resource.name)
         return True
 
 
-async def _rewind(client: DurableClient, failed: Instance) -> bool:
+async def _rewind(client: DurableClient, instance_id: str) -> bool:
     try:
-        return await client.manage("rewind", failed.id, "RecoverDeliveries")
+        return await client.manage("rewind", instance_id, "RecoverDeliveries")
     except DeliveryRefusedError:
         return False  # the engine does not offer it
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
-from shared.durable.inputs import BatchOrder, from_json, to_json
-from shared.durable.progress import Deferral, OrderResult
+from shared.durable.inputs import to_json
+from shared.durable.progress import OrderResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -229,20 +229,13 @@ def _stamp(time: datetime) -> str:
 
 
 def order_result(
-    given: Mapping[str, Any], made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
+    made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
 ) -> dict[str, Any]:
     """Return the result of an activity with one attempt at each record of its order; None: the record is left."""
-    order = from_json(given, BatchOrder)
     result = OrderResult(left_for=left_for, limit=limit)
     for index, outcome in made.items():
-        if outcome is None:
-            continue
-        if outcome.kind == "deferred":
-            deferral = order.known.get(index, Deferral())
-            deferral.enter(outcome, order.age, order.retry, order.instance_id)
-            result.deferred[index] = deferral.since(order.age)
-        elif outcome.kind == "rejected":
-            result.rejected[index] = {"recordId": outcome.record_id, **outcome.facts()}
-        else:
+        if outcome is not None and outcome.kind in {"created", "exists"}:
             (result.created if outcome.kind == "created" else result.exists).add(index)
+        elif outcome is not None:
+            (result.rejected if outcome.kind == "rejected" else result.deferred)[index] = outcome.to_json()
     return to_json(result)

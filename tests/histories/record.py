@@ -100,12 +100,12 @@ def _recordings(
         return outcome
 
     async def activity(_: str, order: dict[str, Any]) -> dict[str, Any]:
-        if "records" not in order:
+        if "record" in order:
             outcome = outcome_of(0)
             assert outcome is not None
             return outcome.to_json()
         made = {index: outcome_of(index) for index in order["records"]}
-        return order_result(order, made, 2.0)
+        return order_result(made, 2.0)
 
     handle = HANDLES[orchestrator]
     last = asyncio.run(play(handle, input_, activity, instance_id="parcel-0"))
