@@ -240,6 +240,8 @@ async def test_a_thousand_scattered_records_fit_into_status_and_output() -> None
         order(1) | {"terms": {"chunk": 0}},
         order(1) | {"terms": {"order": 10**9}},
         order(1) | {"uncertain": [1_000]},
+        order(1) | {"keys": {"0": "a b"}},
+        order(1) | {"keys": {"0": "a\n"}},
     ],
 )
 async def test_an_input_that_no_intake_writes_fails_at_once(input_: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.durable.activities import BatchRecords
-from shared.durable.inputs import MAX_UNPACKED, DeliveryOptions, batch_input, digest, keys_of, records_of
+from shared.durable.inputs import MAX_UNPACKED, BatchInput, DeliveryOptions, batch_input, digest, from_json, records_of
 from shared.errors import DeliveryInputError
 from tests.fakes.durable_host import DurableHost
 
@@ -25,13 +25,12 @@ def test_records_travel_as_they_were_sent() -> None:
     input_ = json.loads(json.dumps(batch_input("Parcel", TEXTS, OPTIONS)))
 
     assert records_of(input_) == TEXTS
-    assert keys_of(input_, "parcel-1") == ["parcel-1-0", "parcel-1-1", "parcel-1-2"]
 
 
 def test_records_may_bring_keys_along() -> None:
-    input_ = batch_input("Parcel", TEXTS, OPTIONS, ["first-7", None, None])
+    batch = from_json(batch_input("Parcel", TEXTS, OPTIONS) | {"keys": {"0": "first-7"}}, BatchInput)
 
-    assert keys_of(input_, "parcel-2") == ["first-7", "parcel-2-1", "parcel-2-2"]
+    assert [batch.key_of("parcel-2", index) for index in range(3)] == ["first-7", "parcel-2-1", "parcel-2-2"]
 
 
 @pytest.mark.parametrize(
@@ -73,12 +72,6 @@ def test_other_json_has_another_digest(one: list[bytes], other: list[bytes]) -> 
 def test_records_that_nobody_packed_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DeliveryInputError):
         records_of(batch_input("Parcel", TEXTS, OPTIONS) | change)
-
-
-@pytest.mark.parametrize("keys", [b"[]", b"[1,2,3]", b'["a b",null,null]', b"{"])
-def test_keys_that_nobody_packed_are_refused(keys: bytes) -> None:
-    with pytest.raises(DeliveryInputError):
-        keys_of(batch_input("Parcel", TEXTS, OPTIONS) | {"keys": packed(keys)}, "parcel-1")
 
 
 async def test_a_batch_is_read_once_for_all_that_ask() -> None:

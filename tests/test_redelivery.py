@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.durable.inputs import DeliveryOptions, batch_input, keys_of, records_of, single_input
+from shared.durable.inputs import DeliveryOptions, batch_input, records_of, single_input
 from shared.durable.starting import redeliver
 from shared.errors import DeliveryRefusedError
 from shared.rules.retry import RetryPolicy
@@ -111,7 +111,7 @@ async def test_the_undelivered_records_of_a_batch_become_a_batch() -> None:
 
     again = host.input_of(AGAIN)
     assert records_of(again) == [TEXTS[1], TEXTS[2], TEXTS[4]]
-    assert keys_of(again, AGAIN) == [f"{AGAIN}-0", f"{FIRST}-2", f"{FIRST}-4"]
+    assert again["keys"] == {"1": f"{FIRST}-2", "2": f"{FIRST}-4"}
     assert again["uncertain"] == [1]
 
 
@@ -130,7 +130,7 @@ async def test_of_an_ended_batch_all_is_left_that_is_not_known_to_be_delivered(s
 
     again = host.input_of(AGAIN)
     assert records_of(again) == TEXTS[1:]
-    assert keys_of(again, AGAIN) == [f"{AGAIN}-0", *(f"{FIRST}-{index}" for index in (2, 3, 4))]
+    assert again["keys"] == {str(index - 1): f"{FIRST}-{index}" for index in (2, 3, 4)}
     assert again["uncertain"] == [1, 2, 3]
     assert again["pause"] > 60
 

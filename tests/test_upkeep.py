@@ -115,7 +115,7 @@ async def test_one_that_cannot_be_recovered_now_does_not_hold_back_the_others() 
 
 
 async def listed(timer: Timer) -> list[dict[str, str]]:
-    page, _ = await timer.host.client().list_instances(statuses=["Failed"])
+    page, _ = await timer.host.client().list_instances(runtimeStatus="Failed")
     return [{"instanceId": each.id, "name": each.name, "runtimeStatus": each.status} for each in page]
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from shared.durable.attempt import WORK, Attempt, Shift
-from shared.durable.inputs import Order, from_json, keys_of, records_of, to_json
+from shared.durable.inputs import BatchInput, Order, from_json, records_of, to_json
 from shared.durable.progress import Deferral, OrderResult, fitted_facts
 from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
 from shared.rules.outcome import Outcome
@@ -173,4 +173,5 @@ async def _read(instance_id: str, digest: str, client: DurableClient) -> Records
     instance = await client.find(instance_id, show_input=True)
     if instance is None or not isinstance(instance.input, dict) or instance.input.get("digest") != digest:
         raise LookupError(f"There is no batch with the instance id {instance_id} and the digest {digest}")
-    return list(zip(records_of(instance.input), keys_of(instance.input, instance_id), strict=True))
+    batch = from_json(instance.input, BatchInput)
+    return [(text, batch.key_of(instance_id, index)) for index, text in enumerate(records_of(instance.input))]

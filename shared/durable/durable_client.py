@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from contextlib import suppress
-from datetime import datetime  # noqa: TC003, msgspec reads the annotations
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.errors import DeliveryRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
 T = TypeVar("T")
 
@@ -112,32 +112,20 @@ class DurableClient:
         answer = await self._ask("GET", path, {200, 202, 404})
         return None if answer.status == 404 else _decoded(answer, Instance)  # noqa: PLR2004, RFC 9110
 
-    async def list_instances(  # noqa: PLR0913, each is a filter
-        self,
-        *,
-        statuses: Iterable[str] = (),
-        created_from: datetime | None = None,
-        created_to: datetime | None = None,
-        prefix: str | None = None,
-        top: int | None = None,
-        token: str | None = None,
+    async def list_instances(
+        self, token: str | None = None, **filters: str | int | datetime | None
     ) -> tuple[list[Instance], str | None]:
         """Return a page of instances in the order of their ids, and the token of the next page, None after the last.
 
-        A page may be empty and still have a next one.
+        A page may be empty and still have a next one. `filters` have the names of the status API: `runtimeStatus`,
+        `createdTimeFrom`, `createdTimeTo`, `instanceIdPrefix`, `top`.
 
         Raises:
             DeliveryRefusedError: 400, `token` is none; 503, Durable Functions does not answer.
         """
-        query = {
-            "runtimeStatus": ",".join(statuses),
-            "createdTimeFrom": created_from.isoformat() if created_from else None,
-            "createdTimeTo": created_to.isoformat() if created_to else None,
-            "instanceIdPrefix": prefix,
-            "top": top,
-            "showInput": "false",
-        }
-        path = f"instances?{urlencode({name: value for name, value in query.items() if value})}"
+        said = {name: value for name, value in filters.items() if value}
+        said |= {name: value.isoformat() for name, value in said.items() if isinstance(value, datetime)}
+        path = f"instances?{urlencode({**said, 'showInput': 'false'})}"
         headers = {"x-ms-continuation-token": token} if token else {}
         answer = await self._ask("GET", path, {200, 400} if token else {200}, headers)
         if answer.status == 400:  # noqa: PLR2004, RFC 9110

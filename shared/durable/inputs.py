@@ -37,10 +37,9 @@ MAX_UNPACKED = 2 * 1024 * 1024
 _Seconds = Annotated[float, Meta(ge=0, le=MAX_WAIT)]
 # A text of a megabyte that zlib cannot compress, in base64.
 _Text = Annotated[str, Meta(max_length=3 * 1024 * 1024)]
+_Key = Annotated[str, Meta(pattern=rf"^{IDEMPOTENCY_KEY.pattern}\Z")]
 # The default level takes twice the time for a twentieth less.
 _LEVEL = 1
-# Above that of every double. Written out, 1e999999 would be a million digits, and only the intake refuses it.
-_MAX_EXPONENT = 400
 
 
 class DeliveryOptions(msgspec.Struct, frozen=True):
@@ -81,7 +80,7 @@ class SingleInput(msgspec.Struct, kw_only=True):
     recoveries: int = 0
     start: datetime | None = None
     record: _Text
-    key: Annotated[str, Meta(max_length=255)] | None = None
+    key: _Key | None = None
     uncertain: bool = False
     progress: Deferral = msgspec.field(default_factory=Deferral)
 
@@ -89,9 +88,9 @@ class SingleInput(msgspec.Struct, kw_only=True):
 class BatchInput(msgspec.Struct, kw_only=True):
     """The input of the orchestration of a batch of `total` records; the rest as in `SingleInput`.
 
-    `packed` is the JSON array of the records, compressed (RFC 1950), in base64; so are `keys`, the idempotency keys
-    that some of the records bring along, null for the others. `digest` is the same for the same JSON, however it is
-    written. `uncertain` has the records that an earlier delivery may have stored.
+    `packed` is the JSON array of the records, compressed (RFC 1950), in base64; `digest` is the same for the same JSON,
+    however it is written. `keys` are the idempotency keys of an earlier delivery; `uncertain` has the records that this
+    one may have stored.
     """
 
     resource: str
@@ -102,9 +101,13 @@ class BatchInput(msgspec.Struct, kw_only=True):
     total: Annotated[int, Meta(ge=0, le=MAX_RECORDS)]
     digest: Annotated[str, Meta(max_length=128)]
     packed: _Text
-    keys: _Text | None = None
+    keys: dict[Index, _Key] = {}
     uncertain: set[Index] = set()
     progress: BatchBooks | None = None
+
+    def key_of(self, instance_id: str, index: int) -> str:
+        """Return the idempotency key of a record."""
+        return self.keys.get(index) or idempotency_key(instance_id, index)
 
 
 class Order(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
@@ -153,18 +156,11 @@ def single_input(resource: str, text: bytes, terms: DeliveryOptions) -> dict[str
     return {"resource": resource, "record": text.decode(), "terms": to_json(terms)}
 
 
-def batch_input(
-    resource: str, texts: Sequence[bytes], terms: DeliveryOptions, keys: Sequence[str | None] = ()
-) -> dict[str, Any]:
-    """Return a `BatchInput`; `texts` are the JSON texts of the records as the caller sent them, `keys` their keys."""
-    input_ = {
-        "resource": resource,
-        "total": len(texts),
-        "digest": digest(texts),
-        "packed": _pack(b"[" + b",".join(texts) + b"]"),
-        "terms": to_json(terms),
-    }
-    return {**input_, "keys": _pack(msgspec.json.encode(keys))} if any(keys) else input_
+def batch_input(resource: str, texts: Sequence[bytes], terms: DeliveryOptions) -> dict[str, Any]:
+    """Return a `BatchInput`; `texts` are the JSON texts of the records as the caller sent them."""
+    packed = base64.b64encode(zlib.compress(b"[" + b",".join(texts) + b"]", _LEVEL)).decode()
+    given = {"resource": resource, "total": len(texts), "digest": digest(texts), "packed": packed}
+    return {**given, "terms": to_json(terms)}
 
 
 def is_batch(input_: object) -> bool:
@@ -178,23 +174,18 @@ def records_of(input_: Mapping[str, Any]) -> list[bytes]:
     Raises:
         DeliveryInputError: `batch_input` has not packed these.
     """
-    records = _unpacked(input_["packed"], list[msgspec.Raw])
+    try:
+        unpacking = zlib.decompressobj()
+        # A few kilobytes may hold a gigabyte of zeros: no more than the most is unpacked.
+        text = unpacking.decompress(base64.b64decode(input_["packed"]), MAX_UNPACKED)
+        if not unpacking.eof:
+            raise DeliveryInputError(f"The records of the batch are more than {MAX_UNPACKED} bytes, or cut off")
+        records = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (zlib.error, ValueError, RecursionError) as exc:
+        raise DeliveryInputError("The records of the batch cannot be unpacked") from exc
     if len(records) != input_["total"] or len(records) > MAX_RECORDS:
         raise DeliveryInputError("The batch has more or fewer records than it says")
     return [bytes(record) for record in records]
-
-
-def keys_of(input_: Mapping[str, Any], instance_id: str) -> list[str]:
-    """Return the idempotency keys of a batch's records: those they bring along, or the batch's own with their index.
-
-    Raises:
-        DeliveryInputError: `batch_input` has not packed these.
-    """
-    total: int = input_["total"]
-    keys = _unpacked(input_["keys"], list[str | None]) if "keys" in input_ else [None] * total
-    if len(keys) != total or not all(key is None or IDEMPOTENCY_KEY.fullmatch(key) for key in keys):
-        raise DeliveryInputError("The batch does not have one key for each record")
-    return [key or idempotency_key(instance_id, index) for index, key in enumerate(keys)]
 
 
 def idempotency_key(instance_id: str, index: int | None = None) -> str:
@@ -215,26 +206,11 @@ def digest(texts: Iterable[bytes]) -> str:
 
 def _canonical(number: str) -> Any:  # noqa: ANN401, a number, or JSON of one
     value = Decimal(number)
-    if abs(value.adjusted()) > _MAX_EXPONENT:
+    # Above that of every double. Written out, 1e999999 would be a million digits, and only the intake refuses it.
+    if abs(value.adjusted()) > 400:  # noqa: PLR2004, the comment above
         return number
     # The intake refuses more digits than a double has, so nothing is rounded.
     return msgspec.Raw(format(value.normalize(), "f").encode()) if value else 0
 
 
 _VALUES = msgspec.json.Decoder(float_hook=_canonical)
-
-
-def _pack(text: bytes) -> str:
-    return base64.b64encode(zlib.compress(text, _LEVEL)).decode()
-
-
-def _unpacked(packed: str, kind: type[T]) -> T:
-    try:
-        unpacking = zlib.decompressobj()
-        # A few kilobytes may hold a gigabyte of zeros: no more than the most is unpacked.
-        text = unpacking.decompress(base64.b64decode(packed), MAX_UNPACKED)
-        if not unpacking.eof:
-            raise DeliveryInputError(f"The records of the batch are more than {MAX_UNPACKED} bytes, or cut off")
-        return msgspec.json.decode(text, type=kind)
-    except (zlib.error, ValueError, RecursionError) as exc:
-        raise DeliveryInputError("The records of the batch cannot be unpacked") from exc

@@ -18,7 +18,6 @@ from shared.durable.inputs import (
     from_json,
     idempotency_key,
     is_batch,
-    keys_of,
     records_of,
     single_input,
 )
@@ -211,12 +210,11 @@ def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOption
 
 
 def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
-    batch = from_json(instance.input, BatchInput)
-    records, keys = records_of(instance.input), keys_of(instance.input, instance.id)
+    batch, records = from_json(instance.input, BatchInput), records_of(instance.input)
     result = _result(instance)
     if instance.status == "Completed":
         rejections = {each["index"]: each for each in result["rejections"]}
-        left = set(rejections)
+        left = sorted(rejections)
         uncertain = {index for index, each in rejections.items() if each.get("uncertain")}
         # As of one record.
         rejected = {i for i, each in rejections.items() if each["state"] == "rejected" and each.get("status")}
@@ -225,18 +223,17 @@ def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOpti
             from_ranges(result.get(name, ""))
             for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
         )
-        left = set(range(len(records))) - created - exists
+        left = sorted(set(range(batch.total)) - created - exists)
         known = batch.progress.pending.items() if batch.progress else ()
         before = batch.uncertain | {index for index, record in known if record.is_uncertain}
         uncertain |= posting | (before - rejected)
     if not left:
         return None
-    indices = sorted(left)
-    kept = [None if index in rejected else keys[index] for index in indices]
-    input_ = batch_input(resource.name, [records[index] for index in indices], options, kept)
-    if positions := [position for position, index in enumerate(indices) if index in uncertain]:
-        input_["uncertain"] = positions
-    return input_
+    input_ = batch_input(resource.name, [records[index] for index in left], options)
+    places = list(enumerate(left))
+    input_["keys"] = {place: batch.key_of(instance.id, index) for place, index in places if index not in rejected}
+    input_["uncertain"] = [place for place, index in places if index in uncertain]
+    return {name: value for name, value in input_.items() if value}
 
 
 def _result(instance: Instance) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from shared.durable.starting import orchestrator, running_redelivery, started_ag
 from shared.errors import DeliveryInputError, DeliveryRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable
     from datetime import datetime
 
     from shared.durable.durable_client import DurableClient, Instance
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_REWINDS = 3
-PAGE = 100
 # A run looks at so many pages, and leaves the rest to the next one.
 MAX_PAGES = 10_000
 
@@ -42,7 +41,7 @@ class Recovery:
     async def run(self, client: DurableClient, call_timeout: Callable[[Resource], float]) -> int:
         """Look at all failed deliveries. Return how many go on. `call_timeout` is the seconds of one call."""
         recovered = 0
-        async for failed in _instances(client, ["Failed"]):
+        async for failed in _instances(client, runtimeStatus="Failed"):
             resource = self._resources.get(failed.name)
             if resource is None or self._given_up.get(failed.id, ()) == failed.updated:
                 continue
@@ -98,7 +97,7 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
     before = now - max(timedelta(days=days), timedelta(seconds=least), timedelta(hours=1))
     purged = 0
     # What was started later has not ended earlier.
-    async for instance in _instances(client, sorted(FINISHED), created_to=before):
+    async for instance in _instances(client, runtimeStatus=",".join(sorted(FINISHED)), createdTimeTo=before):
         if instance.updated is not None and instance.updated < before:
             try:
                 purged += await client.purge(instance.id)
@@ -111,19 +110,17 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
 async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, float]]:
     """Count the deliveries that are under way, and the age of the oldest in seconds, by the orchestrator's name."""
     found: dict[str, tuple[int, float]] = {}
-    async for instance in _instances(client, ["Pending", "Running", "Suspended"]):
+    async for instance in _instances(client, runtimeStatus="Pending,Running,Suspended"):
         count, oldest = found.get(instance.name, (0, 0.0))
         age = (now - instance.created).total_seconds() if instance.created is not None else 0.0
         found[instance.name] = count + 1, max(oldest, age)
     return found
 
 
-async def _instances(
-    client: DurableClient, statuses: Sequence[str], created_to: datetime | None = None
-) -> AsyncIterator[Instance]:
+async def _instances(client: DurableClient, **filters: str | datetime) -> AsyncIterator[Instance]:
     token = None
     for _ in range(MAX_PAGES):
-        page, token = await client.list_instances(statuses=statuses, created_to=created_to, top=PAGE, token=token)
+        page, token = await client.list_instances(token, **filters, top=100)
         for instance in page:
             yield instance
         if token is None:

@@ -86,12 +86,12 @@ async def list_deliveries(
         token = None
     else:
         found, token = await client.list_instances(
-            statuses=sorted({_RUNTIME[state] for state in states}),
-            created_from=since,
-            created_to=until,
-            prefix=prefix_of(named[0]) if len(named) == 1 else None,
+            token,
+            runtimeStatus=",".join(sorted({_RUNTIME[state] for state in states})),
+            createdTimeFrom=since,
+            createdTimeTo=until,
+            instanceIdPrefix=prefix_of(named[0]) if len(named) == 1 else None,
             top=top,
-            token=token,
         )
     shown = []
     for instance in sorted(found, key=lambda each: each.created or now, reverse=True):
