@@ -239,7 +239,7 @@ def test_a_history_is_told_as_attempts_and_waits_with_their_times() -> None:
             "EventType": "TaskCompleted",
             "ScheduledTime": at(11),
             "Timestamp": at(12),
-            "Result": {"created": [0, 1], "deferred": []},
+            "Result": {"outcomes": {"0": {"outcome": "created"}, "1": {"outcome": "created"}}},
         },
         {"EventType": "ExecutionTerminated", "Timestamp": at(13), "Input": "enough"},
     ]

@@ -39,11 +39,7 @@ _running: set[asyncio.Task[Any] | None] = set()
 
 
 def contained(activity: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Have no `BaseException` leave an activity, for the host would wait until `functionTimeout`.
-
-    Raises:
-        ActivityInterruptedError: the activity was cancelled, or its process is ending.
-    """
+    """Let no `BaseException` leave an activity: the host would wait until `functionTimeout`."""
 
     @functools.wraps(activity)
     async def run(*arguments: P.args, **named: P.kwargs) -> T:
@@ -91,8 +87,8 @@ async def post_batch(
         return to_json(OrderResult(left_for=1.0, reason="The records of the batch cannot be read now"))
     except DeliveryInputError as exc:
         rejected = Outcome("rejected", "", reason=str(exc)).to_json()
-        return to_json(OrderResult(rejected=dict.fromkeys(order.records, rejected)))
-    outcomes: dict[int, Outcome] = {}
+        return to_json(OrderResult(dict.fromkeys(order.records, rejected)))
+    result, held = OrderResult(), []
     waiting = iter(order.records)
     async with Shift(client, order, access.timeout) as shift:
 
@@ -102,11 +98,20 @@ async def post_batch(
                     return
                 text, key = records[index]
                 known, age = order.known.get(index) or Deferral(), order.age + shift.seconds
-                attempt = Attempt(resource, access, shift, text, key, known, age, WORK)
-                outcomes[index] = await _without_defect(attempt)
+                outcome = await _without_defect(Attempt(resource, access, shift, text, key, known, age, WORK))
+                if outcome.kind in {"created", "exists"}:
+                    result.outcomes[index] = Outcome(outcome.kind, "").to_json()
+                elif not outcome.was_held or outcome.is_uncertain:
+                    result.outcomes[index] = fitted_facts(outcome.to_json(), len(records))
+                else:
+                    # The partner was not asked: the next order asks again.
+                    held.append(outcome)
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
-    return to_json(_result(outcomes, len(records), access.limit()))
+    result.left_for = min((outcome.retry_after for outcome in held if outcome.retry_after), default=0.0)
+    result.reason = held[0].reason if held else None
+    result.limit = access.limit()
+    return to_json(result)
 
 
 async def _without_defect(attempt: Attempt) -> Outcome:
@@ -119,25 +124,6 @@ async def _without_defect(attempt: Attempt) -> Outcome:
         logger.exception("delivery attempt failed", extra=fields)
         reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
         return Outcome("deferred", id_, reason=reason, is_uncertain=True)
-
-
-def _result(outcomes: Mapping[int, Outcome], total: int, limit: float | None) -> OrderResult:
-    result = OrderResult(limit=limit)
-    waits = []
-    for index, outcome in outcomes.items():
-        if outcome.kind == "created":
-            result.created.add(index)
-        elif outcome.kind == "exists":
-            result.exists.add(index)
-        elif outcome.was_held and not outcome.is_uncertain:
-            # The partner was not asked: the next order asks again.
-            waits += [outcome.retry_after] if outcome.retry_after else []
-            result.reason = result.reason or outcome.reason
-        else:
-            kind = result.rejected if outcome.kind == "rejected" else result.deferred
-            kind[index] = fitted_facts(outcome.to_json(), total)
-    result.left_for = min(waits, default=0.0)
-    return result
 
 
 class BatchRecords:

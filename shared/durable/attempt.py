@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from shared.durable.durable_client import DurableClient
     from shared.durable.inputs import Order
     from shared.durable.progress import Deferral
-    from shared.resource import ApiResponse, Resource
+    from shared.resource import Resource
     from shared.rules.outcome import OutcomeKind
     from shared.rules.record import CheckedRecord
-    from shared.rules.verdict import Step
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +138,12 @@ class Attempt:
         with process_telemetry().span("delivery attempt", kind=SpanKind.INTERNAL) as span:
             try:
                 outcome = await self._outcome(await self.access.api())
-            except SettingsError as exc:
-                outcome = Outcome("deferred", shown_id(self.resource, self.text), reason=str(exc))
+            except (SettingsError, TokenError) as exc:
+                id_, retry_after = shown_id(self.resource, self.text), getattr(exc, "retry_after", None)
+                outcome = Outcome("deferred", id_, reason=str(exc), retry_after=retry_after)
+                if isinstance(exc, TokenRejectedError):
+                    fields = {"instance_id": self.shift.order.instance_id, "reason": str(exc)}
+                    logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,
                 "instance_id": self.shift.order.instance_id,
@@ -189,6 +192,7 @@ class Attempt:
             settle=order.settle,
         )
         step = next(steps)
+        clock = asyncio.get_running_loop().time
         turn: CallResult | None = None
         try:
             while True:
@@ -199,42 +203,27 @@ class Attempt:
                 turn = CallResult(0.0, is_about_partner=False)
                 if not self.shift.left:
                     return _held(record, "The partner was not asked in time")
-                answer, turn = await self._call(step, api, record)
-                if isinstance(answer, Outcome):
-                    return answer
+                began = clock()
                 try:
-                    step = steps.send(answer)
+                    if step == "post":
+                        response = await api.post(self.resource, record, idempotency_key=self.key)
+                    else:
+                        response = await api.look_up(self.resource, record.id)
+                except ApiUnavailableError as exc:
+                    turn = CallResult(clock() - began)
+                    is_uncertain = step == "post" and not isinstance(exc, ApiConnectError)
+                    return Outcome("deferred", record.id, reason=str(exc), is_uncertain=is_uncertain)
+                turn = CallResult(clock() - began, response.status, response.headers, response.retry_after)
+                try:
+                    step = steps.send(response)
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
                     return outcome
                 # Decoded, a megabyte takes thirty: it must not wait for the next call's answer.
-                del answer
+                del response
         finally:
             if turn is not None:
                 self.access.turns.leave(turn)
-
-    async def _call(
-        self, step: Step, api: ResourceApi, record: CheckedRecord
-    ) -> tuple[ApiResponse | Outcome, CallResult]:
-        """Make a call. Return the response, or the outcome where there is none, and what flow control learns."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        try:
-            if step == "post":
-                response = await api.post(self.resource, record, idempotency_key=self.key)
-            else:
-                response = await api.look_up(self.resource, record.id)
-        except ApiUnavailableError as exc:
-            is_uncertain = step == "post" and not isinstance(exc, ApiConnectError)
-            outcome = Outcome("deferred", record.id, reason=str(exc), is_uncertain=is_uncertain)
-            return outcome, CallResult(clock() - began)
-        except TokenError as exc:
-            if isinstance(exc, TokenRejectedError):
-                fields = {"instance_id": self.shift.order.instance_id, "reason": str(exc)}
-                logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
-            outcome = Outcome("deferred", record.id, reason=str(exc), retry_after=exc.retry_after)
-            return outcome, CallResult(0.0, is_about_partner=False)
-        return response, CallResult(clock() - began, response.status, response.headers, response.retry_after)
 
 
 def _held(record: CheckedRecord, reason: str, retry_after: float | None = None) -> Outcome:

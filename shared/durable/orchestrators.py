@@ -83,7 +83,7 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
         DeliveryInputError: the intake writes no such input.
     """
     batch = from_json(context.get_input(), BatchInput)
-    run, books = _Run(context, batch), batch.progress or BatchBooks.of(batch.total)
+    run, books = _Run(context, batch), batch.progress or BatchBooks({index: Deferral() for index in range(batch.total)})
     for index in batch.uncertain & books.pending.keys():
         books.pending[index].is_uncertain = True
     if batch.pause:
@@ -107,11 +107,12 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
         waves += 1
         wave = _next_wave(ready, books.suspects, batch)
         run.show("delivering", {**books.progress([index for indices in wave for index in indices]), **said})
-        orders = [
-            run.order(digest=batch.digest, records=indices, known=books.known(indices), chunk=batch.terms.chunk)
-            for indices in wave
-        ]
-        activities = [context.call_activity(resource.post_batch, to_json(order)) for order in orders]
+        activities = []
+        for indices in wave:
+            known = {index: books.pending[index].told() for index in indices}
+            known = {index: record for index, record in known.items() if record != Deferral()}
+            order = run.order(digest=batch.digest, records=indices, known=known, chunk=batch.terms.chunk)
+            activities.append(context.call_activity(resource.post_batch, to_json(order)))
         yield from _all_ended(context, activities)
         said = _enter(books, run, wave, [activity.result for activity in activities])
     if books.pending:
@@ -226,16 +227,19 @@ def _enter(books: BatchBooks, run: _Run, wave: Sequence[list[int]], results: Seq
     said: Output = {}
     for indices, result in zip(wave, results, strict=True):
         if isinstance(result, Exception):
-            entry = OrderResult(deferred=dict.fromkeys(indices, _lost(result).to_json()))
+            entry = OrderResult(dict.fromkeys(indices, _lost(result).to_json()))
         else:
             entry = from_json(result, OrderResult)
-            is_stalled = is_stalled and not (entry.created or entry.exists or entry.rejected or entry.deferred)
-            reasons = filter(None, [entry.reason, *(outcome["reason"] for outcome in entry.deferred.values())])
-            said = {"reason": next(reasons, None), **said, "limit": entry.limit and round(entry.limit, 1)}
+            is_stalled = is_stalled and not entry.outcomes
+            deferred = (each["reason"] for each in entry.outcomes.values() if each["outcome"] == "deferred")
+            if reason := entry.reason or next(deferred, None):
+                said.setdefault("reason", reason)
+            if entry.limit:
+                said["limit"] = round(entry.limit, 1)
         books.enter(indices, entry, age, policy, f"{run.instance_id}/{age}")
         books.suspects.update(indices if isinstance(result, Exception) else ())
     books.expire(age, policy.deadline, is_stalled=is_stalled)
-    return {name: value for name, value in said.items() if value}
+    return said
 
 
 def _output(books: BatchBooks, context: Context, resource: Resource) -> Output:

@@ -29,8 +29,8 @@ MAX_REASON = 400
 class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
     """What is known of a record that is neither delivered nor given up.
 
-    `due` and `absent_at`, when a look-up first missed the record after its last uncertain attempt, are ages of the
-    delivery in seconds. `is_uncertain`: an attempt may have stored the record. `facts` are what the last attempt says.
+    A look-up missed it first at `absent_at`, after its last uncertain attempt. This and `due` are ages of the delivery
+    in seconds. `is_uncertain`: an attempt may have stored the record. `facts` are what the last attempt says.
     """
 
     attempts: int = 0
@@ -65,16 +65,13 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 
 class OrderResult(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """What an activity did with the records of its order, by their indices; the others it leaves to the next.
+    """What became of the records of an order, as outcomes in JSON by their indices; the others are left to the next.
 
-    `rejected` and `deferred` have outcomes in JSON. `left_for` is the seconds for which the partner is not to be asked
-    for the others. `limit` is the limit found, in calls per second.
+    `left_for` is the seconds for which the partner is not to be asked for these. `limit` is the limit that flow control
+    has found, in calls per second.
     """
 
-    created: set[Index] = set()
-    exists: set[Index] = set()
-    rejected: dict[Index, dict[str, Any]] = {}
-    deferred: dict[Index, dict[str, Any]] = {}
+    outcomes: dict[Index, dict[str, Any]] = {}
     left_for: float = 0.0
     reason: str | None = None
     limit: float | None = None
@@ -93,32 +90,21 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
     rejections: dict[Index, dict[str, Any]] = {}
     suspects: set[Index] = set()
 
-    @classmethod
-    def of(cls, total: int) -> BatchBooks:
-        """Return the books of a batch that begins."""
-        return cls({index: Deferral() for index in range(total)})
-
-    def known(self, indices: Iterable[int]) -> dict[int, Deferral]:
-        """Return what the next attempts at these records have to know."""
-        known = {index: self.pending[index].told() for index in indices}
-        return {index: record for index, record in known.items() if record != Deferral()}
-
     def enter(self, indices: Iterable[int], result: OrderResult, age: float, policy: RetryPolicy, seed: str) -> None:
         """Enter what became of the records of an order, as it is known at this age of the batch."""
-        self.created |= result.created
-        self.exists |= result.exists
         for index in indices:
-            if index in result.created or index in result.exists:
-                del self.pending[index]
-            elif index in result.rejected:
-                outcome = Outcome.from_json(result.rejected[index])
-                self._give_up(index, {"recordId": outcome.record_id, "state": "rejected", **outcome.facts()})
-            elif index in result.deferred:
-                self.pending[index].enter(Outcome.from_json(result.deferred[index]), age, policy, seed)
-            else:
+            if index not in result.outcomes:
                 self.pending[index].due = _tick(age + result.left_for) if result.left_for else 0.0
                 continue
             self.suspects.discard(index)
+            outcome = Outcome.from_json(result.outcomes[index])
+            if outcome.kind == "deferred":
+                self.pending[index].enter(outcome, age, policy, seed)
+            elif outcome.kind == "rejected":
+                self._give_up(index, {"recordId": outcome.record_id, "state": "rejected", **outcome.facts()})
+            else:
+                del self.pending[index]
+                (self.created if outcome.kind == "created" else self.exists).add(index)
 
     def expire(self, age: float, deadline: float, *, is_stalled: bool) -> None:
         """Give up the records that are not tried again before the deadline.
@@ -173,7 +159,8 @@ def fitted_facts(facts: dict[str, Any], total: int) -> dict[str, Any]:
     """Return what is said of one of so many records, with as much of its reason and its problem as there is room."""
     most = min(MAX_REASON, MAX_REASONS // total)
     fitted = {name: said for name, said in facts.items() if name not in {"problem", "differing"}}
-    fitted["reason"] = shortened(facts.get("reason") or "", most)
+    if "reason" in facts:
+        fitted["reason"] = shortened(facts["reason"], most)
     if problem := kept_problem(facts.get("problem", {}), most):
         fitted["problem"] = problem
     return fitted

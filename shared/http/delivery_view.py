@@ -180,13 +180,10 @@ def _attempt(step: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(result, dict) and "outcome" in result:
         return event | {name: result[name] for name in ("outcome", "status", "reason") if name in result}
     if isinstance(result, dict):
-        counts = {name: len(result.get(name, ())) for name in ("created", "exists", "rejected", "deferred")}
-        best = next((name for name in ("deferred", "rejected", "created", "exists") if counts[name]), "deferred")
-        return (
-            event
-            | {"outcome": best, "records": sum(counts.values())}
-            | ({"reason": result["reason"]} if result.get("reason") else {})
-        )
+        outcomes = [each["outcome"] for each in result.get("outcomes", {}).values()]
+        worst = next((name for name in ("deferred", "rejected", "created", "exists") if name in outcomes), "deferred")
+        reason = {"reason": result["reason"]} if result.get("reason") else {}
+        return {**event, "outcome": worst, "records": len(outcomes), **reason}
     return event
 
 

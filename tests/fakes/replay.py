@@ -232,10 +232,5 @@ def order_result(
     made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
 ) -> dict[str, Any]:
     """Return the result of an activity with one attempt at each record of its order; None: the record is left."""
-    result = OrderResult(left_for=left_for, limit=limit)
-    for index, outcome in made.items():
-        if outcome is not None and outcome.kind in {"created", "exists"}:
-            (result.created if outcome.kind == "created" else result.exists).add(index)
-        elif outcome is not None:
-            (result.rejected if outcome.kind == "rejected" else result.deferred)[index] = outcome.to_json()
-    return to_json(result)
+    outcomes = {index: outcome.to_json() for index, outcome in made.items() if outcome is not None}
+    return to_json(OrderResult(outcomes, left_for, limit=limit))
