@@ -109,7 +109,7 @@ async def test_a_partner_that_sends_one_record_away_for_a_day_gets_the_others() 
     assert not run.timers
 
 
-async def test_records_that_wait_for_nearly_the_same_time_go_on_together() -> None:
+async def test_records_that_were_deferred_together_go_on_together() -> None:
     run = await deliver(order(8), lambda _i, _g, turn: UNCERTAIN if turn == 1 else CREATED)
 
     assert len(run.timers) == 1

@@ -100,12 +100,8 @@ async def test_what_an_earlier_run_knew_is_not_forgotten() -> None:
 
 
 async def test_the_undelivered_records_of_a_batch_become_a_batch() -> None:
-    rejections = [
-        {"index": 1, "state": "rejected", "status": 422},
-        {"index": 2, "state": "expired", "uncertain": True},
-        {"index": 4, "state": "expired", "status": 429},
-    ]
-    host = many({"state": "partly", "rejections": rejections})
+    shown = {"createdRecords": "0,3", "rejectedRecords": "1", "expiredRecords": "2,4", "uncertainRecords": "2"}
+    host = many(custom_status={"state": "partly", **shown})
 
     await ask(host)
 
@@ -155,11 +151,11 @@ async def test_an_id_that_stands_for_what_was_left_before_a_restart_is_skipped()
         (one(status="Running"), "only a finished one"),
         (one(status="Suspended"), "only a finished one"),
         (one({"state": "delivered"}), "nothing is left"),
-        (many({"state": "delivered", "rejections": []}), "nothing is left"),
+        (many(custom_status={"state": "delivered", "createdRecords": "0-4"}), "nothing is left"),
         (many(None, "Terminated", custom_status={"existsRecords": "0-4"}), "nothing is left"),
         (one(7), "cannot be redelivered"),
         (one({"state": "expired"}, input_={"resource": "Parcel"}), "cannot be redelivered"),
-        (many({"state": "partly", "rejections": [{"index": 99, "state": "expired"}]}), "cannot be redelivered"),
+        (many(custom_status={}), "cannot be redelivered"),
         (many(None, "Terminated", custom_status={"createdRecords": "x"}), "cannot be redelivered"),
     ],
 )

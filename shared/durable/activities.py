@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from shared.durable.attempt import WORK, Attempt, Shift
@@ -135,7 +134,7 @@ class BatchRecords:
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
-        self._batches: OrderedDict[tuple[str, str], asyncio.Task[Records]] = OrderedDict()
+        self._batches: dict[tuple[str, str], asyncio.Task[Records]] = {}  # the last one used is the last
 
     async def of(self, instance_id: str, digest: str, client: DurableClient) -> Records:
         """Return the records of a batch; concurrent callers share the reading.
@@ -146,12 +145,12 @@ class BatchRecords:
             DeliveryRefusedError: Durable Functions does not answer.
         """
         key = instance_id, digest
-        batch = self._batches.get(key)
+        batch = self._batches.pop(key, None)
         if batch is None or (batch.done() and (batch.cancelled() or batch.exception() is not None)):
-            batch = self._batches[key] = asyncio.create_task(_read(instance_id, digest, client))
-        self._batches.move_to_end(key)
-        while len(self._batches) > self._most:
-            self._batches.popitem(last=False)
+            batch = asyncio.create_task(_read(instance_id, digest, client))
+        self._batches[key] = batch
+        if len(self._batches) > self._most:
+            del self._batches[next(iter(self._batches))]
         return await asyncio.shield(batch)
 
 

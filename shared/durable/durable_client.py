@@ -36,7 +36,7 @@ _REFUSALS = (b"already exists", b"InvalidOperationException")
 
 
 class HostResponse(NamedTuple):
-    """What the extension answered; the names of `headers` are in lower case."""
+    """What the extension answered; `headers` takes their names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -154,15 +154,15 @@ class DurableClient:
         body: bytes | None = None,
     ) -> HostResponse:
         """Call the extension. Return its answer, whose status is an expected one."""
+        what = f"{method} {path.partition('?')[0]}"
         try:
             answer = await self._call(method, self._base + path, headers or {}, body)
         except (OSError, TimeoutError) as exc:
-            raise _unavailable(f"{method} {path.partition('?')[0]}: {type(exc).__name__}: {exc}") from exc
+            raise _unavailable(f"{what}: {type(exc).__name__}: {exc}") from exc
         if method == "POST" and answer.status not in expected and any(each in answer.body for each in _REFUSALS):
             return answer._replace(status=409)
         if answer.status not in expected:
-            words = answer.body[:500].decode(errors="replace")
-            raise _unavailable(f"{method} {path.partition('?')[0]}: answered with {answer.status}: {words}")
+            raise _unavailable(f"{what}: answered with {answer.status}: {answer.body[:500].decode(errors='replace')}")
         return answer
 
 
@@ -185,8 +185,7 @@ class HostSession:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT))
         try:
             async with self._session.request(method, url, headers=headers, data=body) as response:
-                lowered = {name.lower(): value for name, value in response.headers.items()}
-                return HostResponse(response.status, lowered, await response.read())
+                return HostResponse(response.status, response.headers, await response.read())
         except aiohttp.ClientError as exc:
             raise ConnectionError(f"{type(exc).__name__}: {exc}") from exc
 
@@ -201,20 +200,18 @@ async def wait_until_finished(client: DurableClient, instance_id: str, seconds: 
 
     A look that fails has seen nothing: the delivery has begun, and its caller is told where to watch it.
     """
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + seconds
     # Twice as long after each look: a quick delivery is seen at once, a slow one is not asked for a hundred times.
     pause = 0.05
-    while True:
-        with suppress(DeliveryRefusedError):
-            instance = await client.find(instance_id)
-            if instance is not None and instance.status in FINISHED:
-                return instance
-        left = deadline - clock()
-        if left <= 0:
-            return None
-        await asyncio.sleep(min(pause, left))
-        pause = min(2 * pause, 1.0)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                with suppress(DeliveryRefusedError):
+                    instance = await client.find(instance_id)
+                    if instance is not None and instance.status in FINISHED:
+                        return instance
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
+    return None
 
 
 def _unavailable(reason: str) -> DeliveryRefusedError:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.durable.inputs import BatchInput, Order, SingleInput, from_json, idempotency_key, records_of, to_json
-from shared.durable.progress import BatchBooks, Deferral, OrderResult, wake_at
+from shared.durable.progress import BatchBooks, Deferral, OrderResult
 from shared.errors import DeliveryInputError
 from shared.rules.outcome import Outcome, fitted
 from shared.rules.record import shown_id
@@ -101,7 +101,7 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
             said |= {"recordsPerSecond": round(rate, 1), "estimatedEnd": end.isoformat(timespec="seconds")}
         ready = [index for index, record in books.pending.items() if record.due <= age]
         if not ready:
-            wake = wake_at([record.due for record in books.pending.values()], age)
+            wake = min(record.due for record in books.pending.values())
             yield from run.wait(wake, {**books.progress(), **said})
             continue
         waves += 1
@@ -194,10 +194,8 @@ def _all_ended(context: Context, activities: Sequence[Task]) -> Generator[Any, A
 def _lost(failure: Exception) -> Outcome:
     """Return the outcome of an activity that has no result.
 
-    The Durable extension repeats an activity after the loss of its host. Where only the worker process has ended, or an
-    activity exceeded `functionTimeout`, the activity fails; a defect of the app looks the same. Nobody knows how far
-    any of them came. The text is the extension's sentence and, after a line break between two spaces, a traceback,
-    which stays in the host's log.
+    Its worker process has ended, it exceeded `functionTimeout`, or it has a defect: nobody knows how far it came. The
+    text is the extension's sentence and, after a line break between two spaces, a traceback, which stays in the log.
     """
     sentence = " ".join(str(failure).partition(" \n ")[0].split())
     reason = shortened(f"The attempt ended without a result, and may have posted: {sentence}", 400)

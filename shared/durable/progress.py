@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence  # noqa: TC003, msgspec reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -14,16 +13,16 @@ from shared.rules.retry import retry_wait
 from shared.rules.text import shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shared.rules.retry import RetryPolicy
 
 MAX_RECORDS = 1_000
 Index = Annotated[int, Meta(ge=0, lt=MAX_RECORDS)]
 
-MAX_REASONS = 150_000
-"""Characters of all reasons in a batch's output, and of all problems. The Durable Task Scheduler allows 1 MiB."""
-
-MAX_REASON = 400
-"""Characters of the reason of a batch's record, and of its problem."""
+# Characters of the reason of a batch's record, and of its problem; and of all of them. The Durable Task Scheduler allows
+# an output of 1 MiB.
+_MAX_REASON, _MAX_REASONS = 400, 150_000
 
 
 class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -157,7 +156,7 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 def fitted_facts(facts: dict[str, Any], total: int) -> dict[str, Any]:
     """Return what is said of one of so many records, with as much of its reason and its problem as there is room."""
-    most = min(MAX_REASON, MAX_REASONS // total)
+    most = min(_MAX_REASON, _MAX_REASONS // total)
     fitted = {name: said for name, said in facts.items() if name not in {"problem", "differing"}}
     if "reason" in facts:
         fitted["reason"] = shortened(facts["reason"], most)
@@ -190,15 +189,6 @@ def from_ranges(text: str) -> set[int]:
             raise ValueError(f"no batch has a record {last or first}")
         indices.update(range(int(first), int(last or first) + 1))
     return indices
-
-
-def wake_at(dues: Sequence[float], age: float) -> float:
-    """Return the age at which to go on: when a group of records that are due at nearly the same time all are.
-
-    No record goes on before it is due, and a turn of the orchestrator is not spent on each one.
-    """
-    first = min(dues)
-    return max(due for due in dues if due <= first + (first - age) / 4)
 
 
 def _tick(age: float) -> float:

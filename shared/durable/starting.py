@@ -167,7 +167,7 @@ def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
 
 
 def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
-    delivery, result = from_json(instance.input, SingleInput), _result(instance)
+    delivery, result = from_json(instance.input, SingleInput), _said(instance, instance.output)
     state = result.get("state")
     if state == "delivered":
         return None
@@ -184,24 +184,18 @@ def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOption
 
 
 def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
-    batch, result = from_json(instance.input, BatchInput), _result(instance)
-    if instance.status == "Completed":
-        rejections = {each["index"]: each for each in result["rejections"]}
-        left = sorted(rejections)
-        uncertain = {index for index, each in rejections.items() if each.get("uncertain")}
-        # As of one record.
-        rejected = {i for i, each in rejections.items() if each["state"] == "rejected" and each.get("status")}
-    else:
-        created, exists, rejected, uncertain, posting = (
-            from_ranges(result.get(name, ""))
-            for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
-        )
-        left = sorted(set(range(batch.total)) - created - exists)
-        known = batch.progress.pending.items() if batch.progress else ()
-        before = batch.uncertain | {index for index, record in known if record.is_uncertain}
-        uncertain |= posting | (before - rejected)
+    batch, result = from_json(instance.input, BatchInput), _said(instance, instance.custom_status)
+    created, exists, rejected, uncertain, posting = (
+        from_ranges(result.get(name, ""))
+        for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
+    )
+    left = sorted(set(range(batch.total)) - created - exists)
     if not left:
         return None
+    known = batch.progress.pending if batch.progress else {}
+    before = batch.uncertain | {index for index, record in known.items() if record.is_uncertain}
+    if instance.status != "Completed":
+        uncertain |= posting | (before - rejected)
     records, places = inputs.records_of(instance.input), list(enumerate(left))
     input_ = inputs.batch_input(resource.name, [records[index] for index in left], options)
     input_["keys"] = {place: batch.key_of(instance.id, index) for place, index in places if index not in rejected}
@@ -209,9 +203,9 @@ def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOpti
     return input_
 
 
-def _result(instance: Instance) -> dict[str, Any]:
-    """Return the output of a completed delivery, else its last custom status."""
-    result = instance.output if instance.status == "Completed" else instance.custom_status
-    if instance.status == "Completed" and not (isinstance(result, dict) and "state" in result):
+def _said(instance: Instance, ended: object) -> dict[str, Any]:
+    """Return what a completed delivery `ended` with, else its last custom status."""
+    said = ended if instance.status == "Completed" else instance.custom_status
+    if instance.status == "Completed" and not (isinstance(said, dict) and "state" in said):
         raise DeliveryInputError("It has no result of a delivery")
-    return result if isinstance(result, dict) else {}
+    return said if isinstance(said, dict) else {}

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_REWINDS = 3
-# A run looks at so many pages, and leaves the rest to the next one.
-MAX_PAGES = 10_000
 
 
 class Recovery:
@@ -119,7 +117,7 @@ async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, 
 
 async def _instances(client: DurableClient, **filters: str | datetime) -> AsyncIterator[Instance]:
     token = None
-    for _ in range(MAX_PAGES):
+    while True:
         page, token = await client.list_instances(token, **filters, top=100)
         for instance in page:
             yield instance
