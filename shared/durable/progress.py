@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MAX_RECORDS = 1_000
 Index = Annotated[int, Meta(ge=0, lt=MAX_RECORDS)]
 
-# Characters of the reason of a batch's record, and of its problem; and of all of them. The Durable Task Scheduler allows
-# an output of 1 MiB.
+# Characters of the reason of a record, and of its problem; and of those of a batch. The Durable Task Scheduler has a
+# limit of 1 MiB.
 _MAX_REASON, _MAX_REASONS = 400, 150_000
 
 
