@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 import zlib
 from typing import Any
 
@@ -31,6 +33,36 @@ def test_records_may_bring_keys_along() -> None:
     batch = from_json(batch_input("Parcel", TEXTS, OPTIONS) | {"keys": {"0": "first-7"}}, BatchInput)
 
     assert [batch.key_of("parcel-2", index) for index in range(3)] == ["first-7", "parcel-2-1", "parcel-2-2"]
+
+
+THREADS = """
+import importlib, sys, threading
+sys.setswitchinterval(1e-6)
+
+def read():
+    start.wait()
+    for value, kind in given:
+        inputs.from_json(value, kind)
+
+for _ in range(20):
+    for name in ("shared.durable.inputs", "shared.durable.progress"):
+        sys.modules.pop(name, None)
+    inputs, progress = map(importlib.import_module, ("shared.durable.inputs", "shared.durable.progress"))
+    single = {"resource": "a", "terms": {"retry": {}}, "record": "{}", "progress": {"attempts": 3}}
+    batch = {"resource": "a", "terms": {}, "total": 1, "digest": "", "packed": "", "progress": {"created": [0]}}
+    given = ((single, inputs.SingleInput), (batch, inputs.BatchInput), ({"leftFor": 1}, progress.OrderResult))
+    start = threading.Barrier(16)
+    threads = [threading.Thread(target=read) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_the_first_orchestrators_of_a_process_may_run_in_many_threads() -> None:
+    """Without care, msgspec crashes the process."""
+    assert subprocess.run([sys.executable, "-c", THREADS], check=False).returncode == 0  # noqa: S603 - our own script
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from shared.durable.progress import MAX_RECORDS, BatchBooks, Deferral, Index
+from shared.durable.progress import MAX_RECORDS, BatchBooks, Deferral, Index, OrderResult
 from shared.errors import DeliveryInputError
 from shared.rules.retry import MAX_DEADLINE, MAX_WAIT, RetryPolicy
 from shared.rules.text import IDEMPOTENCY_KEY
@@ -131,6 +131,12 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     digest: str = ""
     records: list[int] = []
     chunk: int = 1
+
+
+# msgspec examines a type when it is first used, and crashes if another thread uses it meanwhile (seen with 0.22.0). The
+# Functions worker runs orchestrators in threads.
+for _kind in (SingleInput, BatchInput, Order, OrderResult):
+    msgspec.json.Decoder(_kind)
 
 
 def to_json(value: msgspec.Struct) -> dict[str, Any]:
