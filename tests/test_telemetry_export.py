@@ -75,44 +75,34 @@ def test_the_exporters_obey_the_settings_of_opentelemetry(collector: OtlpCollect
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=test",
     }
 
-    run(DELIVERY, **on(collector, **headers, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf"))
+    names = {"WEBSITE_SITE_NAME": "func-relay", "OTEL_SERVICE_NAME": "relay"}
+    run(DELIVERY, **on(collector, **headers, **names, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf"))
 
+    assert [span.service for span in collector.spans] == ["relay"]
     assert collector.headers
     assert {next(v for n, v in sent.items() if n.lower() == "api-key") for sent in collector.headers} == {"s3cret"}
     assert any(b"deployment.environment" in sent for sent in collector.received)
 
 
-@pytest.mark.parametrize(
-    ("settings", "service"),
-    [
-        ({"WEBSITE_SITE_NAME": "func-relay"}, "func-relay"),
-        ({"WEBSITE_SITE_NAME": "func-relay", "OTEL_SERVICE_NAME": "relay"}, "relay"),
-    ],
-)
-def test_the_service_has_the_name_of_the_function_app_or_the_one_that_is_set(
-    collector: OtlpCollector, settings: dict[str, str], service: str
-) -> None:
-    run(DELIVERY, **on(collector, **settings))
+def test_the_service_has_the_name_of_the_function_app(collector: OtlpCollector) -> None:
+    run(DELIVERY, **on(collector, WEBSITE_SITE_NAME="func-relay"))
 
-    assert [span.service for span in collector.spans] == [service]
+    assert [span.service for span in collector.spans] == ["func-relay"]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
+def test_where_it_is_not_asked_for_no_sdk_is_imported() -> None:
+    settings = [
         {},
         {"PYTHON_ENABLE_OPENTELEMETRY": "true"},
         {"PYTHON_ENABLE_OPENTELEMETRY": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PYTHON_ENABLE_OPENTELEMETRY": "false"},
-    ],
-)
-def test_where_it_is_not_asked_for_no_sdk_is_imported(settings: dict[str, str]) -> None:
-    program = """
-print(install_telemetry(os.environ))
+    ]
+    program = f"""
+print([install_telemetry(environ) for environ in {settings}])
 print([name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))])
 """
-    assert run(program, **settings) == ["False", "[]"]
+    assert run(program) == [str([False] * len(settings)), "[]"]
 
 
 def test_it_leaves_alone_what_somebody_else_has_set_up(collector: OtlpCollector) -> None:
@@ -127,10 +117,9 @@ print(install_telemetry(os.environ), trace.get_tracer_provider() is provider, lo
     assert collector.received == []
 
 
-@pytest.mark.parametrize(
-    "missing", ["opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"]
-)
-def test_a_package_that_is_missing_is_one_warning_and_nothing_else(collector: OtlpCollector, missing: str) -> None:
+def test_a_package_that_is_missing_is_one_warning_and_nothing_else(collector: OtlpCollector) -> None:
+    missing = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+
     printed = run(f"sys.modules[{missing!r}] = None\n" + DELIVERY, **on(collector))
 
     warnings = [line for line in printed if "telemetry.export" in line]
@@ -141,33 +130,27 @@ def test_a_package_that_is_missing_is_one_warning_and_nothing_else(collector: Ot
     assert collector.received == []
 
 
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        (
-            {"OTEL_EXPORTER_OTLP_PROTOCOL": "pigeon-4711"},
-            "OTEL_EXPORTER_OTLP_PROTOCOL must be one of http/protobuf, grpc",
-        ),
-        (
-            {"OTEL_METRIC_EXPORT_INTERVAL": "-4711"},
-            "one of the settings OTEL_… has a value that the SDK does not take",
-        ),
-    ],
-)
-def test_a_setting_that_is_wrong_is_one_warning_without_its_value(
-    collector: OtlpCollector, settings: dict[str, str], reason: str
-) -> None:
-    printed = run(DELIVERY, **on(collector, **settings))
+def test_a_protocol_that_is_wrong_or_needs_a_package_is_one_warning_without_its_value(collector: OtlpCollector) -> None:
+    program = """
+for protocol in ("pigeon-4711", "grpc"):
+    install_telemetry({**os.environ, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol})
+"""
+    [wrong, missing] = run(program, **on(collector))
 
-    assert f"WARNING shared.telemetry.export telemetry is not sent: {reason}" in printed
-    assert not any("4711" in line for line in printed)
+    words = "WARNING shared.telemetry.export telemetry is not sent: "
+    assert wrong == f"{words}OTEL_EXPORTER_OTLP_PROTOCOL must be one of http/protobuf, grpc"
+    assert missing.startswith(words)
+    assert missing.endswith("opentelemetry.exporter.otlp.proto.grpc is not installed")
     assert collector.received == []
 
 
-def test_grpc_needs_a_package_of_its_own(collector: OtlpCollector) -> None:
-    printed = run(DELIVERY, **on(collector, OTEL_EXPORTER_OTLP_PROTOCOL="grpc"))
+def test_a_setting_that_the_sdk_does_not_take_is_one_warning_without_its_value(collector: OtlpCollector) -> None:
+    printed = run(DELIVERY, **on(collector, OTEL_METRIC_EXPORT_INTERVAL="-4711"))
 
-    assert any("opentelemetry.exporter.otlp.proto.grpc is not installed" in line for line in printed)
+    reason = "one of the settings OTEL_… has a value that the SDK does not take"
+    assert f"WARNING shared.telemetry.export telemetry is not sent: {reason}" in printed
+    assert not any("4711" in line for line in printed)
+    assert collector.received == []
 
 
 def test_importing_the_app_installs_nothing_and_a_second_call_does_nothing(collector: OtlpCollector) -> None:

@@ -89,7 +89,7 @@ async def test_names_each_bad_record_by_its_index_and_starts_nothing(stage: Stag
 async def test_the_same_key_is_one_batch_also_after_it_has_finished(stage: Stage) -> None:
     key = uuid4().hex
 
-    answers = await asyncio.gather(*(stage.start(records(20), key=key) for _ in range(50)))
+    answers = await asyncio.gather(*(stage.start(records(20), key=key) for _ in range(20)))
     await stage.finished(answers[0])
     again = await stage.send(records(20), key=key, prefer="wait=10")
     other = await stage.send(records(21), key=key)
@@ -147,7 +147,7 @@ async def test_a_suspended_batch_goes_on_where_it_stood(start: StartStage) -> No
 async def test_the_bodies_in_work_are_bounded(start: StartStage) -> None:
     """Batches of a megabyte in great number are refused with 429 before they fill the memory; none is lost."""
     stage = start()
-    bodies = [json.dumps(records(16, note=f"{number}" + "x" * 63_000)).encode() for number in range(60)]
+    bodies = [json.dumps(records(16, note=f"{number}" + "x" * 63_000)).encode() for number in range(32)]
 
     async def accepted(body: bytes) -> int:
         response = await stage.ask("POST", BATCH, content=body, headers={"content-type": "application/json"})
