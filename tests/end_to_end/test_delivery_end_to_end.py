@@ -82,25 +82,41 @@ async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(stage: 
     assert (await stage.counters())["token_requests"] == 2
 
 
-async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(start: StartStage) -> None:
+async def test_deliveries_wait_for_a_token_endpoint_that_is_down_and_deep_health_tells_of_it(start: StartStage) -> None:
     stage = start()
-    await stage.set_faults({"fault": "status", "route": "token", "status": 503, "window": [0, 4]})
+    await stage.set_faults({"fault": "status", "route": "token", "status": 503})
     started = time.monotonic()
 
     links = await stage.start_all(records(20))
     waiting = await stage.in_state(links[0], "waiting")
+    lost = await deep_health(stage)
+    await stage.set_faults()
     deliveries = await stage.all_finished(links)
+    well = await deep_health(stage)
+    counters = await stage.counters()
+    await asyncio.to_thread(stage.partner.stop)
+    down = await deep_health(stage)
 
     assert "nextAttempt" in waiting
     assert "token" in waiting["reason"]
     assert {each["state"] for each in deliveries} == {"delivered"}
-    assert await stage.stored() == ids(20)
-    counters = await stage.counters()
+    assert (counters["records_stored"], counters["duplicates"]) == (20, 0)
     assert (counters["without_token"], counters["unauthorised"], counters["tokens_issued"]) == (0, 0, 1)
     # At most one token request per backoff step, not one per delivery and attempt.
     assert counters["token_requests"] <= 4 + (time.monotonic() - started)
     events = (await stage.ask("GET", links[0]["historyGetUri"])).json()["events"]
     assert {"started", "attempt", "wait", "finished"} <= {event["type"] for event in events}
+    assert (lost["status"], lost["token"]) == (503, "unavailable")
+    assert "it answered 503" in lost["detail"]
+    assert (well["status"], well["settings"], well["token"], well["partner"]) == (200, "ok", "ok", "ok")
+    assert (down["status"], down["token"], down["partner"]) == (503, "ok", "unavailable")
+
+
+async def deep_health(stage: Stage) -> Json:
+    """Return what deep health says of the partner, with the status of the answer."""
+    response = await stage.ask("GET", "health/deep")
+    shown: Json = response.json()["partners"][RESOURCE.partner.name]
+    return shown | {"status": response.status_code}
 
 
 async def test_a_rejection_is_a_completed_delivery_with_the_partners_words_and_one_line_in_the_log(
@@ -211,32 +227,8 @@ async def test_names_every_wrong_setting_at_once_at_the_start_and_in_the_answer(
     assert (await stage.ask("GET", "deliveries")).json() == {"deliveries": []}
 
 
-async def test_deep_health_says_what_is_wrong_with_which_partner(start: StartStage) -> None:
-    stage = start()
-
-    async def deep() -> Json:
-        response = await stage.ask("GET", "health/deep")
-        shown: Json = response.json()["partners"][RESOURCE.partner.name]
-        return shown | {"status": response.status_code}
-
-    async def is_well() -> Json | None:
-        shown = await deep()
-        return shown if shown["status"] == 200 else None
-
-    await stage.set_faults({"fault": "status", "route": "token", "status": 404})
-    lost = await deep()
-    await stage.set_faults()
-    well = await until(is_well)
-    await asyncio.to_thread(stage.partner.stop)
-    down = await deep()
-
-    assert (lost["status"], lost["token"]) == (503, "unavailable")
-    assert f"{PREFIX}TOKEN_URL" in lost["detail"]
-    assert (well["settings"], well["token"], well["partner"]) == ("ok", "ok", "ok")
-    assert (down["status"], down["token"], down["partner"]) == (503, "ok", "unavailable")
-
-
-async def test_admin_routes_answer_while_deliveries_go_on(stage: Stage) -> None:
+async def test_admin_routes_answer_and_run_a_timers_function_while_deliveries_go_on(stage: Stage) -> None:
+    purges = stage.host.output.count("history purged")
     await stage.set_faults({"fault": "hold", "route": "post", "gate": "late"})
     links = await stage.start_all(records(10))
 
@@ -244,23 +236,12 @@ async def test_admin_routes_answer_while_deliveries_go_on(stage: Stage) -> None:
     function = await stage.http.get(f"{stage.host.url}/admin/functions/{RESOURCE.post_one}")
     purge = await stage.http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
 
-    assert (status.status_code, status.json()["state"]) == (200, "Running")
-    assert (function.status_code, function.json()["name"]) == (200, RESOURCE.post_one)
-    await stage.control("POST", "gates/late/open")
-    assert purge.status_code == 202
-    assert {each["state"] for each in await stage.all_finished(links)} == {"delivered"}
-
-
-async def test_old_finished_deliveries_are_purged_by_the_timers_function(start: StartStage) -> None:
-    """A delivery is kept for its deadline and an hour: nothing that has just ended is purged."""
-    stage = start(environ={"DELIVERY_HISTORY_DAYS": "0.00001", "DELIVERY_DEADLINE": "1"})
-    links = await stage.start(record(1))
-    await stage.finished(links)
-
-    await stage.http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
-
     async def has_run() -> bool:
-        return "history purged" in stage.host.output
+        return stage.host.output.count("history purged") == purges + 1
 
     await until(has_run)
-    assert (await stage.show(links))["state"] == "delivered"
+    await stage.control("POST", "gates/late/open")
+    assert (status.status_code, status.json()["state"]) == (200, "Running")
+    assert (function.status_code, function.json()["name"]) == (200, RESOURCE.post_one)
+    assert purge.status_code == 202
+    assert {each["state"] for each in await stage.all_finished(links)} == {"delivered"}

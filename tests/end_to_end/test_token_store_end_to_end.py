@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from sandbox.processes import SandboxProcess
 from sandbox.resources import app_settings
 from shared.partner import RESOURCES
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
 
 
+@pytest.mark.long
 @needs_redis
 async def test_two_instances_of_the_app_share_a_token_and_outlive_their_store(
     start: StartStage, processes: ExitStack, tmp_path: Path
