@@ -131,12 +131,13 @@ sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None
 """
     printed = run(program + DELIVERY, **on(collector))
 
+    missing = "OTEL_EXPORTER_OTLP_ENDPOINT is set, but opentelemetry.exporter.otlp.proto"
     warnings = [line for line in printed if "telemetry is not sent" in line]
     assert [line.partition("telemetry is not sent: ")[2] for line in warnings] == [
         "OTEL_EXPORTER_OTLP_PROTOCOL must be one of http/protobuf, grpc",
-        "OTEL_EXPORTER_OTLP_ENDPOINT is set, but opentelemetry.exporter.otlp.proto.grpc is not installed",
+        f"{missing}.grpc is not installed",
         "one of the settings OTEL_… has a value that the SDK does not take",
-        "OTEL_EXPORTER_OTLP_ENDPOINT is set, but opentelemetry.exporter.otlp.proto.http.trace_exporter is not installed",
+        f"{missing}.http.trace_exporter is not installed",
     ]
     assert all(line.startswith("WARNING shared.telemetry") for line in warnings)
     assert "False" in printed
