@@ -82,7 +82,7 @@ def register(resource: Resource) -> None:
             return await routes.accept_batch(request, client, resource, options, call_timeout)
 
     async def get(request: Request) -> Reply:
-        return await routes.get_record(request, resource, partial(container.api, resource.partner))
+        return await routes.get_record(request, resource, container.access(resource.partner).api)
 
     client_function(f"Accept{resource.name}", resource.route, ["POST"], accept)
     client_function(f"Accept{resource.name}Batch", f"{resource.route}/batch", ["POST"], accept_batch)

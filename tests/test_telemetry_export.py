@@ -19,14 +19,14 @@ ROOT = Path(__file__).parent.parent
 PROLOGUE = """
 import logging, os, sys
 logging.basicConfig(format="%(levelname)s %(name)s %(message)s: %(reason)s", level="INFO", stream=sys.stdout)
-from shared.telemetry.export import install_telemetry
+from shared.telemetry import install_telemetry
 """
 # The SDK sends what it still has when the process ends.
 DELIVERY = """
 print(install_telemetry(os.environ))
 from shared.telemetry import process_telemetry
 telemetry = process_telemetry()
-telemetry.token_counts("BUSINESS_API").requested = 7
+telemetry.token_counts("BUSINESS_API")["requested"] = 7
 with telemetry.span("delivery attempt", {"a": 1}):
     logging.getLogger("shared.delivery").warning("event", extra={"instance_id": "i", "reason": "r"})
     logging.getLogger("elsewhere").warning("event", extra={"reason": "not the app's"})
@@ -147,7 +147,7 @@ sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None
 def test_importing_the_app_installs_nothing_and_a_second_call_does_nothing(collector: OtlpCollector) -> None:
     program = """
 from opentelemetry import trace
-import shared.telemetry, shared.client.resource_api
+import shared.client.resource_api
 print(type(trace.get_tracer_provider()).__name__)
 print(install_telemetry(os.environ), install_telemetry(os.environ), len(logging.getLogger("shared").handlers))
 """

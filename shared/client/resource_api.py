@@ -23,8 +23,7 @@ from shared.errors import (
 )
 from shared.resource import Post
 from shared.rules.content_encoding import ACCEPTED, BodyDecoder
-from shared.rules.record import at_pointer, named_id
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

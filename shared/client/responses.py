@@ -12,8 +12,8 @@ import msgspec
 from shared.errors import JsonError
 from shared.resource import ApiResponse, ProblemDetails
 from shared.rules import strict_json
-from shared.rules.retry_after import retry_after
-from shared.rules.text import shortened
+from shared.rules.outcome import shortened
+from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

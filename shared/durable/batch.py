@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shared.durable.delivery_options import MAX_RECORDS
 from shared.durable.orchestrators import next_absent_at
-from shared.rules.outcome import Outcome, kept_problem
+from shared.rules.outcome import Outcome, kept_problem, shortened
 from shared.rules.retry import retry_wait
-from shared.rules.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ import msgspec
 from shared.durable.delivery_options import MAX_RECORDS
 from shared.durable.orchestrators import idempotency_key
 from shared.errors import DeliveryInputError
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

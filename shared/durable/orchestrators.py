@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.durable.delivery_options import DeliveryOptions, check_delivery
-from shared.rules.outcome import Outcome, fitted
-from shared.rules.record import shown_id
+from shared.rules.outcome import Outcome, fitted, shortened
+from shared.rules.record import IDEMPOTENCY_KEY, shown_id
 from shared.rules.retry import retry_wait
-from shared.rules.text import IDEMPOTENCY_KEY, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

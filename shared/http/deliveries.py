@@ -17,8 +17,7 @@ from shared.durable.durable_client import FINISHED, DurableClient, Instance
 from shared.durable.redelivery import redeliver as start_redelivery
 from shared.durable.starting import keyed_id, prefix_of
 from shared.http.messages import Reply, Request, refuse
-from shared.rules.record import shown_id
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY, shown_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

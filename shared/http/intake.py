@@ -16,8 +16,7 @@ import msgspec
 from shared.errors import BodyTooLargeError, ContentEncodingError, Fault, InvalidRecordError, JsonError, ProblemError
 from shared.http.messages import Request, refuse
 from shared.rules.content_encoding import ACCEPTED, decoded_body
-from shared.rules.record import MAX_BYTES, CheckedRecord, read_record
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY, MAX_BYTES, CheckedRecord, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

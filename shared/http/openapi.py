@@ -12,10 +12,9 @@ import msgspec
 from shared.http.deliveries import COUNT, FILTERS, MAX_PAGE, SHOWN, STATES, TEXT, TIME, VERBS
 from shared.http.intake import JSON, MAX_RECORDS, NDJSON
 from shared.http.messages import MAX_WAIT, TYPE_ROOT, TYPES
-from shared.rules.record import MAX_BYTES
+from shared.rules.record import MAX_BYTES, MAX_ID
 from shared.rules.sample import sample_record
 from shared.rules.strict_json import MAX_INTEGER, MIN_INTEGER
-from shared.rules.text import MAX_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ from shared.errors import ApiConnectError, ApiUnavailableError, DeliveryRefusedE
 from shared.http import intake
 from shared.http.deliveries import accepted, state_of, view
 from shared.http.messages import Reply, Request, problem, refuse
-from shared.rules.text import id_problem
+from shared.rules.record import id_problem
 from shared.rules.verdict import found_records
 from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
 
