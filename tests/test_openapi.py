@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
 from msgspec import Meta
-from openapi_spec_validator import validate
 
 from shared.errors import InvalidRecordError, JsonError
 from shared.http.messages import TYPE_ROOT, TYPES
@@ -38,6 +36,8 @@ def content(resources: Any = RESOURCES) -> dict[str, Any]:  # noqa: ANN401, reso
 
 def is_valid(told: dict[str, Any], path: str, body: object) -> bool:
     """Tell whether the document accepts a body for the operation behind POST on this path."""
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # noqa: PLC0415, as below
+
     schema = told["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     whole = {"allOf": [schema], "components": told["components"]}
     return bool(Draft202012Validator(whole).is_valid(body))
@@ -45,6 +45,8 @@ def is_valid(told: dict[str, Any], path: str, body: object) -> bool:
 
 @pytest.mark.parametrize("resources", [RESOURCES, RESOURCES[:1]])
 def test_the_document_is_valid_openapi(resources: list[Any]) -> None:
+    from openapi_spec_validator import validate  # noqa: PLC0415, takes every process of pytest half a second
+
     validate(content(resources))
 
 

@@ -31,7 +31,6 @@ def retry_wait(_policy, _step, _seed, least=None):
         raise RuntimeError("a defect")
     return least
 """
-BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
 
 
 async def recover(stage: Stage) -> None:
@@ -167,7 +166,8 @@ async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner
 
 
 async def test_records_that_would_fill_the_memory_are_rejected_and_never_unpacked(stage: Stage) -> None:
-    bomb = {"resource": RESOURCE.name, "total": 2, "digest": "d", "packed": BOMB, "terms": TERMS}
+    packed = base64.b64encode(zlib.compress(b" " * 2**24 + b"[]")).decode()
+    bomb = {"resource": RESOURCE.name, "total": 2, "digest": "d", "packed": packed, "terms": TERMS}
 
     delivery = await start_past_the_intake(stage, bomb)
 
