@@ -28,7 +28,7 @@ SETTINGS = {
     "DELIVERY_SETTLE": "2",
     "DELIVERY_CHUNK": "20",
     f"{PREFIX}TIMEOUT": "5",
-    # A killed host leaves posts that the partner stores up to 6 s later: its activities are handed out again after that.
+    # What a killed host has posted is stored up to 6 s later. Its activities are handed out again after that.
     f"{STORAGE}workItemQueueVisibilityTimeout": "00:00:08",
     f"{STORAGE}controlQueueVisibilityTimeout": "00:00:02",
 }
