@@ -63,6 +63,8 @@ NATURE: tuple[Json, ...] = (
 )
 
 
+# Hundreds wait at the same time, and for hosts that start.
+PATIENCE, PAUSE = 300.0, 3.0
 # What is killed, in turn.
 KINDS = ("worker", "host", "both")
 
@@ -131,7 +133,7 @@ async def deliver(stage: Stage, body: object, key: str, at: float) -> Json:
         assert response.status_code in {202, 503} or not response.content, response.text
         return response.json() if response.status_code == 202 else None
 
-    links = await until(while_up(accepted))
+    links = await until(while_up(accepted), PATIENCE, PAUSE)
 
     async def ended() -> Json | None:
         response = await stage.ask("GET", links["statusQueryGetUri"])
@@ -146,8 +148,8 @@ async def deliver(stage: Stage, body: object, key: str, at: float) -> Json:
         response = await stage.ask("GET", f"{links['statusQueryGetUri']}?records=true")
         return {"records": response.json()["records"]} if response.status_code == 200 else None
 
-    delivery = await until(while_up(ended), patience=300)
-    return delivery | await until(while_up(recorded)) if "total" in delivery else delivery
+    delivery = await until(while_up(ended), PATIENCE, PAUSE)
+    return delivery | await until(while_up(recorded), PATIENCE, PAUSE) if "total" in delivery else delivery
 
 
 async def deliver_all(stage: Stage, bodies: Sequence[Json], *, batch: int, seconds: float, seed: int) -> list[Json]:

@@ -238,8 +238,8 @@ class Stage:
             assert not any(secret in text for text in texts), secret
 
 
-async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
-    """Look again and again until there is something to see; return it."""
+async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE, most: float = 0.5) -> T:
+    """Look again and again, every `most` seconds in the end, until there is something to see; return it."""
     pause = 0.05
     async with asyncio.timeout(patience):
         while True:
@@ -248,4 +248,4 @@ async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIE
                 return seen
             await asyncio.sleep(pause)
             # Hundreds may be looking: those who wait longest look least.
-            pause = min(1.5 * pause, 0.5)
+            pause = min(1.5 * pause, most)

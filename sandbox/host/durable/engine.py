@@ -123,9 +123,8 @@ class Engine(InMemoryOrchestrationBackend):
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
         self._activities: dict[ActivityKey, ScheduledActivity] = {}
-        # What the transaction has changed: instances, those of them with another history, activities.
-        self._touched: set[str] = set()
-        self._histories: set[str] = set()
+        # What the transaction has changed: instances, with whether their history has changed too, and activities.
+        self._touched: dict[str, bool] = {}
         self._touched_activities: set[ActivityKey] = set()
         self._redeliveries: list[asyncio.TimerHandle] = []
         self._store = store
@@ -142,33 +141,31 @@ class Engine(InMemoryOrchestrationBackend):
 
     def _touch(self, instance_id: str, *, history: bool = False) -> None:
         """Have the end of the transaction write an instance, or its absence, and if need be its history."""
-        self._touched.add(instance_id)
-        if history:
-            self._histories.add(instance_id)
+        self._touched[instance_id] = history or self._touched.get(instance_id, False)
 
     def _commit(self) -> None:
         if self._store is not None and (self._touched or self._touched_activities):
-            instances = {each: self._instances.get(each) for each in self._touched}
+            instances = {each: (self._instances.get(each), history) for each, history in self._touched.items()}
             activities = {each: self._activities.get(each) for each in self._touched_activities}
-            self._store.commit(instances, activities, self._histories)
-        for touched in (self._touched, self._histories, self._touched_activities):
-            touched.clear()
+            self._store.commit(instances, activities)
+        self._touched.clear()
+        self._touched_activities.clear()
 
     def _take_up(self, store: Store) -> None:
         """Go on where the last engine on the store ended; what waited for it then is handed out after a while."""
         self._instances, self._activities = store.load()
         activities = [item for item, _ in self._activities.values()]
-        unfinished = [each for each in self._instances.values() if each.status not in TERMINAL]
         tokens = {each.completion_token for each in self._instances.values()} | {
             item.completion_token for item in activities
         }
         self._next_completion_token = max(tokens, default=0) + 1
-        for instance in unfinished:
-            self._wait_again(instance)
+        for instance in self.instances():
+            if instance.status not in TERMINAL:
+                self._wait_again(instance)
 
         def hand_out_messages() -> None:
-            for instance in unfinished:
-                if instance.pending_events and instance is self._instances.get(instance.instance_id):
+            for instance in self.instances():
+                if instance.pending_events:
                     self._enqueue_orchestration(instance.instance_id)
 
         def hand_out_activities() -> None:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from google.protobuf.message import Message
-
     from sandbox.host.settings import StorageProvider
 
 # An activity that has no result yet, and when the instance that scheduled it was created.
@@ -31,21 +29,16 @@ ScheduledActivity = tuple[ActivityWorkItem, datetime]
 # The completion token of the orchestrator's turn that scheduled an activity, and the activity's number.
 ActivityKey = tuple[str, int]
 
+_encode = msgspec.msgpack.Encoder(enc_hook=lambda message: message.SerializeToString()).encode
+
 _SCHEMA = """
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = NORMAL;
+    PRAGMA synchronous = OFF;
     CREATE TABLE IF NOT EXISTS instances (id TEXT PRIMARY KEY, record BLOB NOT NULL, history BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS activities (token TEXT, number INTEGER, activity BLOB NOT NULL,
                                            PRIMARY KEY (token, number));
 """
-
-
-def _serialized(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-_encode = msgspec.msgpack.Encoder(enc_hook=_serialized).encode
 
 
 def _events(serialized: Collection[bytes]) -> list[pb.HistoryEvent]:
@@ -60,13 +53,10 @@ def _record(instance: OrchestrationInstance) -> bytes:
 
 def _instance(record: bytes, history: bytes) -> OrchestrationInstance:
     fields: dict[str, Any] = msgspec.msgpack.decode(record)
-    fields["history"] = _events(msgspec.msgpack.decode(history))
+    past, messages = _events(msgspec.msgpack.decode(history)), _events(fields["pending_events"])
     # The start of a turn is no message: the engine writes one when it hands out the messages of a later turn.
-    fields["pending_events"] = [
-        event
-        for event in _events(fields["pending_events"])
-        if not (fields["history"] and event.HasField("orchestratorStarted"))
-    ]
+    messages = [each for each in messages if not (past and each.HasField("orchestratorStarted"))]
+    fields |= {"history": past, "pending_events": messages}
     if fields["failure_details"] is not None:
         fields["failure_details"] = pb.TaskFailureDetails.FromString(fields["failure_details"])
     return OrchestrationInstance(**fields)
@@ -108,19 +98,18 @@ class Store:
 
     def commit(
         self,
-        instances: Mapping[str, OrchestrationInstance | None],
+        instances: Mapping[str, tuple[OrchestrationInstance | None, bool]],
         activities: Mapping[ActivityKey, ScheduledActivity | None],
-        histories: Collection[str],
     ) -> None:
         """Write these instances and activities in one transaction, and delete those that are None.
 
-        Of a history nothing is written unless the instance is among `histories`, or has just begun.
+        With an instance comes whether its history has changed. An empty one is written in any case.
         """
         with self._database as database:
-            for id_, instance in instances.items():
+            for id_, (instance, history_has_changed) in instances.items():
                 if instance is None:
                     database.execute("DELETE FROM instances WHERE id = ?", (id_,))
-                elif instance.history and id_ not in histories:
+                elif instance.history and not history_has_changed:
                     database.execute("UPDATE instances SET record = ? WHERE id = ?", (_record(instance), id_))
                 else:
                     row = id_, _record(instance), _encode(instance.history)
