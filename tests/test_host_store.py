@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AGAIN = helpers.new_complete_orchestration_action(-1, pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW, '"next"')
-CHILD = helpers.new_create_sub_orchestration_action(0, "Child", "child", '"to child"', None)
+CHILD = helpers.new_create_sub_orchestration_action(3, "Child", "child", '"to child"', None)
 
 
 class Hosts:
@@ -239,6 +239,46 @@ async def test_a_purged_instance_is_gone_and_its_id_can_be_used_again(hosts: Hos
     instance = hosts.kill().hub.get("one")
     assert instance is not None
     assert (instance.name, instance.history) == ("Another", [])
+
+
+def work_on(hub: Hub, item: pb.WorkItem) -> None:
+    """Do a work item: two activities, then a timer, then a sub-orchestration."""
+    request = item.orchestratorRequest
+    if item.HasField("activityRequest"):
+        hub.hub.complete_activity(item, f'"{item.activityRequest.taskId}"', None)
+        return
+    seen = [str(each.WhichOneof("eventType")) for each in (*request.pastEvents, *request.newEvents)]
+    if request.instanceId == "child" or "subOrchestrationInstanceCompleted" in seen:
+        hub.decide(item, COMPLETED)
+    elif "timerFired" in seen:
+        hub.decide(item, *([] if "subOrchestrationInstanceCreated" in seen else [CHILD]))
+    elif seen.count("taskCompleted") == 2:
+        hub.decide(item, *([] if "timerCreated" in seen else [timer(2, 0)]))
+    else:
+        hub.decide(item, *([] if "taskScheduled" in seen else [activity(0), activity(1)]))
+
+
+@pytest.mark.parametrize("done", range(8))
+async def test_an_instance_ends_the_same_after_whatever_work_item_the_host_was_killed(hosts: Hosts, done: int) -> None:
+    hub = hosts.start()
+    hub.start()
+    for _ in range(done):
+        work_on(hub, await hub.item())
+    hub = hosts.kill()
+    while hub.status() != "Completed":
+        work_on(hub, await hub.item())
+    assert await hub.is_idle()
+    kinds = hosts.kill().history()
+    assert {kind: kinds.count(kind) for kind in kinds if not kind.startswith("orchestrator")} == {
+        "executionStarted": 1,
+        "taskScheduled": 2,
+        "taskCompleted": 2,
+        "timerCreated": 1,
+        "timerFired": 1,
+        "subOrchestrationInstanceCreated": 1,
+        "subOrchestrationInstanceCompleted": 1,
+        "executionCompleted": 1,
+    }
 
 
 async def test_no_two_turns_of_different_hosts_have_the_same_completion_token(hosts: Hosts) -> None:

@@ -66,7 +66,8 @@ async def test_every_record_is_stored_once_and_every_report_is_true(
     report = check(deliveries, map(id_of, range(1, RECORDS + 1)), await stage.stored())
     counters = await stage.counters()
     sys.stdout.write(
-        f"chaos, keys {idempotency}d: {report.delivered} delivered, {len(report.rejected)} rejected, "
+        f"chaos, keys {idempotency.removesuffix('e')}ed: "
+        f"{report.delivered} delivered, {len(report.rejected)} rejected, "
         f"{len(report.doubled)} doubled, {len(report.lost)} lost, {len(report.misreported)} misreported; "
         f"killed: {', '.join(f'{KILLS.count(kind)} {kind}' for kind in KINDS)}; "
         f"{stage.host_output.count('delivery rewound')} rewound, "
