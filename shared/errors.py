@@ -96,7 +96,7 @@ class BodyTooLargeError(ContentEncodingError):
 
 
 class ProblemError(RelayError):
-    """Ends the handling of a request with the problem response `reply`, a `shared.http.request.Reply`."""
+    """Ends the handling of a request with the problem response `reply`, a `shared.http.messages.Reply`."""
 
     def __init__(self, reply: Any) -> None:  # noqa: ANN401, the tree of errors imports no room
         super().__init__(reply.status)

@@ -1,6 +1,6 @@
 """Deliveries that an earlier version of the orchestrators has begun are brought to their end by this one.
 
-docs/operations.md says what to do when one of these tests fails.
+docs/how-to/roll-back.md says what to do when one of these tests fails.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from msgspec import Meta
 from openapi_spec_validator import validate
 
 from shared.errors import InvalidRecordError, JsonError
-from shared.http import pages
+from shared.http.messages import TYPE_ROOT, TYPES
 from shared.http.openapi import document
-from shared.http.problem import TYPE_ROOT, TYPES
+from shared.http.service import get_openapi, get_page
 from shared.resource import Record
 from shared.rules.record import read_record
 from shared.rules.sample import sample_record
@@ -97,7 +97,7 @@ def test_the_document_and_the_intake_agree_on_what_a_record_is(resource: Any, bo
 
 
 def test_every_problem_type_is_documented_in_the_page_that_its_uri_names() -> None:
-    page, console = pages.docs(), pages.console()
+    page, console = get_page("docs"), get_page("console")
     schema = content()["components"]["schemas"]["Problem"]["properties"]["type"]
 
     assert set(schema["enum"]) == {TYPE_ROOT + slug for slug in TYPES}
@@ -109,4 +109,4 @@ def test_every_problem_type_is_documented_in_the_page_that_its_uri_names() -> No
 
 
 def test_a_document_of_resources_that_cannot_be_hashed_is_served() -> None:
-    assert msgspec.json.decode(pages.openapi(RESOURCES).body)["openapi"].startswith("3.1")
+    assert msgspec.json.decode(get_openapi(RESOURCES).body)["openapi"].startswith("3.1")

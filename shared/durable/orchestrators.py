@@ -1,7 +1,7 @@
 """The orchestrator of one record, and what it shares with the batch's: deterministic generators over plain JSON.
 
 They are replayed from the start at every step: no clock but the context's, no randomness, no environment, no I/O, no
-logging. docs/operations.md says how to change them: instances in flight replay their history with the new code.
+logging. docs/how-to/roll-back.md says how to change them: instances in flight replay their history with the new code.
 """
 
 from __future__ import annotations

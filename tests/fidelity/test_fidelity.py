@@ -33,7 +33,7 @@ class Tolerated(NamedTuple):
     always: bool = True
 
 
-# docs/sandbox-host.md tells of each.
+# docs/sandbox.md tells of each.
 TOLERATED = (
     Tolerated("route .* /", "/body", ".*up and running.*", "the banner page is not the platform's"),
     Tolerated(
