@@ -80,6 +80,8 @@ class PartnerAccess:
 class Shift:
     """The time in which an activity may make calls: until `WORK` is over, or its orchestration does not go on.
 
+    `is_late`: it has started so late that it may be the repetition of an activity whose host was lost.
+
     Whoever starts a delivery in the place of one that has ended waits until its activities have noticed.
     """
 
@@ -93,14 +95,14 @@ class Shift:
         self._client = client
         self._instance_id: str = order["instanceId"]
         self._began = datetime.fromisoformat(order["began"])
-        self._is_late = now() - datetime.fromisoformat(order["scheduled"]) > timedelta(seconds=LOOK)
+        self.is_late = now() - datetime.fromisoformat(order["scheduled"]) > timedelta(seconds=LOOK)
         self._clock = asyncio.get_running_loop().time
         self._end = self._clock() + WORK - min(timeout, WORK / 2)
         self._watch: asyncio.Task[None] | None = None
         self._was_ended = False
 
     async def __aenter__(self) -> Self:
-        if self._is_late:
+        if self.is_late:
             self._was_ended = not await self._goes_on(if_unknown=False)
         self._watch = asyncio.create_task(self._until_it_ends())
         return self
@@ -200,6 +202,7 @@ class Attempt:
             was_uncertain=self.was_uncertain,
             was_absent=self.was_absent,
             settle=self.settle,
+            may_repeat=self.shift.is_late,
         )
         step = next(steps)
         turn: CallResult | None = None

@@ -74,6 +74,9 @@ async def test_every_record_is_stored_once_and_every_report_is_true(
         f"{stage.host_output.count('delivery started again')} started again; {counters['posts']} posts, "
         f"{counters['lookups']} look-ups, {counters['refused']} refused, {counters['token_requests']} token requests\n"
     )
+    wrong = [*report.doubled, *report.lost, *report.misreported]
+    lines = [*stage.partner.lines, *stage.host_output.splitlines()]
+    sys.stdout.writelines(f"{line}\n" for line in lines if any(each[:8] in line for each in wrong))
     assert (report.doubled, report.lost, report.misreported) == ([], [], [])
     assert report.rejected.keys() == bad.keys()
     assert all(REASONS[bad[id_]] in reason for id_, reason in report.rejected.items())
