@@ -49,14 +49,24 @@ class LookUpFirst:
 
 
 def attempt_steps(  # noqa: PLR0913, each is a fact that decides
-    resource: Resource, record: CheckedRecord, *, age: float, was_uncertain: bool, was_absent: bool, settle: float
+    resource: Resource,
+    record: CheckedRecord,
+    *,
+    age: float,
+    was_uncertain: bool,
+    was_absent: bool,
+    settle: float,
+    may_repeat: bool = False,
 ) -> Generator[Step, ApiResponse, Outcome]:
     """Make one attempt at a delivery: yield the calls to make, receive their responses, return the outcome.
 
     `was_absent`: a look-up `settle` seconds ago or earlier, after the last uncertain attempt, did not find the record.
+    `may_repeat`: a host that was lost may have made this attempt before. A look-up that is refused once is asked again.
     """
     if resource.look_up is not None and (was_uncertain or not resource.honours_idempotency_key):
         found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
+        if found == "no look-up" and may_repeat:
+            found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
         if isinstance(found, Outcome):
             return found
         if was_uncertain and not was_absent:

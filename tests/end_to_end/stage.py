@@ -79,7 +79,7 @@ class Stage:
 
     `partner` and `options` are options of the partner's and the host's command, `environ` are further app settings.
     `app` is the folder of the app, which describes `resources`. `via` returns the URL under which the app sees the
-    partner.
+    partner. With a `store`, a folder, a host that is killed is started again on it.
     """
 
     http: httpx.AsyncClient
@@ -94,14 +94,18 @@ class Stage:
         app: Path = PROJECT,
         resources: Sequence[Resource] = RESOURCES,
         via: Callable[[str], str] = str,
+        store: Path | None = None,
     ) -> None:
         arguments = ["--app", str(app), "--port", "0"]
         self.resources = resources
         self.partner = processes.enter_context(SandboxProcess("partner", [*arguments, "--verbose", *partner]))
         settings = app_settings(via(self.partner.url), resources) | {"DELIVERY_RETRY_MAX": "2", "DELIVERY_SETTLE": "1"}
-        self.host = processes.enter_context(
-            SandboxProcess("host", [*arguments, *options], settings | dict(environ or {}))
-        )
+        self._processes = processes
+        self._host_options = [*arguments, *options, *(["--store", str(store)] if store is not None else [])]
+        self._settings = settings | dict(environ or {})
+        self.host = processes.enter_context(SandboxProcess("host", self._host_options, self._settings))
+        self.hosts = [self.host]
+        self._restarts = 0
         self.key = self.host.function_key() if "--keys" in options else ""
         self.partner_url = self.partner.url + base_path(resources[0].partner)
         self.secrets = (TOKEN, *(client_of(partner)[1] for partner in partners_of(resources)))
@@ -217,8 +221,27 @@ class Stage:
 
         return await until(killed)
 
+    async def kill_host(self, *, with_worker: bool = False) -> None:
+        """End the host the same way, just after its worker process if asked; start it again on its port and store."""
+        self._restarts = await self.restarts()
+        if with_worker:
+            await self.kill_worker()
+        os.kill(self.host.pid, signal.SIGKILL)
+        self.host.wait()
+        options = [*self._host_options, "--port", self.host.url.rpartition(":")[2]]
+        # Its callers meet a closed port meanwhile.
+        self.host = await asyncio.to_thread(SandboxProcess, "host", options, self._settings)
+        self.hosts.append(self._processes.enter_context(self.host))
+
     async def restarts(self) -> int:
-        return int((await self.http.get(f"{self.host.url}/sandbox/worker")).json()["restarts"])
+        """Return how often a host has started its worker process again."""
+        worker = (await self.http.get(f"{self.host.url}/sandbox/worker")).json()
+        return self._restarts + int(worker["restarts"])
+
+    @property
+    def host_output(self) -> str:
+        """All that the hosts have written so far."""
+        return "\n".join(host.output for host in self.hosts)
 
     async def durable(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401, those of httpx
         """Ask Durable's own webhooks, for what only they can do."""
@@ -227,7 +250,7 @@ class Stage:
     async def assert_no_secret(self) -> None:
         """Look for tokens and secrets in every instance with its history, and in all that the processes wrote."""
         listed = await self.durable("GET", "instances?top=10000&showInput=true")
-        texts = [listed.text, self.host.output, self.partner.output]
+        texts = [listed.text, self.host_output, self.partner.output]
         for instance in listed.json()[:50]:
             path = f"instances/{instance['instanceId']}?showInput=true&showHistory=true&showHistoryOutput=true"
             texts.append((await self.durable("GET", path)).text)
@@ -235,8 +258,8 @@ class Stage:
             assert not any(secret in text for text in texts), secret
 
 
-async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
-    """Look again and again until there is something to see; return it."""
+async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE, most: float = 0.5) -> T:
+    """Look again and again, every `most` seconds in the end, until there is something to see; return it."""
     pause = 0.05
     async with asyncio.timeout(patience):
         while True:
@@ -244,4 +267,5 @@ async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIE
             if seen:
                 return seen
             await asyncio.sleep(pause)
-            pause = min(1.5 * pause, 0.5)
+            # Hundreds may be looking: those who wait longest look least.
+            pause = min(1.5 * pause, most)

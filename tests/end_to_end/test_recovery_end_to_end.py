@@ -51,6 +51,34 @@ def texts(*bodies: object) -> list[bytes]:
     return [json.dumps(body).encode() for body in bodies]
 
 
+async def test_deliveries_go_on_where_a_host_was_killed_and_double_nothing(start: StartStage, tmp_path: Path) -> None:
+    storage = "AzureFunctionsJobHost__extensions__durableTask__storageProvider__"
+    settings = {
+        f"{storage}workItemQueueVisibilityTimeout": "00:00:02",
+        f"{storage}controlQueueVisibilityTimeout": "00:00:01",
+        "DELIVERY_CHUNK": "5",
+    }
+    stage = start(environ=settings, store=tmp_path / "store")
+    # One single record waits on a durable timer. The other's activity is at work, and so is the batch's.
+    await stage.set_faults(
+        {"fault": "status", "route": "post", "record": id_of(1), "status": 423, "retry_after": 3, "times": 1},
+        {"fault": "latency", "route": "post", "seconds": 0.3},
+    )
+    batch = await stage.start([record(number) for number in range(3, 43)])
+    waiting = await stage.start(record(1))
+    await stage.in_state(waiting, "waiting")
+    await stage.are_stored(8)
+    posted = await stage.start(record(2), key="two")
+    await stage.kill_host()
+    repeated = await stage.start(record(2), key="two")
+
+    ends = await asyncio.gather(*(stage.finished(links) for links in (batch, waiting, posted)))
+
+    assert repeated["id"] == posted["id"]
+    assert [each["state"] for each in ends] == ["delivered"] * 3
+    assert await stage.stored() == ids(42)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_deliveries_whose_worker_died_in_an_orchestrator_go_on_and_double_nothing(start: StartStage) -> None:
