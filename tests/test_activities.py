@@ -69,9 +69,12 @@ async def test_posts_the_text_that_was_sent_under_the_deliverys_key() -> None:
         (TokenUnavailableError("down", retry_after=7), {"reason": "No access token can be had: down", "retryAfter": 7}),
         (
             TokenRejectedError("invalid_client"),
-            {"reason": "The token endpoint refused the client: invalid_client"},
+            {"reason": "The token endpoint refused the client: invalid_client", "misconfigured": True},
         ),
-        (SettingsError(["A is missing"]), {"reason": "The app settings are not usable: A is missing"}),
+        (
+            SettingsError(["A is missing"]),
+            {"reason": "The app settings are not usable: A is missing", "misconfigured": True},
+        ),
     ],
 )
 def test_what_no_partner_has_judged_defers(error: Exception, expected: dict[str, Any]) -> None:

@@ -143,9 +143,13 @@ class Attempt:
                 outcome = await self._outcome(await self.access.api())
             except (SettingsError, TokenError) as exc:
                 id_, retry_after = shown_id(self.resource, self.text), getattr(exc, "retry_after", None)
-                outcome = Outcome("deferred", id_, reason=str(exc), retry_after=retry_after)
+                is_misconfigured = isinstance(exc, SettingsError | TokenRejectedError)
+                reason = str(exc)
+                outcome = Outcome(
+                    "deferred", id_, reason=reason, retry_after=retry_after, is_misconfigured=is_misconfigured
+                )
                 if isinstance(exc, TokenRejectedError):
-                    fields = {"instance_id": self.shift.order.instance_id, "reason": str(exc)}
+                    fields = {"instance_id": self.shift.order.instance_id, "reason": reason}
                     logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,

@@ -74,6 +74,12 @@ class Instance(msgspec.Struct):
             except (ValueError, RecursionError):
                 return
 
+    @property
+    def is_misconfigured(self) -> bool:
+        """Whether the delivery waits for somebody to mend the app's settings or its credentials."""
+        told = self.custom_status if isinstance(self.custom_status, dict) else {}
+        return told.get("state") == "waiting" and told.get("misconfigured") is True
+
     def is_older_than(self, other: Instance) -> bool:
         """Whether it was started before the other was, which may have been started again since."""
         return self.created is not None and other.created is not None and self.created < other.created
@@ -196,7 +202,7 @@ class HostSession:
 
 
 async def wait_until_finished(client: DurableClient, instance_id: str, seconds: float) -> Instance | None:
-    """Watch an instance for so many seconds. Return it once it has finished, None if it has not.
+    """Watch an instance for so many seconds. Return it once it has finished, or waits for somebody to mend the app.
 
     A look that fails has seen nothing: the delivery has begun, and its caller is told where to watch it.
     """
@@ -207,7 +213,7 @@ async def wait_until_finished(client: DurableClient, instance_id: str, seconds: 
             while True:
                 with suppress(DeliveryRefusedError):
                     instance = await client.find(instance_id)
-                    if instance is not None and instance.status in FINISHED:
+                    if instance is not None and (instance.status in FINISHED or instance.is_misconfigured):
                         return instance
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)

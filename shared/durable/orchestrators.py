@@ -231,6 +231,8 @@ def _enter(books: BatchBooks, run: _Run, wave: Sequence[list[int]], results: Seq
             deferred = (each["reason"] for each in entry.outcomes.values() if each["outcome"] == "deferred")
             if reason := entry.reason or next(deferred, None):
                 said.setdefault("reason", reason)
+            if any("misconfigured" in each for each in entry.outcomes.values()):
+                said["misconfigured"] = True
             if entry.limit:
                 said["limit"] = round(entry.limit, 1)
         books.enter(indices, entry, age, policy, f"{run.instance_id}/{age}")

@@ -47,6 +47,7 @@ SHOWN: dict[str, Any] = {
     "reason": {"description": "A sentence for people.", "type": "string"},
     "problem": {"description": "The partner's problem details (RFC 9457).", "type": "object"},
     "uncertain": {"description": "The partner may have stored the record all the same.", "type": "boolean"},
+    "misconfigured": {"description": "It waits until somebody mends the app's settings.", "type": "boolean"},
     "differing": {"type": "array", "items": TEXT},
     "recordsPerSecond": {"type": "number"},
     "limit": {"description": "Requests per second that the partner was found to allow.", "type": "number"},

@@ -90,12 +90,12 @@ async def _started(
 
 
 def _result(request: Request, finished: Instance, resource: Resource) -> Reply:
-    """Return the result of a finished delivery that its caller has waited for."""
+    """Return what has become of a delivery that its caller has waited for."""
     delivery, state = view(request, finished, resource.name), state_of(finished)
     if state in {"delivered", "partly"}:
         return Reply.json(200, delivery, _APPLIED)
     # A defect, or somebody has cancelled it: neither the record nor the partner is to blame.
-    kind = state if state in {"rejected", "expired"} else "failed"
+    kind = state if state in {"rejected", "expired"} else "configuration" if finished.is_misconfigured else "failed"
     detail = f"The delivery {finished.id} is {state}: {delivery.get('reason') or 'no reason is known'}"
     members = {name: delivery[name] for name in ("problem", "uncertain", "attempts") if name in delivery}
     return problem(kind, detail, headers=_APPLIED, delivery=delivery["statusQueryGetUri"], **members)

@@ -29,6 +29,7 @@ _FIELDS = {
     "uncertain": "is_uncertain",
     "absent": "is_absent",
     "held": "was_held",
+    "misconfigured": "is_misconfigured",
     "differing": "differing",
 }
 
@@ -40,7 +41,7 @@ class Outcome:
     `created`: the partner has stored the record. `exists`: it was there before, with the same content. `rejected`: the
     partner will not accept it. `deferred`: to be tried again, not before `retry_after` seconds; `is_uncertain`: the
     partner may have stored it; `is_absent`: a look-up did not find it after an uncertain attempt; `was_held`: the
-    partner was not asked.
+    partner was not asked; `is_misconfigured`: somebody has to mend the app's settings or its credentials.
 
     `status` is the partner's HTTP status, None where there was none. `reason` is a sentence for people, `problem` is
     what the partner said (RFC 9457), `differing` the members of the partner's record that differ from what was sent.
@@ -55,6 +56,7 @@ class Outcome:
     is_uncertain: bool = False
     is_absent: bool = False
     was_held: bool = False
+    is_misconfigured: bool = False
     differing: Sequence[str] = ()
 
     @classmethod
@@ -71,7 +73,7 @@ class Outcome:
 
     def facts(self) -> dict[str, Any]:
         """Return the members that outputs and custom statuses of a delivery share."""
-        shown = ("status", "reason", "problem", "differing")
+        shown = ("status", "reason", "problem", "misconfigured", "differing")
         return {name: value for name, value in self.to_json().items() if name in shown}
 
 

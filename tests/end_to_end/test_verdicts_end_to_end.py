@@ -201,8 +201,29 @@ async def test_trouble_with_tokens_is_never_the_records_fault(stage: Stage, faul
 
     assert (batch["state"], batch["created"], batch["rejected"]) == ("delivered", 20, 0)
     assert {single["state"] for single in singles} == {"delivered"}
-    assert (waited_for.status_code, waited_for.json()["state"]) == (200, "delivered")
+    if waited_for.status_code != 503:
+        assert (waited_for.status_code, waited_for.json()["state"]) == (200, "delivered")
+    else:
+        assert faults[0]["body"]["error"] == "invalid_client"
+        await stage.finished({"statusQueryGetUri": waited_for.json()["delivery"]})
     assert await stage.stored() == ids(30) | {id_of(99): 1}
+
+
+@pytest.mark.parametrize("body", [record(1), records(2)], ids=["single", "batch"])
+async def test_a_waiting_caller_is_told_at_once_that_the_credentials_are_wrong(stage: Stage, body: object) -> None:
+    await stage.deliver(record(99))
+    await stage.control("POST", "revoke")
+    await stage.set_faults({"fault": "status", "route": "token", "status": 401, "body": {"error": "invalid_client"}})
+
+    answer = await stage.send(body, prefer="wait=60")
+    told = answer.json()
+    await stage.set_faults()
+    delivery = await stage.finished({"statusQueryGetUri": told["delivery"]})
+
+    assert (answer.status_code, told["type"]) == (503, "/api/docs#configuration")
+    assert "invalid_client" in told["detail"]
+    assert delivery["state"] == "delivered"
+    assert "misconfigured" not in delivery
 
 
 @pytest.mark.timeout(200)
