@@ -17,8 +17,8 @@ else
 PYTHON_VERSION := 3.13
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-# Twice the processors: many tests wait for processes and sockets.
-WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
+# One more than the processors: many tests wait for processes and sockets.
+WORKERS := $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))))
 # The machine's uv, else a private copy in .tools/.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
@@ -33,7 +33,7 @@ EXTRAS := azure-monitor otlp token-store
 # The age from which `make pin` accepts a release: most bad ones are withdrawn sooner. Dependabot waits as long.
 COOLDOWN := 7 days
 
-.PHONY: help setup demo up relay test test-long test-all test-chaos bench check audit format start package test-package pin clean
+.PHONY: help setup demo up relay test coverage test-long test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,13 +70,16 @@ local.settings.json: ## Make the settings for one machine from the example, wher
 start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)
 
-COVERAGE := --cov --cov-report=term --cov-fail-under=95
+PYTEST = $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal
 
-test: setup ## Run the tests, with branch coverage of shared/; COVERAGE= for none, in less time
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(COVERAGE) -m "not long" $(ARGS)
+test: setup ## Run the tests, except the long ones
+	@$(PYTEST) -m "not long" $(ARGS)
+
+coverage: setup ## Run the same tests, and fail below 95 % branch coverage of shared/
+	@$(PYTEST) -m "not long" --cov --cov-report=term --cov-fail-under=95 $(ARGS)
 
 test-long: setup ## Run the tests that take many processes or much time, and try many more generated examples
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=thorough -m "long or hypothesis" $(ARGS)
+	@$(PYTEST) -m "long or hypothesis" --hypothesis-profile=thorough $(ARGS)
 
 test-chaos: setup ## Deliver 1,000 records through 60 s of everything going wrong
 	@CHAOS_SECONDS=60 CHAOS_RECORDS=1000 CHAOS_KILLS=10 $(PYTHON) -m pytest -n 2 tests/end_to_end/test_chaos.py $(ARGS)

@@ -18,8 +18,8 @@ from shared.container import container
 from shared.durable import activities, upkeep
 from shared.durable.durable_client import DurableClient
 from shared.durable.orchestrators import deliver_batch, deliver_one, first_start
-from shared.http import deliveries, health, pages, routes
-from shared.http.request import Reply, Request
+from shared.http import deliveries, routes, service
+from shared.http.messages import Reply, Request, answered
 
 if TYPE_CHECKING:
     from shared.resource import Resource
@@ -39,7 +39,7 @@ def http_function(
     @app.route(route=route, methods=methods, auth_level=level)
     async def function(req: func.HttpRequest) -> func.HttpResponse:
         container.start()
-        return _response(await routes.answered(handler(_request(req))))
+        return _response(await answered(handler(_request(req))))
 
 
 def client_function(name: str, route: str, methods: Sequence[str], handler: ClientHandler) -> None:
@@ -51,7 +51,7 @@ def client_function(name: str, route: str, methods: Sequence[str], handler: Clie
     async def function(req: func.HttpRequest, client: str, context: func.Context) -> func.HttpResponse:
         container.start()
         durable = container.durable_client(client, context.invocation_id)
-        return _response(await routes.answered(handler(_request(req), durable)))
+        return _response(await answered(handler(_request(req), durable)))
 
 
 def orchestrator(name: str, resource: Resource, deliver: Callable[..., Any]) -> None:
@@ -70,17 +70,18 @@ def orchestrator(name: str, resource: Resource, deliver: Callable[..., Any]) -> 
 
 def register(resource: Resource) -> None:
     """Register the routes, orchestrators and activities of a resource."""
-    options, call_timeout = partial(container.options, resource), partial(container.call_timeout, resource)
 
     async def accept(request: Request, client: DurableClient) -> Reply:
+        options, call_timeout = container.options(resource), container.call_timeout(resource)
         return await routes.accept_record(request, client, resource, options, call_timeout)
 
     async def accept_batch(request: Request, client: DurableClient) -> Reply:
+        options, call_timeout = container.options(resource), container.call_timeout(resource)
         with container.budget.hold(request):
             return await routes.accept_batch(request, client, resource, options, call_timeout)
 
     async def get(request: Request) -> Reply:
-        return await routes.get_record(request, resource, partial(container.api, resource.partner))
+        return await routes.get_record(request, resource, container.access(resource.partner).api)
 
     client_function(f"Accept{resource.name}", resource.route, ["POST"], accept)
     client_function(f"Accept{resource.name}Batch", f"{resource.route}/batch", ["POST"], accept_batch)
@@ -133,28 +134,28 @@ client_function(
 
 
 async def _health(_request: Request) -> Reply:
-    return health.get_health(container.check_settings)
+    return service.get_health(container.check_settings)
 
 
 async def _deep_health(request: Request) -> Reply:
     probes = {name: partial(container.probe, partner) for name, partner in container.partners.items()}
-    return await health.get_deep_health(request, probes, container.figures)
+    return await service.get_deep_health(request, probes, container.figures)
 
 
 async def _openapi(_request: Request) -> Reply:
-    return pages.openapi(RESOURCES)
+    return service.get_openapi(RESOURCES)
 
 
 async def _docs(_request: Request) -> Reply:
-    return pages.docs()
+    return service.get_page("docs")
 
 
 async def _console(_request: Request) -> Reply:
-    return pages.console()
+    return service.get_page("console")
 
 
 async def _unknown(request: Request) -> Reply:
-    return routes.unknown_route(request, RESOURCES)
+    return service.unknown_route(request, RESOURCES)
 
 
 http_function("GetHealth", "health", ["GET", "HEAD"], _health, func.AuthLevel.ANONYMOUS)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from benchmarks import batches, cold_start, flow, throughput, tokens, transports
+from benchmarks import batches, cold_start, feeding, flow, throughput, tokens, transports
 from benchmarks.chart import chart
 from benchmarks.partner import running_server
 from benchmarks.report import Findings, page, terminal, this_machine
@@ -41,6 +41,7 @@ def main() -> int:
             tokens=_timed("tokens", lambda: tokens.measure(origin)),
             cold=_timed("cold start", lambda: cold_start.measure(quick=quick)),
             batches=_timed("batches", lambda: batches.measure(quick=quick)),
+            feeding=_timed("relay send", lambda: feeding.measure(quick=quick)),
             transports=_timed("transports", transports.compare),
             flow=_timed("flow control", lambda: flow.measure(quick=quick)),
         )

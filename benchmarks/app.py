@@ -99,13 +99,17 @@ class App:
 
     def __init__(self, url: str, partner: Partner, http: aiohttp.ClientSession) -> None:
         self.partner = partner
-        self._url = url
+        self.url = url
         self._http = http
         self._numbers = itertools.count(1)
 
     async def post_batch(self, records: int, name: str = "record") -> str:
         """Hand a batch in; return the delivery's id. The ids of its records begin with `name`."""
         body = msgspec.json.encode([record(f"{name}-{next(self._numbers)}") for _ in range(records)])
+        return await self.post_body(body)
+
+    async def post_body(self, body: bytes) -> str:
+        """Hand a batch in that is JSON already; return the delivery's id."""
         return await self._accepted(f"{_ROUTE}/batch", body)
 
     async def post_one(self, name: str = "record") -> str:
@@ -140,7 +144,7 @@ class App:
             has_all = (await self.stored(records, seconds=PATIENCE)).records >= records
             came = time.perf_counter()
             while True:
-                if not await self._json("GET", self._url + _RUNNING):
+                if not await self._json("GET", self.url + _RUNNING):
                     return
                 if not has_all:
                     break
@@ -148,12 +152,12 @@ class App:
 
     async def delivery(self, id_: str) -> dict[str, Any]:
         """Return what the app says of a delivery."""
-        status: dict[str, Any] = await self._json("GET", f"{self._url}/api/deliveries/{id_}")
+        status: dict[str, Any] = await self._json("GET", f"{self.url}/api/deliveries/{id_}")
         return status
 
     async def worker(self) -> int:
         """Return the id of the worker process."""
-        pid: int = (await self._json("GET", f"{self._url}/sandbox/worker"))["pid"]
+        pid: int = (await self._json("GET", f"{self.url}/sandbox/worker"))["pid"]
         return pid
 
     async def worker_memory(self) -> float:
@@ -167,7 +171,7 @@ class App:
     async def _accepted(self, path: str, body: bytes) -> str:
         headers = {"content-type": "application/json"}
         while True:
-            async with self._http.post(self._url + path, data=body, headers=headers) as response:
+            async with self._http.post(self.url + path, data=body, headers=headers) as response:
                 if response.status == 202:  # noqa: PLR2004, Accepted
                     id_: str = (await response.json())["id"]
                     return id_

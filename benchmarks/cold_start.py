@@ -25,7 +25,7 @@ from shared.settings.app_settings import PartnerSettings
 partner = RESOURCES[0].partner
 names = ("URL", "TOKEN_URL", "CLIENT_ID", "CLIENT_SECRET")
 environ = {f"{partner.name}_{name}": "https://partner.invalid" for name in names}
-build_link(partner, PartnerSettings.from_environ(environ, partner.name), None, {})"""
+build_link(partner, PartnerSettings.from_environ(environ, partner.name), None)"""
 )
 _PROBE = """
 import json, time

@@ -56,7 +56,7 @@ async def resource_api(partner: Partner) -> AsyncIterator[Call]:
         f"{name}_CLIENT_SECRET": SECRET,
         f"{name}_MAX_CONNECTIONS": str(MOST_IN_FLIGHT),
     }
-    link = build_link(RESOURCE.partner, PartnerSettings.from_environ(environ, name), None, {})
+    link = build_link(RESOURCE.partner, PartnerSettings.from_environ(environ, name), None)
     numbers = itertools.count()
 
     async def post() -> int:

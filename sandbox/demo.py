@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import threading
+import uuid
+from os.path import abspath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--app", default=str(PROJECT), metavar="DIR", help="the app's folder (default: this project)")
     parser.add_argument("--keep", action="store_true", help="leave everything running, and say what to try")
+    parser.add_argument("--store", type=abspath, metavar="FOLDER", help="keep durable state here (default: in memory)")
     parser.add_argument("--verbose", action="store_true", help="show the log lines of the app and the partners")
     options, of_partner = parser.parse_known_args(argv)
     end_as_with_ctrl_c()
@@ -55,7 +58,8 @@ def _run(resources: list[Resource], options: argparse.Namespace, of_partner: Seq
     with SandboxProcess("partner", [*arguments, *of_partner], log=show) as partner:
         _tell(f"listen on {partner.url}")
         _say("Starting the app, as it is deployed, under the sandbox's Functions host")
-        with SandboxProcess("host", arguments, app_settings(partner.url, resources), log=show) as host:
+        host_options = [*arguments, *(["--store", options.store] if options.store else [])]
+        with SandboxProcess("host", host_options, app_settings(partner.url, resources), log=show) as host:
             _tell(f"listens on {host.url}")
             try:
                 with httpx.Client(timeout=30.0, trust_env=False) as http:  # no proxy is on the way to us
@@ -88,10 +92,12 @@ def _deliver_one(http: httpx.Client, host: str, resource: Resource) -> str:
     _say(f"POST /api/{resource.route}: one record")
     _tell(json.dumps(record, ensure_ascii=False))
     url = f"{host}/api/{resource.route}"
-    link = send(http, url, record, key=f"demo-{resource.name}")
+    # With a store the host knows the keys of the last demo.
+    key = f"demo-{uuid.uuid4()}"
+    link = send(http, url, record, key=key)
     _tell(f"202 Accepted; {link} tells how it goes")
     _tell(summary(delivered(http, link)))
-    if send(http, url, record, key=f"demo-{resource.name}") != link:
+    if send(http, url, record, key=key) != link:
         raise DeliveryError("the same Idempotency-Key should name the same delivery")
     _tell("sent again with the same Idempotency-Key: the same delivery, nothing arrives twice")
     if resource.look_up is not None:

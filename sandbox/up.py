@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from os.path import abspath
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=7071, help="of the app, 0 for a free one (default: 7071)")
     parser.add_argument("--partner-port", type=int, default=8081, help="0 for a free one (default: 8081)")
     parser.add_argument("--keys", action="store_true", help="ask for function keys, as in Azure")
+    parser.add_argument("--store", type=abspath, metavar="FOLDER", help="keep durable state here (default: in memory)")
     parser.add_argument("--verbose", action="store_true", help="show all log lines")
     options, of_partner = parser.parse_known_args(argv)
     end_as_with_ctrl_c()
@@ -59,6 +61,7 @@ def _run(options: argparse.Namespace, of_partner: Sequence[str]) -> None:
     log = _show if options.verbose else ProblemLog(_show)
     partner_options = ["--app", options.app, "--port", str(options.partner_port), *of_partner]
     host_options = ["--app", options.app, "--port", str(options.port), *(["--keys"] if options.keys else [])]
+    host_options += ["--store", options.store] if options.store else []
     with (
         SandboxProcess("partner", [*partner_options, *(["--verbose"] if options.verbose else [])], log=log) as partner,
         SandboxProcess("host", host_options, app_settings(partner.url, resources), log=log) as host,

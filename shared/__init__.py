@@ -1,1 +1,1 @@
-"""The app's own package: tokens in `auth`, the partner's API in `api`, the orchestrations in `delivery`."""
+"""The app. CONTRIBUTING.md says what each folder is for."""

@@ -14,8 +14,7 @@ RelayError
 ├── TokenError                    no access token can be had
 │   ├── TokenRejectedError        the token endpoint blames the client: someone has to mend its configuration
 │   └── TokenUnavailableError     the token endpoint cannot be reached or makes no sense; passes with time
-├── CredentialError               a client credential is not what it should be
-├── TokenStoreError               the shared token store fails
+├── CredentialError               a client credential is not what it should be; the text repeats nothing of it
 └── ApiUnavailableError           no response from the partner's API
     ├── ApiConnectError           the request was not sent
     └── ApiInterruptedError       the request may have been sent: its fate is unknown
@@ -30,16 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class RelayError(Exception):
-    """The root of every error that this package raises on purpose."""
+class RelayError(Exception): ...
 
 
 class SettingsError(RelayError):
-    """App settings are missing or wrong.
-
-    `problems` has one sentence for each, naming its setting and the rule. They never repeat a value, which may be a
-    secret.
-    """
+    """Each of `problems` is a sentence that names its setting and the rule, and never the value: it may be a secret."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("The app settings are not usable: " + "; ".join(problems))
@@ -47,7 +41,7 @@ class SettingsError(RelayError):
 
 
 class ResourceError(RelayError):
-    """`shared/partner.py` describes something that cannot work; `problems` has one sentence for each."""
+    """Each of `problems` is a sentence."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("shared/partner.py is not usable: " + "; ".join(problems))
@@ -56,10 +50,7 @@ class ResourceError(RelayError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One broken rule of a record.
-
-    `pointer` is the JSON Pointer (RFC 6901) of the member, "" for the whole; `detail` says what was expected.
-    """
+    """One broken rule of a record: the member's JSON Pointer (RFC 6901), "" for the whole, and what was expected."""
 
     pointer: str
     detail: str
@@ -69,26 +60,23 @@ class Fault:
 
 
 class InvalidRecordError(RelayError):
-    """A record or its id breaks a rule; `faults` lists every broken one."""
-
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("; ".join(str(fault) for fault in faults))
+        super().__init__("; ".join(map(str, faults)))
         self.faults = tuple(faults)
 
 
 class JsonError(InvalidRecordError):
-    """A text is not JSON as this app accepts it; the detail continues the sentence "The body …"."""
+    """The detail continues the sentence "The body …"."""
 
     def __init__(self, detail: str) -> None:
         super().__init__([Fault("", detail)])
 
 
-class ContentEncodingError(RelayError):
-    """A body is encoded in a way that is not accepted, or is not what its encoding says."""
+class ContentEncodingError(RelayError): ...
 
 
 class BodyTooLargeError(ContentEncodingError):
-    """A body has more than `limit` bytes after decompression."""
+    """`limit` is in bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body has more than {limit} bytes")
@@ -96,94 +84,64 @@ class BodyTooLargeError(ContentEncodingError):
 
 
 class ProblemError(RelayError):
-    """Ends the handling of a request with the problem response `reply`, a `shared.http.request.Reply`."""
+    """`reply` is the problem response, a `shared.http.messages.Reply`."""
 
     def __init__(self, reply: Any) -> None:  # noqa: ANN401, the tree of errors imports no room
         super().__init__(reply.status)
         self.reply = reply
 
 
-class DeliveryInputError(RelayError):
-    """An orchestration was started with an input that this app never writes."""
+class DeliveryInputError(RelayError): ...
 
 
 class DeliveryRefusedError(RelayError):
-    """A request about a delivery cannot be fulfilled.
+    """`status` is that of the problem response, `retry_after` is in seconds.
 
-    `status` is that of the problem response: 400 the request makes no sense, 404 there is no such delivery, 409 it is
-    in another state, 503 Durable Functions does not answer. `retry_after` is in seconds.
+    400: the request makes no sense. 404: there is no such delivery. 409: it is in another state. 503: Durable Functions
+    does not answer.
     """
 
     def __init__(self, status: int, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.retry_after = retry_after
+        self.status, self.detail, self.retry_after = status, detail, retry_after
 
 
-class ActivityInterruptedError(RelayError):
-    """An activity was cancelled, or its process is ending: a `BaseException` must not leave a function."""
+class ActivityInterruptedError(RelayError): ...
 
 
 class TokenError(RelayError):
-    """No access token can be had.
+    """`status` is that of the server's answer, `retry_after` the seconds it asked for; None where there is none."""
 
-    `status` is the HTTP status of the answer, None where there was none; `retry_after` the seconds after which the next
-    token request is worth trying, None where nobody named a time.
-    """
-
-    status: int | None = None
-    retry_after: float | None = None
+    def __init__(self, text: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.status, self.retry_after = status, retry_after
 
 
 class TokenRejectedError(TokenError):
-    """The token endpoint blames the client (RFC 6749 section 5.2): someone has to mend its configuration.
-
-    `error` is the code ("invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"), `description` the
-    server's words.
-    """
+    """`error` is the code (RFC 6749 section 5.2), `description` the server's words."""
 
     def __init__(
-        self,
-        error: str,
-        description: str | None = None,
-        *,
-        status: int | None = None,
-        retry_after: float | None = None,
+        self, error: str, description: str | None = None, *, status: int | None = None, retry_after: float | None = None
     ) -> None:
-        super().__init__(
-            f"The token endpoint refused the client: {error}" + (f" ({description})" if description else "")
-        )
-        self.error = error
-        self.description = description
-        self.status = status
-        self.retry_after = retry_after
+        text = f"The token endpoint refused the client: {error}" + (f" ({description})" if description else "")
+        super().__init__(text, status=status, retry_after=retry_after)
+        self.error, self.description = error, description
 
 
 class TokenUnavailableError(TokenError):
-    """The token endpoint cannot be reached, is in trouble or makes no sense: a later request may succeed."""
+    """`reason` continues the sentence "No access token can be had: …"."""
 
     def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
-        super().__init__(f"No access token can be had: {reason}")
-        self.status = status
-        self.retry_after = retry_after
+        super().__init__(f"No access token can be had: {reason}", status=status, retry_after=retry_after)
 
 
-class CredentialError(RelayError, ValueError):
-    """A client credential is not what it should be; the text says how and repeats nothing of it."""
+class CredentialError(RelayError, ValueError): ...
 
 
-class TokenStoreError(RelayError):
-    """The shared token store is down, or answers with nonsense."""
+class ApiUnavailableError(RelayError): ...
 
 
-class ApiUnavailableError(RelayError):
-    """The partner's API gave no response."""
+class ApiConnectError(ApiUnavailableError): ...
 
 
-class ApiConnectError(ApiUnavailableError):
-    """The request was not sent: no connection could be had."""
-
-
-class ApiInterruptedError(ApiUnavailableError):
-    """The request may have been sent: whether the API has acted on it is unknown."""
+class ApiInterruptedError(ApiUnavailableError): ...

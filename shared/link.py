@@ -16,15 +16,12 @@ from shared.settings.app_settings import tls_context
 from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from shared.auth.access_token import TokenGrant
     from shared.auth.token_store import StoredGrant
     from shared.resource import Partner
     from shared.settings.app_settings import PartnerSettings, TokenStoreSettings
 
-TOKEN_TIMEOUT = 10.0
-"""The most seconds for one token request."""
+# Seconds for one token request, at most.
+_TOKEN_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class PartnerLink:
     api: ResourceApi
     provider: TokenProvider
     token_client: httpx.AsyncClient
-    stored_grant: StoredGrant | None = None
+    stored_grant: StoredGrant | None
 
     async def probe(self) -> None:
         """See whether a token can be had and the partner answers, with whatever status.
@@ -57,23 +54,31 @@ class PartnerLink:
         await self.api.aclose()
 
 
-def build_link(
-    partner: Partner, settings: PartnerSettings, store: TokenStoreSettings | None, environ: Mapping[str, str]
-) -> PartnerLink:
+def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSettings | None) -> PartnerLink:
     """Build the client of a partner. It takes up to half a second of imports and TLS, and needs no event loop.
 
     Raises:
-        SettingsError: certificates or a package that a setting names cannot be loaded.
+        SettingsError: certificates, or the package redis that a token store needs, cannot be loaded.
     """
-    tls = tls_context(environ)
+    tls, most = tls_context(*settings.roots), settings.max_connections
     token_client = httpx.AsyncClient(
-        transport=RelayTransport(max_connections=settings.max_connections, tls=tls, proxy=settings.token_proxy),
-        trust_env=False,
+        transport=RelayTransport(max_connections=most, tls=tls, proxy=settings.token_proxy), trust_env=False
     )
     # Within the timeout of the call that waits for it, which then learns that no token could be had.
-    request_timeout = min(TOKEN_TIMEOUT, POOL_SHARE * settings.timeout)
-    grant = settings.grant.build(token_client)
-    stored_grant = _stored_grant(grant, settings, store, request_timeout)
+    request_timeout = min(_TOKEN_TIMEOUT, POOL_SHARE * settings.timeout)
+    grant, stored_grant = settings.grant.build(token_client), None
+    if store is not None and settings.grant.is_shareable:
+        # Imported only where a store is configured.
+        from shared.auth.token_store import StoredGrant  # noqa: PLC0415
+
+        stored_grant = StoredGrant(
+            grant,
+            repr(settings.grant),  # which has no secret in it
+            store.url,
+            store.key,
+            request_timeout=request_timeout,
+            default_lifetime=settings.token_default_lifetime,
+        )
     provider = TokenProvider(
         stored_grant or grant,
         client=partner.name,
@@ -83,7 +88,7 @@ def build_link(
     )
     telemetry = process_telemetry()
     api = ResourceApi(
-        RelayTransport(max_connections=settings.max_connections, tls=tls, proxy=settings.proxy),
+        RelayTransport(max_connections=most, tls=tls, proxy=settings.proxy),
         BearerAuth(provider, origin=settings.url),
         settings.url,
         timeout=settings.timeout,
@@ -91,25 +96,3 @@ def build_link(
         telemetry=telemetry if telemetry.has_listener else None,
     )
     return PartnerLink(api, provider, token_client, stored_grant)
-
-
-def _stored_grant(
-    grant: TokenGrant, settings: PartnerSettings, store: TokenStoreSettings | None, request_timeout: float
-) -> StoredGrant | None:
-    """Return the grant with the store in front of it, None where tokens are not shared.
-
-    Raises:
-        SettingsError: the package redis is missing, or the store's URL is not one.
-    """
-    if store is None or not settings.grant.is_shareable:
-        return None
-    # Imported only where a store is configured.
-    from shared.auth.token_store import RedisStore, StoredGrant, TokenCipher  # noqa: PLC0415
-
-    return StoredGrant(
-        grant,
-        RedisStore(store.url),
-        TokenCipher(store.key),
-        request_timeout=request_timeout,
-        default_lifetime=settings.token_default_lifetime,
-    )

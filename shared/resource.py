@@ -1,6 +1,7 @@
 """The values that describe record types and partners: what `shared/partner.py` is made of.
 
-Everything else is derived from them: routes, functions, OpenAPI, the sandbox's partner and sample records.
+Everything else is derived from them: routes, functions, OpenAPI, the sandbox's partner and sample records. Each value
+checks itself when it is made, and raises a ResourceError that lists every problem.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ RESERVED_ROUTES = ("deliveries", "health", "openapi.json", "docs", "console")
 
 _PARTNER_NAME = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
 # Prefixes of settings that are not a partner's.
-_TAKEN_PREFIXES = ("AZURE", "DELIVERY", "FUNCTIONS", "OTEL", "PYTHON", "TOKEN_STORE", "WEBSITE")
+_TAKEN_PREFIXES = ("AZURE_", "DELIVERY_", "FUNCTIONS_", "OTEL_", "PYTHON_", "TOKEN_STORE_", "WEBSITE_")
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*(?:/[A-Za-z0-9][A-Za-z0-9._~-]*)*")
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2}|\{id\})*")
 _FUNCTION_NAME = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
@@ -47,27 +48,20 @@ class Partner:
     """A partner's API. `name` is the prefix of its settings: "CRM_API" reads CRM_API_URL and so on.
 
     `headers` are sent with every request; they are not secret.
-
-    Raises:
-        ResourceError: the name or a header is not usable.
     """
 
     name: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = []
-        if not _PARTNER_NAME.fullmatch(self.name):
-            problems.append(f"Partner({self.name!r}): the name must be in upper case, such as CRM_API")
-        if any(self.name == prefix or self.name.startswith(f"{prefix}_") for prefix in _TAKEN_PREFIXES):
-            problems.append(f"Partner({self.name!r}): settings with this prefix have another meaning")
+        problems = {
+            "the name must be in upper case, such as CRM_API": not _PARTNER_NAME.fullmatch(self.name),
+            "settings with this prefix have another meaning": f"{self.name}_".startswith(_TAKEN_PREFIXES),
+        }
         for name, value in self.headers.items():
-            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
-                problems.append(f"Partner({self.name!r}): the header {name!r} cannot be set here")
-            elif not value.isascii() or not value.isprintable():
-                problems.append(f"Partner({self.name!r}): the header {name} must be printable ASCII")
-        if problems:
-            raise ResourceError(problems)
+            problems[f"the header {name!r} cannot be set here"] = not _is_settable(name)
+            problems[f"the header {name} must be printable ASCII"] = not (value.isascii() and value.isprintable())
+        _refuse(f"Partner({self.name!r})", problems)
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -75,11 +69,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """How a record is sent. `{id}` in `path` or `query` stands for its id, which is percent-encoded.
-
-    Raises:
-        ResourceError: the path is not usable.
-    """
+    """How a record is sent. `{id}` in `path` or `query` stands for its id, which is percent-encoded."""
 
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
@@ -87,20 +77,14 @@ class Post:
     method: Literal["POST", "PUT"] = "POST"
 
     def __post_init__(self) -> None:
-        _check_path(self.method.capitalize(), self.path, self.query)
+        _refuse(f"{self.method.capitalize()}({self.path!r})", _target_problems(self.path, self.query))
 
     def target(self, id_: str) -> str:
         """Return the path and query of the request for this id."""
         return _target(self.path, self.query, id_)
 
 
-def Put(path: str, query: Mapping[str, str] | None = None, *, media_type: str = "application/json") -> Post:  # noqa: N802, reads as the value it returns
-    """Describe a record that is sent with PUT.
-
-    Raises:
-        ResourceError: the path is not usable.
-    """
-    return Post(path, query or {}, media_type, method="PUT")
+Put = functools.partial(Post, method="PUT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +94,6 @@ class LookUp:
     `items` is the JSON Pointer (RFC 6901) of the record, or of the list of records, in the answer: "" is the whole
     answer. `id` is the JSON Pointer of the id in the partner's record; None: the member that holds it in the record
     that was sent. Of a list, only records with that id count.
-
-    Raises:
-        ResourceError: the path or a pointer is not usable.
     """
 
     path: str
@@ -121,12 +102,11 @@ class LookUp:
     id: str | None = None
 
     def __post_init__(self) -> None:
-        _check_path("LookUp", self.path, self.query)
-        if "{id}" not in self.path and not any("{id}" in value for value in self.query.values()):
-            raise ResourceError([f"LookUp({self.path!r}): {{id}} must stand in the path or the query"])
-        for name, pointer in (("items", self.items), ("id", self.id)):
-            if pointer and not pointer.startswith("/"):
-                raise ResourceError([f"LookUp({self.path!r}): {name} must be a JSON Pointer, such as /items"])
+        problems = _target_problems(self.path, self.query)
+        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{[*self.query.values()]}"
+        for name, pointer in (("items", self.items), ("id", self.id or "")):
+            problems[f"{name} must be a JSON Pointer, such as /items"] = not pointer.startswith("/") and pointer != ""
+        _refuse(f"LookUp({self.path!r})", problems)
 
     def target(self, id_: str) -> str:
         """Return the path and query of the request for this id."""
@@ -198,10 +178,8 @@ class Resource:
     what an answer to a post means; None, or a result of None, leaves that to the status. Both are plain functions that
     raise nothing.
 
-    `name` is the middle part of function names ("DeliverBusiness"); None: the name of the model's class.
-
-    Raises:
-        ResourceError: an argument is not usable; every problem is listed.
+    `name` is the middle part of function names ("DeliverBusiness"); None: the name of the model's class. `id_member` is
+    the name of the id's member in JSON.
     """
 
     model: type[Record]
@@ -215,16 +193,13 @@ class Resource:
     same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] | None = None
     judge: Callable[[ApiResponse], Verdict | None] | None = None
     name: str = ""
+    id_member: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or getattr(self.model, "__name__", ""))
-        if problems := list(_resource_problems(self)):
-            raise ResourceError([f"Resource {self.name}: {problem}" for problem in problems])
-
-    @property
-    def id_member(self) -> str:
-        """The name of the id's member in JSON."""
-        return _encoded_name(self.model, self.id)
+        _refuse(f"Resource {self.name}", _resource_problems(self))
+        member = next(each for each in msgspec.structs.fields(self.model) if each.name == self.id)
+        object.__setattr__(self, "id_member", member.encode_name)
 
     @property
     def deliver(self) -> str:
@@ -248,99 +223,83 @@ class Resource:
 
 
 def check_resources(resources: Sequence[Resource]) -> None:
-    """Check that resources can live in one app.
-
-    Raises:
-        ResourceError: there is none, two share a route or a name, or two partners differ under one name.
-    """
-    problems = [] if resources else ["RESOURCES is empty"]
+    """Raise a ResourceError if there is none, two share a route or a name, or two partners differ under one name."""
     # The Functions host compares routes and names without case.
-    for what, values in (
-        ("route", [resource.route.lower() for resource in resources]),
-        ("name", [f.lower() for r in resources for f in (r.deliver, r.deliver_batch, r.post_one, r.post_batch)]),
-    ):
-        problems += [
-            f"the {what} {value} is taken twice" + ("" if what == "route" else ": give one Resource another name=")
-            for value, count in Counter(values).items()
-            if count > 1
-        ]
-    routes = {resource.route.lower() for resource in resources}
-    problems += [
-        f"the route {route} is also the batch route of {route.removesuffix('/batch')}"
-        for route in routes
-        if route.endswith("/batch") and route.removesuffix("/batch") in routes
-    ]
-    partners: dict[str, Partner] = {}
-    for resource in resources:
-        if partners.setdefault(resource.partner.name, resource.partner) != resource.partner:
-            problems.append(f"Partner({resource.partner.name!r}) is described twice: define it once, use it twice")
+    routes = [f"{resource.route}{end}".lower() for resource in resources for end in ("", "/batch")]
+    names = [name.lower() for each in resources for name in (each.deliver, each.deliver_batch)]
+    partners = [partner.name for partner in {resource.partner for resource in resources}]
+    problems = [] if resources else ["RESOURCES is empty"]
+    problems += [f"the route {route} is taken twice" for route in _twice(routes)]
+    problems += [f"the name {name} is taken twice: give one Resource another name=" for name in _twice(names)]
+    problems += [f"Partner({name!r}) is described twice: define it once, use it twice" for name in _twice(partners)]
     if problems:
         raise ResourceError(problems)
 
 
-@functools.cache  # each call to the partner asks
-def _encoded_name(model: type[Record], member: str) -> str:
-    return next(each.encode_name for each in msgspec.structs.fields(model) if each.name == member)
+def _twice(values: Sequence[str]) -> list[str]:
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
-def _id_problem(resource: Resource) -> str | None:
-    """Say why the member named by `id` cannot be the id, None if it can: it is text in JSON, or a whole number."""
+def _refuse(what: str, problems: Mapping[str, bool]) -> None:
+    """Raise a ResourceError with the problems that are there."""
+    if found := [f"{what}: {problem}" for problem, is_there in problems.items() if is_there]:
+        raise ResourceError(found)
+
+
+def _resource_problems(resource: Resource) -> dict[str, bool]:
+    if not (isinstance(resource.model, type) and issubclass(resource.model, Record)):
+        return {"the model must be a class that inherits from Record": True}
     members = {each.name: each for each in msgspec.structs.fields(resource.model)}
-    member = members.get(resource.id)
-    if member is None:
-        return f"id={resource.id!r} is not a member of the model; its members are {', '.join(members)}"
-    if not member.required:
-        return f"id={resource.id!r} has a default: a record without an id cannot be delivered once"
+    id_, member = f"id={resource.id!r}", members.get(resource.id)
+    header, honours_key = resource.idempotency_header, resource.honours_idempotency_key
+    is_own = resource.route.split("/")[0].lower() in RESERVED_ROUTES
+    return {
+        f"{id_} is not a member of the model; its members are {', '.join(members)}": member is None,
+        f"{id_} has a default: a record without an id cannot be delivered once": bool(member and not member.required),
+        f"{id_} must be text or a whole number, and not null": bool(member and not _can_be_id(member.type)),
+        f"route={resource.route!r} must be a path such as orders or v1/orders": not _ROUTE.fullmatch(resource.route),
+        f"route={resource.route!r} is one of the app's own routes: {', '.join(RESERVED_ROUTES)}": is_own,
+        f"name={resource.name!r} must begin with a capital and have letters, digits and _ only": (
+            not _FUNCTION_NAME.fullmatch(resource.name)
+        ),
+        f"idempotency_header={header!r} is not the name of a header that can be set": (
+            header is not None and not _is_settable(header)
+        ),
+        "look_up=None needs honours_idempotency_key=True: without either, nobody can tell a lost answer from a lost "
+        "record": resource.look_up is None and not honours_key and resource.post.method == "POST",
+        "honours_idempotency_key=True needs an idempotency_header": honours_key and header is None,
+    }
+
+
+def _can_be_id(type_: object) -> bool:
+    """Return whether a value of this type is text in JSON, or a whole number."""
     try:
-        schema = msgspec.json.schema(member.type)
+        schema = msgspec.json.schema(type_)
     except TypeError:  # a class that msgspec does not know
-        schema = {}
+        return False
     while "$ref" in schema:
         schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-    values = schema.get("enum", ())
-    is_id = all(each.get("type") in {"string", "integer"} for each in schema.get("anyOf", [schema]))
-    if is_id or (values and all(isinstance(value, str | int) for value in values)):
-        return None
-    return f"id={resource.id!r} must be text or a whole number, and not null"
+    if "enum" in schema:
+        return all(isinstance(value, str | int) for value in schema["enum"])
+    return all(each.get("type") in {"string", "integer"} for each in schema.get("anyOf", [schema]))
 
 
-def _resource_problems(resource: Resource) -> list[str]:
-    problems: list[str] = []
-    if not (isinstance(resource.model, type) and issubclass(resource.model, Record)):
-        return ["the model must be a class that inherits from Record"]
-    problems += filter(None, [_id_problem(resource)])
-    if not _ROUTE.fullmatch(resource.route):
-        problems.append(f"route={resource.route!r} must be a path such as orders or v1/orders")
-    elif resource.route.split("/")[0].lower() in RESERVED_ROUTES:
-        problems.append(f"route={resource.route!r} is one of the app's own routes: {', '.join(RESERVED_ROUTES)}")
-    if not _FUNCTION_NAME.fullmatch(resource.name):
-        problems.append(f"name={resource.name!r} must begin with a capital and have letters, digits and _ only")
-    header = resource.idempotency_header
-    if header is not None and (not _HEADER_NAME.fullmatch(header) or header.lower() in _OWN_HEADERS):
-        problems.append(f"idempotency_header={header!r} is not the name of a header that can be set")
-    if resource.look_up is None and not resource.honours_idempotency_key and resource.post.method == "POST":
-        problems.append(
-            "look_up=None needs honours_idempotency_key=True: without either, nobody can tell a lost answer from a "
-            "lost record"
+def _is_settable(header: str) -> bool:
+    return _HEADER_NAME.fullmatch(header) is not None and header.lower() not in _OWN_HEADERS
+
+
+def _target_problems(path: str, query: Mapping[str, str]) -> dict[str, bool]:
+    of_path = "the path must begin with / and be percent-encoded; {id} stands for the id"
+    return {of_path: not _PATH.fullmatch(path) or path.startswith("//")} | {
+        f"{name!r} of the query must be text; {{id}} stands for the id": (
+            not isinstance(value, str) or "{" in value.replace("{id}", "")
         )
-    if resource.honours_idempotency_key and header is None:
-        problems.append("honours_idempotency_key=True needs an idempotency_header")
-    return problems
-
-
-def _check_path(what: str, path: str, query: Mapping[str, str]) -> None:
-    if not _PATH.fullmatch(path) or path.startswith("//"):
-        raise ResourceError(
-            [f"{what}({path!r}): the path must begin with / and be percent-encoded; {{id}} stands for the id"]
-        )
-    for name, value in query.items():
-        if not isinstance(value, str) or "{" in value.replace("{id}", ""):
-            raise ResourceError([f"{what}({path!r}): {name!r} of the query must be text; {{id}} stands for the id"])
+        for name, value in query.items()
+    }
 
 
 def _target(path: str, query: Mapping[str, str], id_: str) -> str:
-    encoded = quote(id_, safe="")
-    target = path.replace("{id}", encoded)
+    target = path.replace("{id}", quote(id_, safe=""))
     if not query:
         return target
     pairs = (f"{quote(name, safe='')}={quote(value.replace('{id}', id_), safe='')}" for name, value in query.items())

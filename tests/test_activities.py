@@ -92,6 +92,20 @@ async def test_a_lost_answer_to_a_look_up_is_not_uncertain() -> None:
 
 
 @in_virtual_time
+async def test_an_activity_that_may_be_a_repetition_does_not_post_because_one_look_up_is_refused() -> None:
+    long_ago = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    late = order(scheduled=long_ago, record='{"parcelId": "P-1", "weight": 1}')
+    stored = ScriptedPartner(answer(403), answer(200, {"parcelId": "P-1", "weight": 1}))
+    empty = ScriptedPartner(answer(403), answer(403), answer(201))
+
+    repeated = await post_one(late, PARCEL, running().client(), stored.access())
+    first = await post_one(late, PARCEL, running().client(), empty.access())
+
+    assert (repeated["outcome"], stored.bodies) == ("exists", [])
+    assert (first["outcome"], len(empty.bodies)) == ("created", 1)
+
+
+@in_virtual_time
 async def test_settings_that_are_wrong_from_the_start_defer() -> None:
     access = ScriptedPartner().access()
 

@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from shared.auth.access_token import AccessToken, Backoff
-from shared.auth.bearer_auth import BearerAuth, is_refused_token, parse_challenges
+from shared.auth.bearer_auth import BearerAuth, is_refused_token
+from shared.auth.token_endpoint import AccessToken
 from shared.auth.token_provider import TokenProvider
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 API = "https://api.example/business/"
-WORD = st.text("!#$%&'*+-.^_`|~0123456789abcXYZ", min_size=1, max_size=8)
-TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=12)
 
 
 class Api(httpx.AsyncBaseTransport):
@@ -115,9 +110,7 @@ async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token
         await asyncio.sleep(0.01)
         return httpx.Response(status, request=request)
 
-    provider = TokenProvider(
-        grant, backoff=Backoff(jitter=lambda: 0.0), clock=lambda: asyncio.get_running_loop().time(), jitter=lambda: 0.0
-    )
+    provider = TokenProvider(grant, clock=lambda: asyncio.get_running_loop().time(), jitter=lambda: 0.0)
     statuses: list[int] = []
     async with httpx.AsyncClient(
         transport=httpx.MockTransport(answer), auth=BearerAuth(provider, origin=API)
@@ -131,21 +124,6 @@ async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token
     assert statuses.count(200) > 5_000  # of 12,800 without a single refusal; 64 at a time wait for at most a second
     assert statuses.count(401) < len(statuses) / 1000  # refused twice
     assert grant.requests <= 6
-
-
-async def test_a_newer_token_that_another_call_has_renewed_is_used_without_a_request() -> None:
-    grant, api = NumberedGrant(), Api(refused=["token-1"])
-    provider = TokenProvider(grant)
-    auth = BearerAuth(provider, origin=API)
-    flow = auth.async_auth_flow(httpx.Request("GET", API))
-    first = await anext(flow)
-    assert first.headers["authorization"] == "Bearer token-1"
-    async with httpx.AsyncClient(transport=api, auth=auth) as client:
-        await client.get(API)
-    replayed = await flow.asend(httpx.Response(401, request=first))
-    assert replayed.headers["authorization"] == "Bearer token-2"
-    assert grant.requests == 2
-    await flow.aclose()
 
 
 async def test_a_refusal_is_recognized_without_reading_its_body() -> None:
@@ -168,7 +146,7 @@ async def test_a_refusal_is_recognized_without_reading_its_body() -> None:
     [
         (401, [], True),
         (401, ["garbage =="], True),
-        (401, ["Basic error=insufficient_scope"], True),
+        (401, ['Bearer realm="a"; error=insufficient_scope scope="b c"'], False),
         (401, ["bearer ERROR=INVALID_TOKEN"], True),
         (401, ['Bearer error="expired_token"'], True),
         (401, ["Bearer error=token_expired"], True),
@@ -245,7 +223,7 @@ async def test_no_token_goes_to_another_origin_on_a_redirect_and_its_401_renews_
 async def test_a_request_to_another_origin_is_an_error_and_is_not_sent(url: str) -> None:
     api = Api()
     async with client_of(api, NumberedGrant()) as client:
-        with pytest.raises(ValueError, match=r"the access token is for https://api\.example:443, not for http"):
+        with pytest.raises(ValueError, match=r"the access token is for https://api\.example, not for http"):
             await client.get(url)
         assert api.requests == []
         assert (await client.get("https://API.example:443/x")).status_code == 201
@@ -271,54 +249,3 @@ async def test_no_token_shows_in_a_log_a_repr_or_an_error(caplog: pytest.LogCapt
     shown += [str(vars(record)) for record in caplog.records]
     assert caplog.records
     assert not [text for text in shown if "token-" in text]
-
-
-@pytest.mark.parametrize(
-    ("value", "challenges"),
-    [
-        (" , ,", []),
-        ("BEARER Realm=x", [("bearer", {"realm": "x"})]),
-        (r'Bearer realm="say \"hi\" \\ \o, b=c"', [("bearer", {"realm": r'say "hi" \ o, b=c'})]),
-        ('Bearer realm = "x" , error\t=\ty', [("bearer", {"realm": "x", "error": "y"})]),
-        # RFC 9110 section 11.6.1 gives this one as an example of a list of challenges.
-        (
-            'Newauth realm="apps", type=1, title="Login to \\"apps\\"", Basic realm="simple"',
-            [
-                ("newauth", {"realm": "apps", "type": "1", "title": 'Login to "apps"'}),
-                ("basic", {"realm": "simple"}),
-            ],
-        ),
-        ("Negotiate YII+/a==, NTLM", [("negotiate", {}), ("ntlm", {})]),
-        # What follows no grammar ends the list; what stands before it counts.
-        ('Bearer error=x, realm="open', [("bearer", {"error": "x"})]),
-        ("error=x", []),
-        # Some servers leave the quotes out, some write semicolons, some leave the commas out.
-        ("Bearer scope=api://x/.default error=x", [("bearer", {"scope": "api://x/.default", "error": "x"})]),
-        ('Bearer realm="a"; error=x; Basic', [("bearer", {"realm": "a", "error": "x"}), ("basic", {})]),
-        ('Bearer realm="a" error=x scope="b c"', [("bearer", {"realm": "a", "error": "x", "scope": "b c"})]),
-    ],
-)
-def test_reads_challenges_word_by_word(value: str, challenges: list[tuple[str, dict[str, str]]]) -> None:
-    assert parse_challenges(value) == challenges
-
-
-@given(st.lists(st.tuples(WORD, st.dictionaries(WORD.map(str.lower), TEXT, max_size=3)), max_size=4))
-def test_reads_whatever_follows_the_grammar(challenges: list[tuple[str, dict[str, str]]]) -> None:
-    def quoted(text: str) -> str:
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-    value = ", ".join(
-        f"{scheme} " + ", ".join(f"{name}={quoted(text)}" for name, text in parameters.items())
-        for scheme, parameters in challenges
-    )
-    assert parse_challenges(value) == [(scheme.lower(), parameters) for scheme, parameters in challenges]
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["a " * 50_000, "Bearer a=" + '"' + "\\" * 100_000, "a" + " " * 100_000 + "=", "Bearer " + "a=/ " * 25_000],
-)
-def test_a_hostile_header_costs_no_more_than_its_length(value: str) -> None:
-    began = time.perf_counter()
-    parse_challenges(value)
-    assert time.perf_counter() - began < 5

@@ -45,7 +45,7 @@ def test_every_problem_of_the_app_and_of_all_partners_is_told_at_once() -> None:
         assert name in told
 
 
-def test_options_come_from_the_app_and_the_partner_and_wrong_ones_are_read_again() -> None:
+async def test_options_come_from_the_app_and_the_partner_and_wrong_ones_are_read_again() -> None:
     environ = settings(CARRIER, DELIVERY_CHUNK="x")
     container = Container(environ, [PARCEL])
     with pytest.raises(SettingsError):
@@ -85,11 +85,12 @@ def test_the_first_invocation_logs_each_problem_once(caplog: pytest.LogCaptureFi
 async def test_each_partner_has_one_client_of_its_own_for_concurrent_callers() -> None:
     container = Container(settings(CARRIER, BOOKS), [PARCEL, RECEIPT])
     try:
-        first, second = await asyncio.gather(container.api(CARRIER), container.api(CARRIER))
-        other = await container.api(BOOKS)
+        first, second = await asyncio.gather(container.link(CARRIER), container.link(CARRIER))
+        other = await container.link(BOOKS)
         access, of_books = container.access(CARRIER), container.access(BOOKS)
 
-        assert first is second is await access.api()
+        assert first is second
+        assert first.api is await access.api()
         assert first is not other
         assert access is container.access(CARRIER)
         assert access.turns is not of_books.turns
@@ -107,12 +108,12 @@ async def test_a_client_that_cannot_be_made_is_tried_again_when_its_settings_are
     container = Container(environ, [PARCEL])
     for _ in range(2):
         with pytest.raises(SettingsError):
-            await container.api(CARRIER)
+            await container.link(CARRIER)
     assert container.access(CARRIER) is not container.access(CARRIER)
 
     environ["CARRIER_API_URL"] = NOBODY
     try:
-        assert await container.api(CARRIER) is await container.api(CARRIER)
+        assert await container.link(CARRIER) is await container.link(CARRIER)
     finally:
         await container.aclose()
 
@@ -125,7 +126,7 @@ async def test_a_caller_who_goes_away_does_not_take_the_client_from_the_others()
     await asyncio.sleep(0)
     hasty.cancel()
     try:
-        assert (await patient).api is await container.api(CARRIER)
+        assert await patient is await container.link(CARRIER)
         assert hasty.cancelled()
     finally:
         await container.aclose()

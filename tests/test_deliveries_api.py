@@ -11,9 +11,8 @@ from shared.durable.durable_client import Instance
 from shared.durable.inputs import DeliveryOptions, batch_input, single_input
 from shared.durable.starting import keyed_id
 from shared.http import deliveries
-from shared.http.delivery_view import STATES, events_of, record_states, state_of, view
-from shared.http.request import Reply, Request
-from shared.http.routes import answered
+from shared.http.deliveries import STATES, events_of, record_states, state_of, view
+from shared.http.messages import Reply, Request, answered
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import NOON, DurableHost, answer
 from tests.models import PARCEL
@@ -150,6 +149,7 @@ async def test_what_is_no_delivery_of_ours_is_404(id_: str) -> None:
         ("Running", None, "delivering"),
         ("Running", {"state": "waiting"}, "waiting"),
         ("Running", {"state": "nonsense"}, "delivering"),
+        ("ContinuedAsNew", {"state": "waiting"}, "waiting"),
         ("Completed", {"state": "partly"}, "partly"),
         ("Completed", "text", "delivered"),
         ("Suspended", {"state": "waiting"}, "suspended"),
@@ -248,7 +248,7 @@ def test_a_history_is_told_as_attempts_and_waits_with_their_times() -> None:
 
     assert [event["type"] for event in events] == ["started", "attempt", "wait", "attempt", "attempt", "cancelled"]
     assert (events[1]["seconds"], events[1]["outcome"], events[1]["status"]) == (2, "deferred", 503)
-    assert (events[2]["time"], events[2]["end"], events[2]["seconds"]) == (at(3), at(9), 6)
+    assert (events[2]["time"], events[2]["end"], events[2]["seconds"]) == (at(3), at(8), 5)
     assert (events[3]["outcome"], events[3]["reason"]) == ("failed", "exited with code 137")
     assert (events[4]["outcome"], events[4]["records"]) == ("created", 2)
     assert events[5]["reason"] == "enough"

@@ -55,7 +55,7 @@ def test_the_core_tools_are_installed_from_the_release(tmp_path: Path) -> None:
     assert installed.stdout == "4.0\n"
 
 
-@pytest.mark.parametrize("digest", [None, "", "sha512:00"])
+@pytest.mark.parametrize("digest", [None, "sha512:00"])
 def test_a_release_without_a_checksum_is_not_installed(tmp_path: Path, digest: str | None) -> None:
     release = Release(tmp_path)
     release.assets[0]["digest"] = digest

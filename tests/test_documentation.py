@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared import telemetry as names
-from shared.http.problem import TYPES
+from shared.http.messages import TYPES
 from shared.settings import app_settings
 
 PROJECT = Path(__file__).parent.parent

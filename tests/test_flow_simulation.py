@@ -28,8 +28,7 @@ def partner(seed: int, **settings: Any) -> PartnerModel:  # noqa: ANN401, the se
 
 def process(model: PartnerModel) -> Deliveries:
     """One process that delivers to the partner."""
-    flow = Flow(random=model.random.random)
-    return Deliveries(Admission(flow, asyncio.get_running_loop().time, model.random.random), model)
+    return Deliveries(Admission(Flow(), asyncio.get_running_loop().time, model.random.random), model)
 
 
 def now() -> float:
@@ -71,7 +70,9 @@ async def test_settles_at_a_rate_limit(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("rate", "settings"), [(50, {"window": 1.0}), (50, {"burst": 5.0}), (5, {"burst": 5.0})])
+@pytest.mark.parametrize(
+    ("rate", "settings"), [(20, {"window": 1.0}), pytest.param(50, {"window": 1.0}, marks=MORE), (5, {"burst": 5.0})]
+)
 @in_virtual_time
 async def test_gets_most_of_a_rate_limit_that_counts_in_another_way(
     rate: float, settings: dict[str, Any], seed: int
@@ -101,7 +102,7 @@ async def test_settles_below_a_concurrency_limit(
 
 
 @pytest.mark.parametrize(
-    ("rate", "seed"), [(100.0, 1), pytest.param(100.0, 2, marks=MORE), pytest.param(500.0, 1, marks=MORE)]
+    ("rate", "seed"), [(50.0, 1), pytest.param(100.0, 2, marks=MORE), pytest.param(500.0, 1, marks=MORE)]
 )
 @in_virtual_time
 async def test_finds_a_limit_again_that_halves_and_then_doubles(rate: float, seed: int) -> None:
@@ -141,27 +142,48 @@ POISON = [CallResult(0.0, 429, retry_after=1.0), CallResult(0.0, 503, retry_afte
 
 
 @pytest.mark.parametrize("poison", POISON)
-@pytest.mark.parametrize("rate", [float("inf"), 100.0])
+@pytest.mark.parametrize("rate", [pytest.param(float("inf"), marks=MORE), 100.0])
 @in_virtual_time
 async def test_a_poisoned_record_costs_the_others_nothing(poison: CallResult, rate: float) -> None:
     times = []
-    for poisoned in ({}, {"batch-500": poison}):
+    for poisoned in ({}, {"batch-250": poison}):
         model = partner(1, rate=rate, burst=100.0, poisoned=poisoned)
         deliveries, start = process(model), now()
-        await deliveries.batch("batch", 1_000, deadline=start + 60)
-        assert len(deliveries.stored) == 1_000 - len(poisoned)
+        await deliveries.batch("batch", 500, deadline=start + 60)
+        assert len(deliveries.stored) == 500 - len(poisoned)
         times.append(max(deliveries.stored.values()) - start)
 
     assert times[1] <= times[0] + 2
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("script", [[429] * 15 + [503] * 15 + [422] * 10, [503] * 15 + [429] * 15, [429] * 30])
+@pytest.mark.parametrize("pause", [0.0, 10.0])
 @in_virtual_time
-async def test_gets_over_a_partner_that_begins_with_every_kind_of_refusal() -> None:
-    model = partner(1, retry_after=None, script=[429] * 15 + [503] * 15 + [422] * 10)
+async def test_a_burst_of_refusals_is_over_in_seconds(script: list[int], pause: float, seed: int) -> None:
+    model = partner(seed, retry_after=None)
     deliveries = process(model)
+    await deliveries.single("before")
+    await asyncio.sleep(pause)
+    model.script = [*script]
+    start = now()
     await deliveries.batch("batch", 1_000)
 
-    assert sorted(deliveries.stored.values())[950] < 60
+    assert max(deliveries.stored.values()) - start <= 10
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@in_virtual_time
+async def test_a_partner_that_refuses_everything_is_not_hammered(status: int) -> None:
+    model = partner(1, retry_after=None, script=[status] * 10_000)
+    task = asyncio.create_task(process(model).singles([f"record-{at}" for at in range(500)]))
+    await asyncio.sleep(60)
+    in_a_minute = model.calls
+    await asyncio.sleep(14 * 60)
+    await stop(task)
+
+    assert in_a_minute <= 60
+    assert model.calls <= 150
 
 
 @pytest.mark.parametrize("latency", [0.1, 2.0])
@@ -179,7 +201,7 @@ async def test_a_single_record_passes_ten_batches(latency: float) -> None:
     await stop(*batches)
 
 
-@pytest.mark.parametrize("rate", [50.0, float("inf")])
+@pytest.mark.parametrize("rate", [50.0, pytest.param(float("inf"), marks=MORE)])
 @in_virtual_time
 async def test_two_batches_keep_pace(rate: float) -> None:
     deliveries = process(partner(1, rate=rate, latency=0.2))
@@ -199,14 +221,14 @@ async def test_drains_within_seconds_after_an_outage(silence: float | None, seed
     deliveries = process(model)
     await deliveries.singles([f"record-{at}" for at in range(500)])
 
-    assert max(deliveries.stored.values()) <= 70
-    assert model.calls_while_down <= 30
+    assert max(deliveries.stored.values()) <= 68
+    assert model.calls_while_down <= 28
 
 
 @pytest.mark.parametrize("silence", [None, 10.0])
 @in_virtual_time
 async def test_probes_when_the_partner_goes_down_under_load(silence: float | None) -> None:
-    model = partner(1, rate=100.0, burst=100.0, silence=silence)
+    model = partner(1, rate=50.0, burst=50.0, silence=silence)
     task = asyncio.create_task(process(model).batch("batch", 100_000))
     await asyncio.sleep(20)
     model.down_until = 80.0
@@ -216,17 +238,17 @@ async def test_probes_when_the_partner_goes_down_under_load(silence: float | Non
     await stop(task)
 
     assert model.calls_while_down <= 30
-    assert len(model.accepted_at) - accepted >= 1_000
+    assert len(model.accepted_at) - accepted >= 500
 
 
 @pytest.mark.parametrize("latency", [0.01, 2.0])
 @in_virtual_time
 async def test_does_not_slow_an_unlimited_partner_down(latency: float) -> None:
     model = partner(1, latency=latency)
-    await process(model).batch("batch", 5_000)
+    await process(model).batch("batch", 2_000)
 
     start_up = 6 * latency
-    assert now() <= 1.05 * 10_000 * latency / 64 + start_up
+    assert now() <= 1.05 * 4_000 * latency / 64 + start_up
 
 
 @in_virtual_time
@@ -250,13 +272,13 @@ async def test_leaves_a_partner_that_queues_its_calls_less_to_queue() -> None:
     task = asyncio.create_task(deliveries.batch("batch", 100_000))
     await asyncio.sleep(10)
     crowd = []
-    for _ in range(60):
+    for _ in range(30):
         await asyncio.sleep(1)
         crowd.append(deliveries.admission.snapshot()["in_flight"])
     await stop(task)
 
-    assert sorted(crowd)[30] <= 50
-    assert len(model.accepted_at) / 70 >= 0.95 * 10 / 0.08
+    assert sorted(crowd)[15] <= 50
+    assert len(model.accepted_at) / 40 >= 0.95 * 10 / 0.08
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(5_000, marks=MORE)])

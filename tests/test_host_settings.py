@@ -95,6 +95,10 @@ def test_knows_the_lowest_version_of_the_extension_bundle(tmp_path: Path) -> Non
         ("{}", "missing required field `version`"),
         ('{"version": "1.0"}', "Invalid enum value '1.0'"),
         ('{"version": "2.0", "functionTimeout": "soon"}', "functionTimeout is 'soon', not a time as hh:mm:ss"),
+        (
+            '{"version":"2.0","extensions":{"durableTask":{"storageProvider":{"workItemQueueVisibilityTimeout":""}}}}',
+            "workItemQueueVisibilityTimeout is '', not a time as hh:mm:ss",
+        ),
         ('{"version": "2.0", "extensions": {"http": "x"}}', r"\$.extensions.http"),
         ('{"version": "2.0", "extensions": {"http": {"maxConcurrentRequests": "x"}}}', "maxConcurrentRequests"),
         ('{"version": "2.0", "extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}}', ">= 1"),

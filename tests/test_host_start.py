@@ -175,6 +175,13 @@ def test_says_that_a_port_is_in_use(app: Path, tmp_path: Path) -> None:
     assert log == f"sandbox host: cannot listen on port {port} of 127.0.0.1: Address already in use\n"
 
 
+def test_says_that_a_store_is_in_use(app: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    with running_host(app, tmp_path, {}, "--store", str(folder)):
+        problem = failure(app, app, "--store", str(folder))
+    assert problem == f"sandbox host: the store in {folder} cannot be used: database is locked\n"
+
+
 def test_takes_settings_from_the_file_and_from_the_environment_above_it(app: Path, tmp_path: Path) -> None:
     values = {"IN_FILE": "file", "IN_BOTH": "file"}
     (app / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.auth.bearer_auth import is_refused_token
-from shared.http.request import Request
+from shared.http.messages import Request
 from shared.rules.rate_limit import Quota, read_quota
 from shared.rules.record import CheckedRecord
-from shared.rules.retry_after import retry_after
+from shared.rules.retry import retry_after
 from shared.rules.verdict import judge_post
 from tests.fakes.scripted_partner import answer
 from tests.models import PARCEL

@@ -21,7 +21,6 @@ LAYERS = (
     "shared.auth.entra",  # the same
     "shared.settings",
     "shared.client",
-    "shared.link",
     "shared.durable",
     "shared.http",
     "shared.partner",
@@ -30,7 +29,7 @@ LAYERS = (
     "function_app",
 )
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "getproxies", "proxy_bypass"}
-MOST_MODULES = 75
+MOST_MODULES = 55
 MOST_LINES = 350
 
 PATHS = {

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from shared.errors import ProblemError
-from shared.http.intake import MAX_BATCH_BYTES, IntakeBudget, flag, idempotency_key, read_batch, read_one
-from shared.http.request import Reply, Request
+from shared.http.intake import MAX_BATCH_BYTES, IntakeBudget, idempotency_key, read_batch, read_one
+from shared.http.messages import Reply, Request
 from tests.models import PARCEL
 
 ONE = b'{"parcelId": "P-1", "weight": 1.50}'
@@ -127,7 +127,7 @@ def test_names_each_bad_record_of_a_batch_and_at_most_a_hundred_faults() -> None
         {"pointer": "#/2/parcelId", "detail": "is the same as that of record 0"},
     ]
     assert len(many["errors"]) == 100  # type: ignore[arg-type]  # a list
-    assert "600 places; the first 100 are named" in str(many["detail"])
+    assert "600 faults. The first 100 are named." in str(many["detail"])
 
 
 def test_a_broken_line_is_named_by_its_number() -> None:
@@ -147,10 +147,10 @@ def test_a_flag_is_true_or_false() -> None:
     def asked(**query: str) -> Request:
         return Request("GET", "http://app/api", {}, query=query)
 
-    assert flag(asked(), "probe", default=True)
-    assert not flag(asked(probe="False"), "probe", default=True)
+    assert asked().flag("probe", default=True)
+    assert not asked(probe="False").flag("probe", default=True)
     with pytest.raises(ProblemError):
-        flag(asked(probe="maybe"), "probe", default=True)
+        asked(probe="maybe").flag("probe", default=True)
 
 
 def test_the_bytes_in_work_are_bounded_and_given_back() -> None:

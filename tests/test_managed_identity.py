@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from shared.auth.access_token import AccessToken
-from shared.auth.entra import ManagedIdentity, ManagedIdentityGrant
+from shared.auth.entra import ManagedIdentity, MsalGrant
+from shared.auth.token_endpoint import AccessToken
 from shared.errors import TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
@@ -44,8 +44,8 @@ class Machine:
         self.client = httpx.AsyncClient(transport=_Detour(server))
         server.expires_in = "86399"
 
-    def grant(self, client_id: str | None = None, timeout: float = 10.0) -> ManagedIdentityGrant:
-        return ManagedIdentityGrant(self.client, ManagedIdentity(client_id, RESOURCE), timeout=timeout)
+    def grant(self, client_id: str | None = None) -> MsalGrant:
+        return ManagedIdentity(client_id, RESOURCE).build(self.client)
 
 
 @pytest.fixture
@@ -123,12 +123,12 @@ async def test_nonsense_is_unavailable_and_not_kept(machine: Machine, answer: An
 ASK = """
 import asyncio, json, sys
 import httpx
-from shared.auth.entra import ManagedIdentity, ManagedIdentityGrant
+from shared.auth.entra import ManagedIdentity
 from shared.errors import TokenError
 
 async def ask():
     client = httpx.AsyncClient(trust_env=False)
-    grant = ManagedIdentityGrant(client, ManagedIdentity(sys.argv[1] or None, "https://api.example"))
+    grant = ManagedIdentity(sys.argv[1] or None, "https://api.example").build(client)
     try:
         async with client:
             token = await grant.request_token()
@@ -183,14 +183,3 @@ async def test_an_error_of_app_service_goes_by_its_status_and_shows_no_proof(sta
         name, text = await ask_with(environment)
     assert name == error
     assert "not [redacted]" in text
-
-
-def test_the_cache_key_of_a_user_assigned_identity_names_every_part_of_the_request(machine: Machine) -> None:
-    grants = [ManagedIdentity("client-7", "r"), ManagedIdentity("client-7", "s"), ManagedIdentity("client-8", "r")]
-    keys = [ManagedIdentityGrant(machine.client, each).cache_key for each in grants * 2]
-    assert keys[:3] == keys[3:]
-    assert len(set(keys)) == 3
-
-
-def test_no_two_system_assigned_identities_have_the_same_cache_key(machine: Machine) -> None:
-    assert machine.grant().cache_key != machine.grant().cache_key

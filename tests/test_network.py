@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.errors import SettingsError
-from shared.settings.app_settings import proxy_for, tls_context
+from shared.settings.app_settings import PartnerSettings, tls_context
 from tests.fakes.certificates import certificate_pem, rsa_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 API = "https://api.partner.example:8443/v1"
+SETTINGS = {"CRM_MANAGED_IDENTITY": "system", "CRM_SCOPE": "a"}
+
+
+def proxy_for(url: str, environ: dict[str, str]) -> str | None:
+    return PartnerSettings.from_environ(SETTINGS | environ | {"CRM_URL": url}, "CRM").proxy
 
 
 @pytest.mark.parametrize(
@@ -75,8 +80,8 @@ def test_what_is_no_proxy_is_a_problem_that_does_not_repeat_it(proxy: str) -> No
 
 
 def test_the_tls_context_is_made_once_and_checks_certificates() -> None:
-    context = tls_context({})
-    assert tls_context({"SSL_CERT_FILE": " "}) is context
+    context = tls_context(None, None)
+    assert tls_context(None, None) is context
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert len(context.get_ca_certs()) > 50
 
@@ -84,24 +89,21 @@ def test_the_tls_context_is_made_once_and_checks_certificates() -> None:
 def test_a_file_of_certificates_replaces_the_built_in_roots(tmp_path: Path) -> None:
     file = tmp_path / "roots.pem"
     file.write_bytes(certificate_pem(rsa_key()))
-    context = tls_context({"SSL_CERT_FILE": str(file)})
+    context = tls_context(str(file), None)
     assert len(context.get_ca_certs()) == 1
-    assert tls_context({"SSL_CERT_FILE": str(file)}) is context
-    assert tls_context({"SSL_CERT_DIR": str(tmp_path)}).get_ca_certs() == []
+    assert tls_context(str(file), None) is context
+    assert tls_context(None, str(tmp_path)).get_ca_certs() == []
 
 
-@pytest.mark.parametrize("content", [b"", b"no certificate"])
-def test_a_file_without_certificates_is_a_problem(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_file_without_certificates_is_a_problem(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "roots.pem"
-    file.write_bytes(content)
-    with pytest.raises(SettingsError, match="SSL_CERT_FILE holds no certificates in PEM form"):
-        tls_context({"SSL_CERT_FILE": str(file)})
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match="SSL_CERT_FILE cannot be read, or holds no certificates in PEM form"):
+        proxy_for(API, {"SSL_CERT_FILE": str(file)})
 
 
-def test_certificates_that_cannot_be_read_are_problems_that_name_their_settings(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError) as caught:
-        tls_context({"SSL_CERT_FILE": str(tmp_path), "SSL_CERT_DIR": str(tmp_path / "none")})
-    assert caught.value.problems == (
-        "SSL_CERT_FILE names a file that cannot be read: Is a directory",
-        "SSL_CERT_DIR names a folder that cannot be read: No such file or directory",
-    )
+def test_a_folder_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SSL_CERT_DIR is not a folder"):
+        proxy_for(API, {"SSL_CERT_DIR": str(tmp_path / "none")})

@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
 from msgspec import Meta
-from openapi_spec_validator import validate
 
 from shared.errors import InvalidRecordError, JsonError
-from shared.http import pages
+from shared.http.messages import TYPE_ROOT, TYPES
 from shared.http.openapi import document
-from shared.http.problem import TYPE_ROOT, TYPES
+from shared.http.service import get_openapi, get_page
 from shared.resource import Record
 from shared.rules.record import read_record
 from shared.rules.sample import sample_record
@@ -38,6 +36,8 @@ def content(resources: Any = RESOURCES) -> dict[str, Any]:  # noqa: ANN401, reso
 
 def is_valid(told: dict[str, Any], path: str, body: object) -> bool:
     """Tell whether the document accepts a body for the operation behind POST on this path."""
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # noqa: PLC0415, as below
+
     schema = told["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     whole = {"allOf": [schema], "components": told["components"]}
     return bool(Draft202012Validator(whole).is_valid(body))
@@ -45,6 +45,8 @@ def is_valid(told: dict[str, Any], path: str, body: object) -> bool:
 
 @pytest.mark.parametrize("resources", [RESOURCES, RESOURCES[:1]])
 def test_the_document_is_valid_openapi(resources: list[Any]) -> None:
+    from openapi_spec_validator import validate  # noqa: PLC0415, takes every process of pytest half a second
+
     validate(content(resources))
 
 
@@ -97,7 +99,7 @@ def test_the_document_and_the_intake_agree_on_what_a_record_is(resource: Any, bo
 
 
 def test_every_problem_type_is_documented_in_the_page_that_its_uri_names() -> None:
-    page, console = pages.docs(), pages.console()
+    page, console = get_page("docs"), get_page("console")
     schema = content()["components"]["schemas"]["Problem"]["properties"]["type"]
 
     assert set(schema["enum"]) == {TYPE_ROOT + slug for slug in TYPES}
@@ -109,4 +111,4 @@ def test_every_problem_type_is_documented_in_the_page_that_its_uri_names() -> No
 
 
 def test_a_document_of_resources_that_cannot_be_hashed_is_served() -> None:
-    assert msgspec.json.decode(pages.openapi(RESOURCES).body)["openapi"].startswith("3.1")
+    assert msgspec.json.decode(get_openapi(RESOURCES).body)["openapi"].startswith("3.1")

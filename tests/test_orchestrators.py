@@ -11,8 +11,8 @@ from shared.durable import inputs, orchestrators, progress
 from shared.durable.inputs import DeliveryOptions, idempotency_key, single_input
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
 from shared.rules.outcome import Outcome, written_size
+from shared.rules.record import IDEMPOTENCY_KEY
 from shared.rules.retry import RetryPolicy
-from shared.rules.text import IDEMPOTENCY_KEY
 from tests.fakes.replay import START, Clock, Play, play, replay
 from tests.models import PARCEL
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.partner.client_authentication import ASSERTION_TYPE, public_key
+from tests.fakes.certificates import rsa_key
 from tests.partner_client import CREDENTIALS, running_partner
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | str
 CLIENT_ID, CLIENT_SECRET = CREDENTIALS
-RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+RSA_KEY = rsa_key()
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -48,7 +49,7 @@ def certificate_pem(key: rsa.RSAPrivateKey) -> str:
 
 
 def assertion(
-    partner: PartnerClient, *, key: Key = RSA_KEY, algorithm: str = "RS256", without: str = "", **claims: object
+    partner: PartnerClient, *, key: Key = EC_KEY, algorithm: str = "ES256", without: str = "", **claims: object
 ) -> str:
     all_claims: dict[str, object] = {
         "iss": CLIENT_ID,
@@ -251,7 +252,7 @@ async def test_issues_a_token_to_a_client_with_a_signed_assertion(pem: str, key:
 
 
 async def test_takes_the_issuer_as_the_audience_of_an_assertion() -> None:
-    async with running_partner(client_public_key=public_pem(RSA_KEY)) as partner:
+    async with running_partner(client_public_key=public_pem(EC_KEY)) as partner:
         response = await post_assertion(
             partner, assertion(partner, aud=[partner.base_url, "urn:else"]), client_id=CLIENT_ID
         )
@@ -260,7 +261,7 @@ async def test_takes_the_issuer_as_the_audience_of_an_assertion() -> None:
 
 
 async def test_takes_an_assertion_only_once() -> None:
-    async with running_partner(client_public_key=public_pem(RSA_KEY)) as partner:
+    async with running_partner(client_public_key=public_pem(EC_KEY)) as partner:
         value = assertion(partner)
         assert (await post_assertion(partner, value)).status_code == 200
 
@@ -279,21 +280,21 @@ async def test_takes_an_assertion_only_once() -> None:
         {"exp": 1_000},
         {"without": "jti"},
         {"without": "exp"},
-        {"key": rsa.generate_private_key(public_exponent=65537, key_size=2048)},
-        {"key": EC_KEY, "algorithm": "ES256"},
+        {"key": ec.generate_private_key(ec.SECP256R1())},
+        {"key": RSA_KEY, "algorithm": "RS256"},
         {"key": "s" * 64, "algorithm": "HS256"},
         {"key": "", "algorithm": "none"},
     ],
 )
 async def test_refuses_a_bad_assertion(changes: dict[str, Any]) -> None:
-    async with running_partner(client_public_key=public_pem(RSA_KEY)) as partner:
+    async with running_partner(client_public_key=public_pem(EC_KEY)) as partner:
         response = await post_assertion(partner, assertion(partner, **changes))
 
     assert (response.status_code, response.json()["error"]) == (401, "invalid_client")
 
 
 async def test_refuses_an_assertion_of_another_type_client_or_without_a_key() -> None:
-    async with running_partner(client_public_key=public_pem(RSA_KEY)) as partner:
+    async with running_partner(client_public_key=public_pem(EC_KEY)) as partner:
         other_type = await post_assertion(partner, assertion(partner), client_assertion_type="urn:else")
         other_client = await post_assertion(partner, assertion(partner), client_id="else")
     async with running_partner() as partner:

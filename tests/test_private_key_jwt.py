@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
-from datetime import UTC, datetime
+import base64
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -20,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant
-from shared.auth.private_key_jwt import client_certificate_from_pem
+from shared.auth.private_key_jwt import client_key_from_pem
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from shared.settings.reader import SettingReader
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
-from tests.fakes.token_server import Answer, Request, TokenServer, refusal
+from tests.fakes.token_server import Request, TokenServer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from tests.fakes.certificates import SigningKey
 
-NOW = datetime.fromtimestamp(1_750_000_000.9, UTC)
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -56,7 +54,7 @@ def file(tmp_path: Path) -> Path:
 def grant(client: httpx.AsyncClient, server: TokenServer, file: Path, **settings: str) -> ClientCredentialsGrant:
     own: dict[str, Any] = {"client_auth": "private_key_jwt", "client_certificate": str(file)} | settings
     return ClientCredentialsGrant(
-        client, ClientCredentials("CRM_", "relay", token_url=server.url, **own), now=lambda: NOW
+        client, ClientCredentials("CRM_", "relay", token_url=server.url, **own), clock=lambda: 1_750_000_000.9
     )
 
 
@@ -79,9 +77,10 @@ def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) 
         (rsa_key(), "RS256"),
         (ec.generate_private_key(ec.SECP256R1()), "ES256"),
         (ec.generate_private_key(ec.SECP384R1()), "ES384"),
+        (ec.generate_private_key(ec.SECP521R1()), "ES512"),
         (Ed25519PrivateKey.generate(), "EdDSA"),
     ],
-    ids=["rsa", "p-256", "p-384", "ed25519"],
+    ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
 )
 async def test_signs_an_assertion_for_the_token_endpoint(
     client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
@@ -107,23 +106,14 @@ async def test_names_the_key_where_a_certificate_or_a_key_id_is_there(
     client: httpx.AsyncClient, server: TokenServer, file: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    pem = key_pem(key) + certificate_pem(key)
-    file.write_bytes(pem)
+    certificate = certificate_pem(key)
+    file.write_bytes(key_pem(key) + certificate)
     await grant(client, server, file, client_key_id="key-7").request_token()
 
     header = jwt.get_unverified_header(server.requests[0].form["client_assertion"])
-    thumbprint = client_certificate_from_pem(pem.decode()).thumbprint
+    octets = x509.load_pem_x509_certificate(certificate).fingerprint(SHA256())
+    thumbprint = base64.urlsafe_b64encode(octets).decode().rstrip("=")
     assert header == {"alg": "ES256", "typ": "JWT", "kid": "key-7", "x5t#S256": thumbprint}
-
-
-async def test_every_request_has_a_fresh_assertion(client: httpx.AsyncClient, server: TokenServer, file: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    file.write_bytes(key_pem(key))
-    requesting = grant(client, server, file)
-    await requesting.request_token()
-    await requesting.request_token()
-    first, second = (claims_of(request, key, "ES256", server.url) for request in server.requests)
-    assert first["jti"] != second["jti"]
 
 
 @pytest.mark.parametrize(
@@ -181,26 +171,8 @@ async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
         await grant(client, server, file, client_key_algorithm="ES256").request_token()
 
 
-async def test_a_rotated_key_is_used_at_once_when_the_old_one_is_refused(
-    client: httpx.AsyncClient, server: TokenServer, file: Path
-) -> None:
-    old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    file.write_bytes(key_pem(old))
-
-    def rotate(_request: Request) -> Answer | None:
-        file.write_bytes(key_pem(new))
-        return refusal("invalid_client", status=401) if len(server.requests) == 1 else None
-
-    server.respond = rotate
-    requesting = grant(client, server, file)
-
-    assert (await requesting.request_token()).value == "token-1"
-    claims_of(server.requests[0], old, "ES256", server.url)
-    claims_of(server.requests[1], new, "ES256", server.url)
-
-
 @pytest.mark.parametrize(
-    ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "0 PEM private keys where one is needed")]
+    ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "it holds no PEM private key")]
 )
 async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
     client: httpx.AsyncClient, server: TokenServer, file: Path, content: bytes | None, problem: str
@@ -208,7 +180,7 @@ async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
     requesting = grant(client, server, file)
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(TokenUnavailableError, match=f"the private_key_jwt of the client .*{problem}"):
+    with pytest.raises(TokenUnavailableError, match=f"the client's credential .*{problem}"):
         await requesting.request_token()
     assert server.requests == []
 
@@ -229,38 +201,10 @@ def key() -> SigningKey:
     return rsa_key()
 
 
-@pytest.mark.parametrize(
-    ("signing_key", "algorithm"),
-    [
-        (rsa_key(), "RS256"),
-        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
-        (ec.generate_private_key(ec.SECP384R1()), "ES384"),
-        (ec.generate_private_key(ec.SECP521R1()), "ES512"),
-        (Ed25519PrivateKey.generate(), "EdDSA"),
-    ],
-    ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
-)
-@pytest.mark.parametrize("certified", [True, False])
-def test_the_kind_of_the_key_chooses_the_algorithm(signing_key: SigningKey, algorithm: str, *, certified: bool) -> None:
-    pem = key_pem(signing_key) + (certificate_pem(signing_key) if certified else b"")
-    own = client_certificate_from_pem(pem.decode())
-    assert own.algorithm == algorithm
-    assert own.key.public_key() == signing_key.public_key()
-    assert (own.certificate is not None) == (own.thumbprint is not None) == certified
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="only openssl can make such a certificate")
-def test_a_certificate_for_rsa_pss_alone_chooses_ps256() -> None:
-    # cryptography reads such certificates and makes none.
-    command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
-    made = subprocess.run([*command, "-subj", "/CN=relay", "-keyout", "-"], capture_output=True, check=True).stdout  # noqa: S603 - a constant command
-    assert client_certificate_from_pem(made.decode()).algorithm == "PS256"
-
-
 def test_takes_the_certificate_that_belongs_to_the_key_out_of_a_chain(key: SigningKey) -> None:
     pem = certificate_pem(key)
     chain = certificate_pem(Ed25519PrivateKey.generate()) + pem + key_pem(key)
-    assert client_certificate_from_pem(chain.decode()).certificate == x509.load_pem_x509_certificate(pem)
+    assert client_key_from_pem(chain.decode())[1] == x509.load_pem_x509_certificate(pem)
 
 
 def encrypted(key: SigningKey) -> bytes:
@@ -268,14 +212,13 @@ def encrypted(key: SigningKey) -> bytes:
 
 
 UNUSABLE: dict[str, tuple[Callable[[SigningKey], bytes], str]] = {
-    "nothing": (lambda _key: b"", "0 PEM private keys"),
-    "certificate-alone": (certificate_pem, "0 PEM private keys"),
-    "two-keys": (lambda key: key_pem(key) + key_pem(key), "2 PEM private keys"),
+    "nothing": (lambda _key: b"", "no PEM private key"),
+    "certificate-alone": (certificate_pem, "no PEM private key"),
     "encrypted": (encrypted, "encrypted"),
-    "broken-key": (lambda _key: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "do not hold"),
+    "broken-key": (lambda _key: b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "a broken block"),
     "broken-certificate": (
         lambda key: key_pem(key) + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        "do not hold",
+        "a broken block",
     ),
     "foreign-certificate": (
         lambda key: key_pem(key) + certificate_pem(Ed25519PrivateKey.generate()),
@@ -283,10 +226,9 @@ UNUSABLE: dict[str, tuple[Callable[[SigningKey], bytes], str]] = {
     ),
     "key-for-no-signature": (
         lambda _key: X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        "unusable kind, X25519PrivateKey",
+        "no algorithm for",
     ),
-    "unknown-curve": (lambda _key: key_pem(ec.generate_private_key(ec.BrainpoolP256R1())), "curve brainpoolP256r1"),
-    "weak-rsa": (lambda _key: key_pem(rsa_key(1024)), "1024 bits"),
+    "unknown-curve": (lambda _key: key_pem(ec.generate_private_key(ec.BrainpoolP256R1())), "no algorithm for"),
 }
 
 
@@ -295,10 +237,5 @@ def test_an_unusable_file_says_why_and_shows_nothing_of_the_key(key: SigningKey,
     make, problem = UNUSABLE[kind]
     pem = make(key)
     with pytest.raises(CredentialError, match=problem) as caught:
-        client_certificate_from_pem(pem.decode())
+        client_key_from_pem(pem.decode())
     assert not any(line in str(caught.value) for line in pem.decode().splitlines() if len(line) > 3)
-
-
-def test_the_repr_shows_no_key(key: SigningKey) -> None:
-    own = client_certificate_from_pem((key_pem(key) + certificate_pem(key)).decode())
-    assert "PRIVATE KEY" not in repr(own)

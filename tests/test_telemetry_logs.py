@@ -9,7 +9,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 
-from shared.telemetry.export import TelemetryHandler
+from shared.telemetry import TelemetryHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

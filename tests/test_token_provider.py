@@ -7,28 +7,25 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.auth.access_token import Backoff
-from shared.auth.token_provider import TokenProvider
-from shared.errors import SettingsError, TokenError, TokenRejectedError, TokenUnavailableError
+from shared.auth.token_endpoint import AccessToken
+from shared.auth.token_provider import HeldToken, TokenProvider, backoff, hold
+from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from shared.auth.access_token import AccessToken
 
-EVEN = Backoff(jitter=lambda: 0.0)  # steps of 1, 2, 4, … 30 s to the second
-
-
-def provider_of(  # noqa: PLR0913 - the provider's own arguments
+def provider_of(
     grant: NumberedGrant,
     *,
     leeway: float = 60.0,
     default_lifetime: float = 300.0,
     request_timeout: float = 10.0,
-    backoff: Backoff = EVEN,
     jitter: Callable[[], float] = lambda: 0.0,
 ) -> TokenProvider:
     return TokenProvider(
@@ -36,7 +33,6 @@ def provider_of(  # noqa: PLR0913 - the provider's own arguments
         leeway=leeway,
         default_lifetime=default_lifetime,
         request_timeout=request_timeout,
-        backoff=backoff,
         clock=now,
         jitter=jitter,
     )
@@ -60,6 +56,70 @@ async def settle() -> None:
     """Let every callback run that is ready, and those that they make ready."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def held(
+    expires_in: float | None, refresh_in: float | None = None, *, leeway: float = 60.0, jitter: float = 0.0
+) -> HeldToken:
+    token = AccessToken("token-1", expires_in, refresh_in)
+    return hold(token, 1000.0, leeway=leeway, default_lifetime=300.0, jitter=jitter)
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "refresh_in", "leeway", "jitter", "old_after", "expires_after"),
+    [
+        (3600.0, None, 60.0, 0.0, 3540.0, 3600.0),
+        (3600.0, None, 60.0, 1.0, 3525.0, 3600.0),
+        (3600.0, None, 0.0, 1.0, 3600.0, 3600.0),
+        (None, None, 60.0, 0.0, 240.0, 300.0),
+        (100.0, None, 60.0, 0.0, 60.0, 100.0),
+        (100.0, None, 60.0, 1.0, 50.0, 100.0),
+        (86400.0, 43200.0, 60.0, 0.0, 43200.0, 86400.0),
+        (86400.0, 43200.0, 60.0, 1.0, 43185.0, 86400.0),
+        (3600.0, 7200.0, 60.0, 0.0, 3540.0, 3600.0),
+        (3600.0, 0.0, 60.0, 0.0, 360.0, 3600.0),
+        (3600.0, -5.0, 60.0, 1.0, 360.0, 3600.0),
+        # A time of day instead of a duration, and more than a clock can count: 30 days.
+        (1_795_476_117.0, None, 60.0, 0.0, 2_591_940.0, 2_592_000.0),
+        (1e300, None, 60.0, 0.0, 2_591_940.0, 2_592_000.0),
+    ],
+)
+def test_a_token_is_old_a_leeway_before_it_expires(  # noqa: PLR0913, PLR0917, the columns of the table
+    expires_in: float | None,
+    refresh_in: float | None,
+    leeway: float,
+    jitter: float,
+    old_after: float,
+    expires_after: float,
+) -> None:
+    token = held(expires_in, refresh_in, leeway=leeway, jitter=jitter)
+    assert token.old_at - 1000 == pytest.approx(old_after)
+    assert token.expires_at - 1000 == pytest.approx(expires_after)
+
+
+@given(
+    expires_in=st.floats(min_value=0.001, max_value=1e9),
+    refresh_in=st.none() | st.floats(min_value=-1e9, max_value=1e9),
+    leeway=st.floats(min_value=0, max_value=1e9),
+    jitter=st.floats(min_value=0, max_value=1, exclude_max=True),
+)
+def test_every_token_is_fresh_first_then_old_and_then_expired(
+    expires_in: float, refresh_in: float | None, leeway: float, jitter: float
+) -> None:
+    token = held(expires_in, refresh_in, leeway=leeway, jitter=jitter)
+    lifetime = min(expires_in, 30 * 86_400)
+    least_leeway = min(leeway, lifetime * 0.4)
+    assert 1000 <= token.old_at <= token.expires_at
+    assert token.old_at - 1000 >= lifetime * 0.1 - 1e-6
+    assert token.expires_at - token.old_at >= least_leeway - 1e-6
+    assert token.expires_at - 1000 == pytest.approx(lifetime, abs=1e-6)
+
+
+@given(failures=st.integers(min_value=1, max_value=10**9), jitter=st.floats(min_value=0, max_value=1, exclude_max=True))
+def test_a_step_is_at_least_half_of_itself_and_never_above_the_maximum(failures: int, jitter: float) -> None:
+    for longest in (5.0, 30.0):
+        full = backoff(failures, 0.0, longest)
+        assert full / 2 <= backoff(failures, jitter, longest) <= full <= longest
 
 
 class TestCache:
@@ -113,23 +173,6 @@ class TestSingleFlight:
         assert await asyncio.gather(*callers[1:]) == ["token-1"] * 9
         assert callers[0].cancelled()
         assert (grant.requests, grant.cancelled) == (1, 0)
-
-    @in_virtual_time
-    async def test_a_failure_reaches_all_callers_at_once(self) -> None:
-        grant = NumberedGrant(latency=2)
-        grant.failure = TokenUnavailableError("the token endpoint answered 503", status=503)
-        provider = provider_of(grant)
-
-        async def call() -> tuple[float, TokenError]:
-            failure = await failure_of(provider.get_token())
-            return now(), failure
-
-        results = await asyncio.gather(*(call() for _ in range(100)))
-        assert {when for when, _ in results} == {2.0}
-        assert {str(failure) for _, failure in results} == {
-            "No access token can be had: the token endpoint answered 503"
-        }
-        assert grant.requests == 1
 
     @in_virtual_time
     async def test_a_hung_token_server_fails_all_callers_together_after_the_timeout(self) -> None:
@@ -200,7 +243,6 @@ class TestRefreshAhead:
             TokenUnavailableError("503", status=503, retry_after=0.5),
             TokenRejectedError("invalid_client", status=401),
             OSError("broken"),
-            SettingsError(["redis is missing"]),
         ]
         for grant.failure in failures:
             assert await get(provider) == "token-1"
@@ -269,6 +311,26 @@ class TestNegativeCache:
         assert await get(provider) == f"token-{grant.requests}"
         assert max(later - earlier for earlier, later in pairwise(grant.times[:-1])) <= 5.5
 
+    @pytest.mark.parametrize(("named", "wait"), [(None, 1.0), (0.0, 1.0), (0.5, 1.0), (20.0, 20.0), (1e12, 3600.0)])
+    @in_virtual_time
+    async def test_a_retry_after_is_a_floor_up_to_an_hour(self, named: float | None, wait: float) -> None:
+        for failure in (
+            TokenUnavailableError("429", status=429, retry_after=named),
+            TokenRejectedError("invalid_client", retry_after=named),
+        ):
+            grant = NumberedGrant()
+            grant.failure = failure
+            provider = provider_of(grant)
+            seen = await failure_of(provider.get_token())
+            assert (type(seen), str(seen), seen.status) == (type(failure), str(failure), failure.status)
+            assert seen is not failure
+            assert seen.retry_after == pytest.approx(wait)
+            grant.failure = None
+            await asyncio.sleep(wait - 0.01)
+            await failure_of(provider.get_token())
+            await asyncio.sleep(0.02)
+            assert await get(provider) == "token-2"
+
     @in_virtual_time
     async def test_a_success_ends_the_backoff(self) -> None:
         grant = NumberedGrant(expires_in=10)
@@ -295,17 +357,6 @@ class TestRenewal:
         renewed = await asyncio.gather(*(provider.renew(refused) for _ in range(100)))
         assert {token.value for token in renewed} == {"token-2"}
         assert grant.refused == [None, refused]
-
-    @in_virtual_time
-    async def test_nobody_gets_a_refused_token_while_it_is_renewed(self) -> None:
-        grant = NumberedGrant(latency=1)
-        provider = provider_of(grant)
-        refused = await provider.get_token()
-        renewal = asyncio.create_task(provider.renew(refused))
-        await settle()
-        assert provider.cached() is None
-        assert await get(provider) == "token-2"
-        assert (await renewal).value == "token-2"
 
     @in_virtual_time
     async def test_a_single_refusal_of_an_accepted_token_stops_only_its_own_caller(self) -> None:
@@ -370,19 +421,6 @@ class TestRenewal:
         await asyncio.sleep(6)
         assert await get(provider) == "token-1"
 
-    @in_virtual_time
-    async def test_a_token_refused_during_its_own_renewal_makes_that_renewal_try_again_at_once(self) -> None:
-        grant = NumberedGrant(expires_in=100, latency=1)
-        provider = provider_of(grant)
-        grant.again = refused = await provider.get_token()
-        await asyncio.sleep(80)
-        await provider.get_token()  # renews in the background, and the second cache will answer with the same token
-        await asyncio.sleep(0.5)
-        renewal = asyncio.create_task(provider.renew(refused))
-        asyncio.get_running_loop().call_at(82.3, lambda: setattr(grant, "again", None))
-        assert (await renewal).value == "token-3"
-        assert grant.refused == [None, None, refused]
-
     @pytest.mark.parametrize("lifetime", [20.0, 3600.0])
     @in_virtual_time
     async def test_an_api_that_refuses_every_token_gets_no_more_requests_than_a_dead_server(
@@ -440,20 +478,6 @@ class TestRenewal:
         gaps = [later - earlier for earlier, later in pairwise(grant.times[3:])]
         assert gaps == pytest.approx([1.0] * len(gaps), abs=0.2)
 
-    @in_virtual_time
-    async def test_a_wait_that_the_server_named_is_not_cut_short_by_a_refusal(self) -> None:
-        grant = NumberedGrant(expires_in=100, refresh_in=0)  # old after 10 s
-        provider = provider_of(grant)
-        token = await provider.get_token()
-        await asyncio.sleep(10)
-        grant.failure = TokenUnavailableError("429", retry_after=20)
-        await provider.get_token()
-        await settle()
-        provider.refuse(token)
-        failure = await failure_of(provider.get_token())
-        assert isinstance(failure, TokenUnavailableError)
-        assert failure.retry_after == 20
-
 
 class TestLife:
     @in_virtual_time
@@ -479,41 +503,25 @@ class TestLife:
         assert "is closed" in str(await failure_of(provider.get_token()))
         assert grant.requests == 1
 
-    def test_a_provider_belongs_to_the_loop_of_its_first_token_request(self) -> None:
-        grant = NumberedGrant(latency=60)
-        provider = TokenProvider(grant)
-        loop = asyncio.new_event_loop()
-        first = loop.create_task(provider.get_token())
-        loop.run_until_complete(asyncio.sleep(0))
-        for call in (provider.get_token, provider.aclose):
-            with pytest.raises(RuntimeError, match="event loop of its first token request"):
-                asyncio.run(call())
-        first.cancel()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.wait(tasks))
-        loop.close()
-
+    @pytest.mark.parametrize(
+        ("failure", "level", "message"),
+        [
+            (TokenUnavailableError("it answered 503"), "WARNING", "token request failed"),
+            (TokenRejectedError("x"), "ERROR", "token endpoint refused the client, check its settings"),
+        ],
+    )
     @in_virtual_time
-    async def test_a_failure_is_logged_once_with_its_reason(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_a_failure_is_logged_once_with_its_reason(
+        self, caplog: pytest.LogCaptureFixture, failure: TokenError, level: str, message: str
+    ) -> None:
         grant = NumberedGrant()
-        grant.failure = TokenUnavailableError("the token endpoint answered 503")
-        provider = TokenProvider(grant, client="BUSINESS_API", backoff=EVEN, clock=now)
+        grant.failure = failure
+        provider = TokenProvider(grant, client="BUSINESS_API", clock=now)
         with caplog.at_level(logging.DEBUG, "shared"):
             await asyncio.gather(*(failure_of(provider.get_token()) for _ in range(10)))
         [record] = caplog.records
-        assert (record.levelname, record.message) == ("WARNING", "token request failed")
-        assert vars(record)["client"] == "BUSINESS_API"
-        assert vars(record)["reason"] == "No access token can be had: the token endpoint answered 503"
-
-    @in_virtual_time
-    async def test_a_configuration_problem_is_logged_as_an_error(self, caplog: pytest.LogCaptureFixture) -> None:
-        grant = NumberedGrant()
-        grant.failure = TokenRejectedError("invalid_client", status=401)
-        await failure_of(provider_of(grant).get_token())
-        [record] = caplog.records
-        assert (record.levelname, record.message) == ("ERROR", "token endpoint refused the client, check its settings")
+        assert (record.levelname, record.message) == (level, message)
+        assert (vars(record)["client"], vars(record)["reason"]) == ("BUSINESS_API", str(failure))
 
     @in_virtual_time
     async def test_no_token_shows_in_a_log_a_repr_or_an_error(self, caplog: pytest.LogCaptureFixture) -> None:

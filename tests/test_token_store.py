@@ -5,18 +5,14 @@ import json
 import logging
 import subprocess
 import sys
-import traceback
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from shared.auth.access_token import AccessToken
-from shared.auth.token_store import RedisStore, StoredGrant, StoredToken, TokenCipher
-from shared.errors import SettingsError, TokenStoreError
-from tests.fakes.numbered_grant import NumberedGrant
+from shared.auth.token_endpoint import AccessToken
+from shared.auth.token_store import StoredGrant
+from shared.errors import SettingsError, TokenUnavailableError
 from tests.fakes.redis_server import RedisServer, needs_redis
 from tests.fakes.token_server import TokenServer
 
@@ -24,9 +20,61 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-
+pytestmark = needs_redis
 KEY = "k" * 32
-TOKEN = StoredToken("at-1", 1_000.0, 4_600.0, 2_800.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class GatedGrant:
+    """Stands for the token endpoint behind all processes: numbers its tokens, waits at its gate, fails on demand."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.expires_in: float | None = 3600.0
+        self.refresh_in: float | None = None
+        self.failure: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+        self.refused: list[AccessToken | None] = []
+
+    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
+        self.requests += 1
+        number = self.requests
+        self.refused.append(refused)
+        self.asked.set()
+        await self.gate.wait()
+        if self.failure:
+            raise self.failure
+        return AccessToken(f"token-{number}", self.expires_in, self.refresh_in)
+
+
+class App:
+    """Processes of one app: each has a stored grant of its own, over one Redis and one token endpoint."""
+
+    def __init__(self, server: RedisServer, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.clock = Clock()
+        self.grant = GatedGrant()
+        self._stack = stack
+
+    def process(self, key: str = KEY, *, url: str = "", request_timeout: float = 30.0) -> StoredGrant:
+        process = StoredGrant(
+            self.grant, "grant", url or self.server.url, key, request_timeout=request_timeout, clock=self.clock
+        )
+        self._stack.push_async_callback(process.aclose)
+        return process
+
+    def keys(self, kind: str) -> list[bytes]:
+        with self.server.client() as client:
+            return [*client.scan_iter(f"business-relay:{kind}:*")]
 
 
 @pytest.fixture
@@ -35,109 +83,198 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-@asynccontextmanager
-async def open_store(server: RedisServer) -> AsyncIterator[RedisStore]:
-    store = RedisStore(server.url)
-    yield store
-    await store.aclose()
+@pytest.fixture
+async def app(server: RedisServer) -> AsyncIterator[App]:
+    async with AsyncExitStack() as stack:
+        yield App(server, stack)
 
 
-@needs_redis
-async def test_what_one_store_writes_the_other_reads_until_it_expires(server: RedisServer) -> None:
-    async with open_store(server) as one, open_store(server) as other:
-        assert await other.read("name") is None
-        await one.write("name", b"\x00\xff", 3600.5)
-        assert await other.read("name") == b"\x00\xff"
-        assert await other.read("another") is None
-    with server.client() as client:
-        assert 3_599_000 < client.pttl("business-relay:token:name") <= 3_600_500
+async def test_a_second_process_takes_the_stored_token_with_what_is_left_of_its_life(app: App) -> None:
+    app.grant.refresh_in = 1800.0
+    first = await app.process().request_token()
+    assert (first, first.is_shared) == (AccessToken("token-1", 3600.0, 1800.0), False)
+    app.clock.now += 600
+    second = await app.process().request_token()
+    assert (second, second.is_shared) == (AccessToken("token-1", 3000.0, 1200.0), True)
+    app.clock.now += 2000
+    assert await app.process().request_token() == AccessToken("token-1", 1000.0, 0.0)
+    assert app.grant.requests == 1
+    assert app.keys("lease") == []
+    with app.server.client() as client:
+        assert 3_590_000 < client.pttl(app.keys("token")[0]) <= 3_600_000
 
 
-@needs_redis
-async def test_one_owner_at_a_time_has_the_lease(server: RedisServer) -> None:
-    async with open_store(server) as store:
-        assert await store.acquire("name", "one", 10)
-        assert not await store.acquire("name", "two", 10)
-        assert await store.acquire("another", "two", 10)
-        await store.release("name", "two")
-        assert not await store.acquire("name", "two", 10)
-        await store.release("name", "one")
-        assert await store.acquire("name", "two", 10)
-    with server.client() as client:
-        assert 9_000 < client.pttl("business-relay:lease:name") <= 10_000
+async def test_many_cold_processes_send_one_request(app: App) -> None:
+    app.grant.gate.clear()
+    flights = [asyncio.create_task(app.process().request_token()) for _ in range(20)]
+    await app.grant.asked.wait()
+    app.grant.gate.set()
+    tokens = await asyncio.gather(*flights)
+    assert {token.value for token in tokens} == {"token-1"}
+    assert app.grant.requests == 1
 
 
-@needs_redis
-async def test_a_value_of_the_wrong_kind_is_a_store_error(server: RedisServer) -> None:
-    with server.client() as client:
-        client.lpush("business-relay:token:name", "x")
-    async with open_store(server) as store:
-        with pytest.raises(TokenStoreError, match="ResponseError"):
-            await store.read("name")
+async def test_who_asks_again_wants_another_token(app: App) -> None:
+    first, second = app.process(), app.process()
+    await first.request_token()
+    await second.request_token()
+
+    assert (await first.request_token()).value == "token-2"  # ahead of expiry: nobody has renewed it yet
+    assert (await second.request_token()).value == "token-2"  # and now somebody has
+    assert app.grant.requests == 2
 
 
-@needs_redis
-async def test_a_redis_that_is_down_is_a_store_error_at_once_and_can_come_back(server: RedisServer) -> None:
-    async with open_store(server) as store:
-        await store.write("name", b"value", 10)
-        server.stop()
-        for call in (store.read("name"), store.write("name", b"", 1), store.acquire("name", "a", 1)):
-            with pytest.raises(TokenStoreError, match="ConnectionError"):
-                await call
-        with pytest.raises(TokenStoreError, match="ConnectionError"):
-            await store.release("name", "a")
-        server.start()
-        assert await store.read("name") is None
+async def test_a_refused_token_is_renewed_once_for_all(app: App) -> None:
+    first, second, third = app.process(), app.process(), app.process()
+    refused = await first.request_token()
+    await second.request_token()
+
+    for process in (first, second, third):
+        assert (await process.request_token(refused)).value == "token-2"
+    assert app.grant.refused == [None, refused]
 
 
-@needs_redis
-async def test_a_redis_that_hangs_can_be_given_up_and_can_come_back(server: RedisServer) -> None:
-    async with open_store(server) as store:
-        await store.write("name", b"value", 100)
-        server.freeze()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await store.read("name")
-        server.thaw()
-        assert await store.read("name") == b"value"
+async def test_a_token_that_comes_again_though_it_was_refused_is_not_stored(app: App) -> None:
+    refused = AccessToken("token-1")
+    assert (await app.process().request_token(refused)).value == "token-1"
+    assert app.keys("*") == []
 
 
-@needs_redis
-@pytest.mark.parametrize("milliseconds", [None, 3_600_000])
-async def test_a_lease_that_would_not_end_is_taken_over_with_one_warning(
-    server: RedisServer, caplog: pytest.LogCaptureFixture, milliseconds: int | None
+@pytest.mark.parametrize(("lifetime", "usable_for"), [(3600.0, 3595.0), (20.0, 18.0), (None, 295.0)])
+async def test_a_token_is_left_alone_shortly_before_its_end(
+    app: App, lifetime: float | None, usable_for: float
 ) -> None:
-    with server.client() as client:
-        client.set("business-relay:lease:name", "rubbish", px=milliseconds)
-    async with open_store(server) as store:
-        assert await store.acquire("name", "one", 10)
-        assert not await store.acquire("name", "two", 10)
-        await store.release("name", "one")
-        assert await store.acquire("name", "two", 10)
-    assert [record.getMessage() for record in caplog.records] == ["token store held a lease without an end"]
+    app.grant.expires_in = lifetime
+    await app.process().request_token()
+    app.clock.now += usable_for - 0.1
+    assert (await app.process().request_token()).value == "token-1"
+    app.clock.now += 0.1
+    assert (await app.process().request_token()).value == "token-2"
 
 
-@needs_redis
-async def test_no_error_and_no_log_repeats_the_password_that_redis_repeats(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_token_issued_by_a_clock_that_is_far_ahead_is_left_alone(app: App) -> None:
+    app.clock.now += 3600
+    await app.process().request_token()
+    app.clock.now -= 3600
+    assert (await app.process().request_token()).value == "token-2"
+
+
+async def test_a_process_that_waited_in_vain_asks_for_itself(app: App) -> None:
+    app.grant.gate.clear()
+    first = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    app.grant.asked.clear()
+    impatient = asyncio.create_task(app.process(request_timeout=0.04).request_token())
+    await app.grant.asked.wait()
+    app.grant.gate.set()
+    assert {token.value for token in await asyncio.gather(first, impatient)} == {"token-1", "token-2"}
+
+
+async def test_who_waits_takes_over_when_the_first_one_fails(app: App) -> None:
+    app.grant.gate.clear()
+    app.grant.failure = TokenUnavailableError("down")
+    first = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    second = asyncio.create_task(app.process().request_token())
+    app.grant.gate.set()
+    with pytest.raises(TokenUnavailableError):
+        await first
+    app.grant.failure = None
+    assert (await second).value == "token-2"
+
+
+async def test_a_cancelled_request_gives_its_lease_back(app: App) -> None:
+    app.grant.gate.clear()
+    flight = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    assert len(app.keys("lease")) == 1
+    flight.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flight
+    assert app.keys("lease") == []
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> set[str]:
+    return {record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING}
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"hello", b"x" * 60])
+async def test_rubbish_is_replaced_with_a_warning(app: App, caplog: pytest.LogCaptureFixture, rubbish: bytes) -> None:
+    await app.process().request_token()
+    with app.server.client() as client:
+        client.set(app.keys("token")[0], rubbish)
+    assert (await app.process().request_token()).value == "token-2"
+    assert (await app.process().request_token()).value == "token-2"
+    assert warnings_in(caplog) == {"token store holds rubbish"}
+
+
+async def test_a_token_under_another_key_or_of_another_request_is_rubbish(
+    app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await app.process().request_token()
+    assert (await app.process(KEY + "x").request_token()).value == "token-2"
+    other = StoredGrant(app.grant, "another", app.server.url, KEY, clock=app.clock)
+    assert (await other.request_token()).value == "token-3"
+    one, two = app.keys("token")
+    with app.server.client() as client:
+        client.copy(one, two, replace=True)
+    assert (await app.process().request_token()).value == "token-4"
+    assert (await other.request_token()).value == "token-5"
+    await other.aclose()
+    assert warnings_in(caplog) == {"token store holds rubbish"}
+
+
+async def test_a_store_that_is_down_costs_one_warning_and_is_used_again_after_a_pause(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.server.stop()
+    process = app.process()
+    values = [(await process.request_token()).value for _ in range(3)]
+    assert values == ["token-1", "token-2", "token-3"]
+    assert [record.getMessage() for record in caplog.records] == ["token store unavailable"]
+    app.server.start()
+    app.clock.now += 29
+    await process.request_token()
+    assert app.keys("token") == []
+    app.clock.now += 1
+    await process.request_token()
+    assert (await app.process().request_token()).value == "token-5"
+
+
+async def test_a_store_that_hangs_is_given_up_and_can_come_back(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    app.server.freeze()
+    process = app.process()
+    assert (await process.request_token()).value == "token-1"
+    app.server.thaw()
+    app.clock.now += 30
+    assert (await process.request_token()).value == "token-2"
+    assert (await app.process().request_token()).value == "token-2"
+    assert warnings_in(caplog) == {"token store unavailable"}
+
+
+async def test_a_store_that_goes_down_in_the_middle_fails_nobody(app: App) -> None:
+    app.grant.gate.clear()
+    flight = asyncio.create_task(app.process().request_token())
+    await app.grant.asked.wait()
+    app.server.stop()
+    app.grant.gate.set()
+    assert (await flight).value == "token-1"
+
+
+async def test_no_log_repeats_the_password_that_redis_repeats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with RedisServer(tmp_path, "--requirepass", "p4ssw0rd", "--rename-command", "HELLO", "") as server:
-        store = RedisStore(server.url.replace("//", "//:p4ssw0rd@"))
-        with caplog.at_level(logging.DEBUG):
-            grant = StoredGrant(NumberedGrant(), store, TokenCipher("k" * 32))
-            assert (await grant.request_token()).value == "token-1"
-            with pytest.raises(TokenStoreError) as caught:
-                await store.read("name")
-            await grant.aclose()
+        async with AsyncExitStack() as stack:
+            with caplog.at_level(logging.DEBUG):
+                process = App(server, stack).process(url=server.url.replace("//", "//:p4ssw0rd@"))
+                assert (await process.request_token()).value == "token-1"
     assert "token store unavailable" in caplog.text
-    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__context__) + caplog.text
-    assert "p4ssw0rd" not in shown + "".join(str(vars(record)) for record in caplog.records)
+    assert "p4ssw0rd" not in caplog.text + "".join(str(vars(record)) for record in caplog.records)
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis://:s3cr3t@localhost:port", ""])
 def test_a_url_of_something_else_is_a_settings_error_that_does_not_show_it(url: str) -> None:
     with pytest.raises(SettingsError, match="TOKEN_STORE_URL is not the address of a Redis") as caught:
-        RedisStore(url)
+        StoredGrant(GatedGrant(), "grant", url, KEY)
     assert "s3cr3t" not in str(caught.value)
 
 
@@ -147,7 +284,7 @@ def test_redis_is_not_imported_before_a_store_is_made_and_its_absence_is_a_setti
         "from shared.errors import SettingsError\n"
         "assert 'redis' not in sys.modules\n"
         "sys.modules['redis'] = None\n"  # what an import finds where the package is not installed
-        "try: module.RedisStore('redis://localhost')\n"
+        "try: module.StoredGrant(None, 'grant', 'redis://localhost', 'key')\n"
         "except SettingsError as exc: sys.exit('needs the package redis' not in str(exc))\n"
         "sys.exit('no error')"
     )
@@ -159,16 +296,12 @@ import asyncio, json, logging, sys
 import httpx
 from shared.auth.client_credentials import ClientCredentials
 from shared.auth.token_store import StoredGrant
-from shared.auth.token_store import RedisStore, TokenCipher
 from shared.auth.token_provider import TokenProvider
 
 async def main(token_url, store_url):
     async with httpx.AsyncClient() as client:
         grant = ClientCredentials("CRM_", "relay", token_url=token_url, client_secret="s3cr3t").build(client)
-        store = RedisStore(store_url)
-        await store.read("none")  # connects, which may take longer than a token request leaves the store
-        key = TokenCipher("a key of thirty-two characters..")
-        stored = StoredGrant(grant, store, key, monotonic=asyncio.get_running_loop().time)
+        stored = StoredGrant(grant, "grant", store_url, "a key of thirty-two characters..")
         provider = TokenProvider(stored)
         print("ready", flush=True)
         while command := (await asyncio.to_thread(sys.stdin.readline)).strip():
@@ -232,7 +365,6 @@ async def two_workers(tokens: TokenServer, store: RedisServer) -> AsyncIterator[
                 await process.communicate()
 
 
-@needs_redis
 async def test_two_processes_share_one_token_request_and_do_without_redis_when_it_stops(server: RedisServer) -> None:
     async with TokenServer() as tokens, two_workers(tokens, server) as (one, other):
         assert list(await asyncio.gather(one.ask("get"), other.ask("get"))) == ["token-1", "token-1"]
@@ -255,48 +387,3 @@ async def test_two_processes_share_one_token_request_and_do_without_redis_when_i
         logs = [await one.end(), await other.end()]
     assert all(log.count("token store unavailable") == 1 for log in logs)
     assert not any("token-3" in log or "s3cr3t" in log for log in logs)
-
-
-@given(
-    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=2_000),
-    st.floats(0, 1e10),
-    st.floats(0, 1e10),
-    st.none() | st.floats(0, 1e10),
-)
-def test_what_was_encrypted_comes_back(
-    value: str, issued_at: float, expires_at: float, refresh_at: float | None
-) -> None:
-    token = StoredToken(value, issued_at, expires_at, refresh_at)
-    assert TokenCipher(KEY).decrypt("name", TokenCipher(KEY).encrypt("name", token)) == token
-
-
-@pytest.mark.parametrize(
-    "rubbish", [b"", b"\x01", b"\x01" + b"n" * 12, b"\x02" + b"x" * 60, b"hello", b"\x01" + b"x" * 60]
-)
-def test_rubbish_is_a_value_error(rubbish: bytes) -> None:
-    with pytest.raises(ValueError, match="not "):
-        TokenCipher(KEY).decrypt("name", rubbish)
-
-
-def test_another_key_or_name_and_any_changed_bit_are_noticed() -> None:
-    stored = TokenCipher(KEY).encrypt("name", TOKEN)
-    for key, name in ((KEY + "x", "name"), (KEY, "other")):
-        with pytest.raises(ValueError, match="not encrypted with this key"):
-            TokenCipher(key).decrypt(name, stored)
-    for position in range(len(stored)):
-        changed = bytes(byte ^ (position == at) for at, byte in enumerate(stored))
-        with pytest.raises(ValueError, match="not "):
-            TokenCipher(KEY).decrypt("name", changed)
-
-
-@pytest.mark.parametrize("moment", [float("nan"), float("inf")])
-def test_a_token_that_never_expires_is_not_taken(moment: float) -> None:
-    stored = TokenCipher(KEY).encrypt("name", StoredToken("at-1", 0.0, moment))
-    with pytest.raises(ValueError, match="no moment of expiry"):
-        TokenCipher(KEY).decrypt("name", stored)
-
-
-def test_a_stored_token_is_an_access_token_with_what_is_left_of_its_life() -> None:
-    assert TOKEN.at(1_600.0) == AccessToken("at-1", 3_000.0, 1_200.0)
-    assert TOKEN.at(3_600.0) == AccessToken("at-1", 1_000.0, 0.0)
-    assert StoredToken("at-1", 0.0, 10.0).at(4.0) == AccessToken("at-1", 6.0)

@@ -152,7 +152,7 @@ def test_other_content_names_the_members_that_differ() -> None:
 
     assert isinstance(rejected, Outcome)
     assert isinstance(created, Outcome)
-    assert rejected.differing == created.differing == ("weight",)
+    assert rejected.differing == created.differing == ["weight"]
     assert rejected.reason == "The partner has another record with this id; different: weight"
 
 

@@ -23,11 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7071, help="port on 127.0.0.1, 0 for a free one (default: 7071)")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks of start errors")
     parser.add_argument("--keys", action="store_true", help="ask for keys as the platform does, and print them")
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="keep durable state here (default: in memory)")
     options = parser.parse_args(argv)
     keys = Keys() if options.keys else None
+    running = run_host(options.app, options.port, verbose=options.verbose, keys=keys, store=options.store)
     # A Ctrl-C before the event loop runs.
     with contextlib.suppress(KeyboardInterrupt):
-        return asyncio.run(run_host(options.app, options.port, verbose=options.verbose, keys=keys))
+        return asyncio.run(running)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.host.admin import Admin
 from sandbox.host.durable.client_binding import client_payload
 from sandbox.host.durable.functions import DurableFunctions
+from sandbox.host.durable.store import Store
 from sandbox.host.durable.webhooks import Webhooks
 from sandbox.host.errors import StartError
 from sandbox.host.functions import TIMER, functions_from_metadata
@@ -68,11 +69,12 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     *,
     verbose: bool,
     keys: Keys | None,
+    store_folder: Path | None,
 ) -> None:
     """Serve the app in `directory` until `stop` is set; prints the address when it is ready.
 
     Raises:
-        StartError: the app cannot run, or its worker process cannot be started any more.
+        StartError: the app cannot run, its worker process cannot be started any more, or the store cannot be used.
     """
     settings = app_settings(directory, environ)
     configuration = host_configuration(directory, settings)
@@ -82,6 +84,8 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
     own = {"WEBSITE_HOSTNAME": origin.partition("//")[2], **DEVELOPMENT_SETTINGS, **worker_settings(settings)}
     environment = {**own, **settings}
     spans = spans_from_settings(settings)
+    provider = configuration.extensions.durable_task.storage_provider
+    store = Store(store_folder, provider) if store_folder is not None else None
     worker = WorkerProcess(directory, environment, client, timeout=configuration.function_timeout, verbose=verbose)
     try:
         listing = await _started(worker, stop)
@@ -90,7 +94,7 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
         functions = functions_from_metadata(listing, settings)
         routes = RouteTable(functions, configuration.extensions.http.route_prefix.strip("/"))
         timers = [TimerFunction(each, worker) for each in functions if each.kind == TIMER]
-        durable = DurableFunctions(functions, worker, configuration, spans)
+        durable = DurableFunctions(functions, worker, configuration, spans, store)
         admin = Admin(functions, routes, durable, timers, worker, configuration, keys)
         host_routes = [*admin.routes(), *Webhooks(durable, configuration, system_key).routes()]
         http = HttpFunctions(routes, worker, spans, keys)
@@ -116,14 +120,19 @@ async def serve(  # noqa: PLR0913 - all that the host takes from outside
             await serving
     finally:
         await worker.stop()
+        if store is not None:
+            store.close()
         await asyncio.to_thread(spans.close)
 
 
-async def run_host(directory: Path, port: int, *, verbose: bool = False, keys: Keys | None = None) -> int:
+async def run_host(
+    directory: Path, port: int, *, verbose: bool = False, keys: Keys | None = None, store: Path | None = None
+) -> int:
     """Run the function app in `directory` on a port of the loopback address, 0 for any free one; return the exit code.
 
-    With `keys` the host asks for them, and prints them. It ends with 0 on SIGINT or SIGTERM. Where it cannot run it
-    says why in one line on stderr, and ends with 1. This process's environment wins over local.settings.json.
+    With `keys` the host asks for them, and prints them. `store` is the folder of the durable state, which is in memory
+    without. The host ends with 0 on SIGINT or SIGTERM. Where it cannot run it says why in one line on stderr, and ends
+    with 1. This process's environment wins over local.settings.json.
     """
     configure_logging(verbose=verbose)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -131,8 +140,8 @@ async def run_host(directory: Path, port: int, *, verbose: bool = False, keys: K
         loop.add_signal_handler(number, stop.set)
     try:
         with listen(port) as listener:
-            # Nothing else runs yet.
-            await serve(directory.resolve(), listener, os.environ, stop, verbose=verbose, keys=keys)  # noqa: ASYNC240
+            directory = directory.resolve()  # noqa: ASYNC240 - nothing else runs yet
+            await serve(directory, listener, os.environ, stop, verbose=verbose, keys=keys, store_folder=store)
     except StartError as error:
         sys.stderr.write(f"sandbox host: {error}\n")
         if verbose:

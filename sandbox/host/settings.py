@@ -43,6 +43,13 @@ class HttpSection(msgspec.Struct, rename="camel"):
     max_outstanding_requests: Limit = UNLIMITED
 
 
+class StorageProvider(msgspec.Struct, rename="camel"):
+    """`extensions.durableTask.storageProvider` of host.json; the defaults are those of Azure Storage."""
+
+    control_queue_visibility_timeout: str = "00:05:00"
+    work_item_queue_visibility_timeout: str = "00:05:00"
+
+
 class DurableSection(msgspec.Struct, rename="camel"):
     """`extensions.durableTask` of host.json."""
 
@@ -50,6 +57,7 @@ class DurableSection(msgspec.Struct, rename="camel"):
     default_version: str | None = None
     max_concurrent_activity_functions: Positive = CONCURRENT_FUNCTIONS
     max_concurrent_orchestrator_functions: Positive = CONCURRENT_FUNCTIONS
+    storage_provider: StorageProvider = msgspec.field(default_factory=StorageProvider)
 
 
 class Extensions(msgspec.Struct, rename="camel"):
@@ -141,6 +149,12 @@ def host_configuration(directory: Path, settings: Mapping[str, str]) -> HostConf
         configuration = msgspec.convert(document, HostConfiguration, strict=False)
     except msgspec.ValidationError as error:
         raise StartError(f"{path}: {error}") from error
-    if parse_time_span(configuration.function_timeout) is None and configuration.function_timeout != str(UNLIMITED):
-        raise StartError(f"{path}: functionTimeout is {configuration.function_timeout!r}, not a time as hh:mm:ss")
+    provider = configuration.extensions.durable_task.storage_provider
+    for name, text in {
+        "functionTimeout": configuration.function_timeout,
+        "controlQueueVisibilityTimeout": provider.control_queue_visibility_timeout,
+        "workItemQueueVisibilityTimeout": provider.work_item_queue_visibility_timeout,
+    }.items():
+        if parse_time_span(text) is None and (name, text) != ("functionTimeout", str(UNLIMITED)):
+            raise StartError(f"{path}: {name} is {text!r}, not a time as hh:mm:ss")
     return configuration

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sandbox.host.errors import StartError, WorkerEndedError
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 TOLERANCE_SECONDS = 0.001
 # A machine that slept has a wall clock ahead of the loop's, so it is looked at this often.
 LONGEST_WAIT_SECONDS = 60.0
+_utc_now = partial(datetime.now, UTC)
 
 
 def timer_data(schedule: Schedule, *, last: datetime | None, now: datetime) -> TypedData:
@@ -39,11 +41,6 @@ def timer_data(schedule: Schedule, *, last: datetime | None, now: datetime) -> T
     return TypedData(json=json.dumps({"Schedule": kind, "ScheduleStatus": status, "IsPastDue": False}))
 
 
-def utc_now() -> datetime:
-    """Return the present time in UTC."""
-    return datetime.now(UTC)
-
-
 class TimerFunction:
     """A timer function with its schedule; `now` and `sleep` are its clock.
 
@@ -55,7 +52,7 @@ class TimerFunction:
         self,
         function: Function,
         worker: WorkerProcess,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] = _utc_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.function = function

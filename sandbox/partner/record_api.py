@@ -9,8 +9,7 @@ from sandbox.partner.faults import Challenge, InUse, Late
 from sandbox.partner.records import put
 from sandbox.partner.tokens import IssuedToken
 from shared.errors import InvalidRecordError, JsonError
-from shared.rules.record import read_record
-from shared.rules.text import IDEMPOTENCY_KEY
+from shared.rules.record import IDEMPOTENCY_KEY, read_record
 
 if TYPE_CHECKING:
     from sandbox.partner.call import Call

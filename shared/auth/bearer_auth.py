@@ -13,28 +13,19 @@ if TYPE_CHECKING:
     from shared.auth.token_provider import TokenProvider
 
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
-
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a "token" of RFC 9110 section 5.6.2
-# Some servers leave the quotes out, also around a URL: a plain value is whatever does not separate.
-_PARAMETER = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^" \t,;][^ \t,;]*))')
-# A scheme, perhaps with a token68. The lookaheads keep both from ending in the middle of something else.
-_SCHEME = re.compile(rf"({_WORD})(?=[ \t,;]|$)(?:[ \t]+[0-9A-Za-z._~+/-]+=*(?=[ \t]*(?:[,;]|$)))?")
-_ESCAPED = re.compile(r"\\(.)")
+# Some servers leave the quotes out, some use others, some separate by semicolons.
+_ERROR = re.compile(r"""(?:^|[\s,;])error[ \t]*+=[ \t"']*+([^\s"',;]+)""", re.IGNORECASE)
 
 
 class BearerAuth(httpx.Auth):
-    """Authenticates requests to one origin with the provider's access token.
+    """Authenticates requests to one origin with the provider's access token; none goes out without it.
 
     If the API refuses the token, the request is sent once more with another. A second refusal is for the caller to
     judge, as is that of a request that cannot be sent twice (its body is a stream) or that was redirected.
 
-    No request goes out without its token, and no token to another origin than `origin`.
-
     Raises:
-        TokenError: instead of a response: no token can be had. After a refusal too: it must not pass for the API's
-            answer because the token endpoint happens to be down.
+        TokenError: no token can be had, after a refusal too: that must not pass for the API's answer.
         ValueError: the request is for another origin.
-        RuntimeError: the client is a synchronous `httpx.Client`.
     """
 
     def __init__(self, provider: TokenProvider, *, origin: httpx.URL | str) -> None:
@@ -47,8 +38,7 @@ class BearerAuth(httpx.Auth):
         The flow needs a response's status and headers only: whoever drives it releases the first response.
         """
         if (origin := _origin(request.url)) != self._origin:
-            own, other = ("{}://{}:{}".format(*each) for each in (self._origin, origin))
-            raise ValueError(f"the access token is for {own}, not for {other}")
+            raise ValueError(f"the access token is for {self._origin}, not for {origin}")
         token = await self._provider.get_token()
         request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
@@ -69,32 +59,9 @@ class BearerAuth(httpx.Auth):
         raise RuntimeError("BearerAuth needs an httpx.AsyncClient")
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    """Return the origin (RFC 6454 section 6.1) with its port always named."""
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def parse_challenges(value: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the challenges of one WWW-Authenticate value (RFC 9110 section 11.6.1): schemes with their parameters.
-
-    Names are in lower case, a token68 is left out. Commas separate challenges and parameters alike, so the list is read
-    word by word, with or without commas, up to where it follows no grammar.
-    """
-    challenges: list[tuple[str, dict[str, str]]] = []
-    position = 0
-    while True:
-        while value[position : position + 1] in {" ", "\t", ",", ";"}:
-            position += 1
-        if challenges and (parameter := _PARAMETER.match(value, position)):
-            name, quoted, plain = parameter.groups()
-            text = plain if quoted is None else _ESCAPED.sub(r"\1", quoted)
-            challenges[-1][1].setdefault(name.lower(), text)
-            position = parameter.end()
-        elif scheme := _SCHEME.match(value, position):
-            challenges.append((scheme[1].lower(), {}))
-            position = scheme.end()
-        else:
-            return challenges
+def _origin(url: httpx.URL) -> str:
+    """Return the origin (RFC 6454 section 6.1): httpx leaves the usual port out."""
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def is_refused_token(status: int, values: Iterable[str]) -> bool:
@@ -103,12 +70,7 @@ def is_refused_token(status: int, values: Iterable[str]) -> bool:
     A 401 does, whatever error it names (servers have invented many), unless the only one is "insufficient_scope": a new
     token has the same scope. A 403 does if it says "invalid_token" (RFC 6750 section 3.1).
     """
-    errors = {
-        parameters["error"].strip("' ").lower()  # some quote it so
-        for value in values
-        for scheme, parameters in parse_challenges(value)
-        if scheme == "bearer" and "error" in parameters
-    }
+    errors = {error.lower() for value in values for error in _ERROR.findall(value)}
     if status == _UNAUTHORIZED:
         return errors != {"insufficient_scope"}
     return status == _FORBIDDEN and "invalid_token" in errors

@@ -1,6 +1,7 @@
 """The client credentials grant (RFC 6749 section 4.4) for any token endpoint, named or discovered.
 
-The client proves who it is by a secret, by an assertion that it signs, or by a federated token.
+The client proves who it is by a secret, by an assertion that it signs, or by a federated token. A file with one of them
+is read for every token request: it can change while the process runs.
 """
 
 from __future__ import annotations
@@ -8,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import codecs
-import json
 import logging
+import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 from shared.auth.redaction import LEAST_SECRET
-from shared.auth.token_endpoint import GONE, access_token_from, discover, endpoint_problem, exchange
+from shared.auth.token_endpoint import access_token_from, discover, endpoint_problem, exchange
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from shared.auth.access_token import AccessToken
+    from shared.auth.token_endpoint import AccessToken
     from shared.settings.reader import SettingReader
 
 _T = TypeVar("_T")
@@ -36,14 +37,11 @@ ASSERTIONS = ("CLIENT_CERTIFICATE", "FEDERATED_TOKEN_FILE")
 TARGETS = ("SCOPE", "RESOURCE", "AUDIENCE")
 
 _METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")  # RFC 7591 section 2
-_ALGORITHMS = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),  # RFC 7518 section 3.1
-    *("EdDSA", "Ed25519"),  # RFC 8037, RFC 9864
-)
+# RFC 7518 section 3.1, RFC 8037, RFC 9864
+_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 _OF_A_KEY = ("CLIENT_KEY_ID", "CLIENT_KEY_ALGORITHM", "CLIENT_ASSERTION_AUDIENCE")
 _TEXTS = ("CLIENT_ID", *SECRETS, *ASSERTIONS, "CLIENT_KEY_ID", *TARGETS)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _UNAUTHORIZED = 401
 
 
@@ -84,8 +82,14 @@ class ClientCredentials:
             read.require_one_of(ASSERTIONS, f"{uses} needs")
             if read.text("FEDERATED_TOKEN_FILE"):
                 read.refuse(_OF_A_KEY, "does nothing for a federated token: whoever signs it decides")
-        texts: dict[str, Any] = {key.lower(): read.text(key) for key in _TEXTS}
         issuer = read.url("ISSUER")
+        # OpenID Connect Core draft 36 and FAPI 2.0 ask for the issuer, RFC 7523 section 3 for the token endpoint.
+        named = ("issuer", "token_endpoint") if issuer else ("token_endpoint",)
+        audience = read.checked_text("CLIENT_ASSERTION_AUDIENCE") or named[0]
+        if audience not in named and endpoint_problem(audience):
+            name = read.name("CLIENT_ASSERTION_AUDIENCE")
+            read.complain(f"{name} must be issuer (with {read.name('ISSUER')}), token_endpoint or a URL")
+        texts: dict[str, Any] = {key.lower(): read.text(key) for key in _TEXTS}
         return cls(
             **texts | {"client_id": texts["client_id"] or ""},
             prefix=read.name(""),
@@ -93,7 +97,7 @@ class ClientCredentials:
             issuer=issuer,
             client_auth=method,
             client_key_algorithm=read.choice("CLIENT_KEY_ALGORITHM", _ALGORITHMS, "") or None,
-            client_assertion_audience=_assertion_audience(read, issuer),
+            client_assertion_audience=audience,
         )
 
     @property
@@ -102,197 +106,123 @@ class ClientCredentials:
         return self.token_url or self.issuer
 
     @property
-    def method(self) -> str:
-        """The way to authenticate (RFC 7591 section 2: `token_endpoint_auth_method`), or "federated_token"."""
-        return self.client_auth if self.federated_token_file is None else "federated_token"
+    def credential_file(self) -> str | None:
+        """The file that holds the credential, None if it is `client_secret`."""
+        return self.client_secret_file or self.client_certificate or self.federated_token_file
 
     def build(self, client: httpx.AsyncClient) -> ClientCredentialsGrant:
         """Return the grant."""
         return ClientCredentialsGrant(client, self)
 
 
-def _assertion_audience(read: SettingReader, issuer: str | None) -> str:
-    """Return "issuer", "token_endpoint" or the audience itself.
-
-    OpenID Connect Core draft 36 and FAPI 2.0 ask for the issuer, RFC 7523 section 3 for the token endpoint.
-    """
-    audience, name = read.checked_text("CLIENT_ASSERTION_AUDIENCE"), read.name("CLIENT_ASSERTION_AUDIENCE")
-    if audience is None:
-        return "issuer" if issuer else "token_endpoint"
-    if audience == "issuer" and not issuer:
-        read.complain(f"{name}=issuer needs {read.name('ISSUER')}")
-    elif audience not in {"issuer", "token_endpoint"} and endpoint_problem(audience):
-        read.complain(f"{name} must be issuer, token_endpoint or a URL")
-    return audience
-
-
 class ClientCredentialsGrant:
     """Requests access tokens with the client credentials grant; a TokenGrant.
 
     `client` stays the caller's to close; its own authentication and redirects are not used for token requests. An
-    issuer is asked for its token endpoint at the first request. `timeout` is seconds for one HTTP request from connect
-    to the last byte. `now` returns an aware time.
+    issuer is asked for its token endpoint each time. `clock` returns POSIX seconds.
     """
 
     def __init__(
-        self,
-        client: httpx.AsyncClient,
-        settings: ClientCredentials,
-        *,
-        timeout: float = 10.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, client: httpx.AsyncClient, settings: ClientCredentials, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._client = client
         self._settings = settings
-        wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
-        self._form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish}
-        self._timeout = timeout
-        self._now = now
-        self._discovered: tuple[str, str] | None = None
-
-    @property
-    def cache_key(self) -> str:
-        """Names the whole request, with no secret in it."""
-        settings = self._settings
-        where = settings.token_url or {"issuer": settings.issuer}
-        return json.dumps([where, settings.method, settings.client_id, self._form])
+        self._clock = clock
 
     async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
         """Request one access token, and once more if the refused credentials have been rotated meanwhile."""
         settings = self._settings
-        if settings.issuer and self._discovered is None:
-            setting = f"{settings.prefix}ISSUER"
-            self._discovered = await discover(self._client, settings.issuer, setting, self._timeout, self._now)
-        url, issuer = self._discovered or (settings.token_url or "", None)
-        name = f"the {settings.method.removesuffix('_basic').removesuffix('_post')} of the client"
-        try:
-            return await request_with(
-                lambda: _proof(settings, url, issuer or url, self._now().timestamp()),
-                name,
-                lambda proof: self._exchange(url, proof),
-            )
-        except TokenUnavailableError as exc:
-            # No answer at all, or one that says that the endpoint is gone: its issuer may name another by now.
-            if exc.status is None or exc.status in GONE:
-                self._discovered = None
-            raise
+        url = issuer = settings.token_url or ""
+        if settings.issuer:
+            url, issuer = await discover(self._client, settings.issuer, f"{settings.prefix}ISSUER")
+        return await request_with(settings.credential_file, settings.client_secret, partial(self._ask, url, issuer))
 
-    async def _exchange(self, url: str, proof: ClientProof) -> AccessToken:
+    async def _ask(self, url: str, issuer: str, credential: str) -> AccessToken:
+        settings = self._settings
+        headers, proof, secrets = await usable(lambda: self._proof(url, issuer, credential))
+        wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
+        form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish} | proof
         answer = await exchange(
             self._client,
             "POST",
             url,
-            setting=None if self._settings.issuer else f"{self._settings.prefix}TOKEN_URL",
-            headers=proof.headers,
-            content=urlencode(self._form | proof.form).encode("ascii"),
-            timeout=self._timeout,
+            setting=None if settings.issuer else f"{settings.prefix}TOKEN_URL",
+            headers=headers,
+            content=urlencode(form).encode("ascii"),
         )
-        if answer.status == _UNAUTHORIZED or answer.document().get("error") == "invalid_client":  # RFC 6749 section 5.2
-            answer = replace(answer, hint=proof.hint)
-        return access_token_from(answer, now=self._now(), secrets=proof.secrets)
+        error = answer.document().get("error", "invalid_client" if answer.status == _UNAUTHORIZED else "")
+        if error == "invalid_client" and settings.client_auth == "client_secret_basic":
+            # Not all servers decode the form-encoding that RFC 6749 section 2.3.1 asks for, or take this method at all.
+            hint = f"if id and secret are right, try {settings.prefix}CLIENT_AUTH=client_secret_post"
+            answer = replace(answer, hint=hint)
+        return access_token_from(answer, secrets=secrets)
 
+    def _proof(self, url: str, issuer: str, credential: str) -> tuple[dict[str, str], dict[str, str], list[str]]:
+        """Return the headers and the form that prove who the client is (RFC 6749 section 2.3), and their secrets."""
+        settings = self._settings
+        form = {"client_id": settings.client_id}
+        if settings.client_auth == "client_secret_basic":
+            # Both are form-encoded before they are joined: a colon in the client id would end it otherwise.
+            joined = f"{quote_plus(settings.client_id)}:{quote_plus(credential)}"
+            basic = base64.b64encode(joined.encode()).decode()
+            return {"Authorization": f"Basic {basic}"}, {}, [credential, basic]
+        if settings.client_auth == "client_secret_post":
+            return {}, form | {"client_secret": credential}, [credential]
+        assertion = credential
+        if settings.client_certificate is not None:
+            from shared.auth.private_key_jwt import signed_assertion  # noqa: PLC0415, 50 ms that only its users pay
 
-@dataclass(frozen=True, slots=True)
-class ClientProof:
-    """What proves who the client is (RFC 6749 section 2.3); proofs made from the same credential are equal.
-
-    No error text may repeat one of the `secrets`. `hint` says why a server may refuse a proof that is right.
-    """
-
-    credential: str = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False, compare=False)
-    headers: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    form: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    hint: str | None = field(default=None, compare=False)
-
-
-def _proof(settings: ClientCredentials, url: str, issuer: str, now: float) -> ClientProof:
-    """Read the credential and make the proof for one token request, in a worker thread; `now` is POSIX seconds."""
-    if settings.client_auth != "private_key_jwt":
-        return secret_proof(settings, read_secret(settings.client_secret, settings.client_secret_file))
-    if settings.client_certificate is None:
-        assertion = credential = federated_assertion(settings.federated_token_file or "")
-    else:
-        from shared.auth.private_key_jwt import signed_assertion  # noqa: PLC0415, 50 ms that only its users pay
-
-        credential = text_in_file(settings.client_certificate)
-        audience = settings.client_assertion_audience
-        assertion = signed_assertion(
-            credential,
-            settings.client_id,
-            {"issuer": issuer, "token_endpoint": url}.get(audience, audience),
-            key_id=settings.client_key_id,
-            algorithm=settings.client_key_algorithm,
-            now=now,
-        )
-    form = {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
-    return ClientProof(credential, (assertion,), form={"client_id": settings.client_id, **form})
-
-
-def secret_proof(settings: ClientCredentials, secret: str) -> ClientProof:
-    """Put the secret into the Authorization header or into the form (RFC 6749 section 2.3.1)."""
-    client_id = settings.client_id
-    if len(secret) < LEAST_SECRET:
-        logger.warning("client secret is too short to be redacted", extra={"least": LEAST_SECRET})
-    if settings.client_auth == "client_secret_post":
-        return ClientProof(secret, (secret,), form={"client_id": client_id, "client_secret": secret})
-    # Both are form-encoded before they are joined: a colon in the client id would end it otherwise.
-    encoded = quote_plus(client_id), quote_plus(secret)
-    basic = base64.b64encode(":".join(encoded).encode()).decode()
-    hint = (
-        "its id or secret has characters that client_secret_basic form-encodes, which some servers do not decode: "
-        f"try {settings.prefix}CLIENT_AUTH=client_secret_post"
-    )
-    is_plain = encoded == (client_id, secret)
-    return ClientProof(
-        secret, (secret, basic), headers={"Authorization": f"Basic {basic}"}, hint=None if is_plain else hint
-    )
-
-
-def read_secret(secret: str | None, file: str | None) -> str:
-    """Return the client secret: a file can change while the process runs, its environment cannot."""
-    return secret or "" if file is None else text_in_file(file)
-
-
-def federated_assertion(file: str) -> str:
-    """Read the assertion in a file (workload identity), which someone else signs and replaces before it expires."""
-    assertion = text_in_file(file)
-    if not assertion.isascii() or any(c.isspace() for c in assertion):
-        raise CredentialError("it does not hold one token")
-    return assertion
-
-
-def text_in_file(file: str) -> str:
-    """Read the text in a file, without white space around it and a byte order mark, which PowerShell writes."""
-    octets = Path(file).read_bytes()
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if octets.startswith(mark)), "utf-8")
-    # What is not in the encoding becomes a character that no secret has.
-    text = octets.decode(encoding, errors="replace").strip()
-    if not text or "\N{REPLACEMENT CHARACTER}" in text:
-        raise CredentialError("its file holds no text")
-    return text
+            audience = settings.client_assertion_audience
+            assertion = signed_assertion(
+                credential,
+                settings.client_id,
+                {"issuer": issuer, "token_endpoint": url}.get(audience, audience),
+                key_id=settings.client_key_id,
+                algorithm=settings.client_key_algorithm,
+                now=self._clock(),
+            )
+        form |= {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
+        return {}, form, [assertion]
 
 
 async def request_with(
-    read: Callable[[], _T], name: str, request: Callable[[_T], Awaitable[AccessToken]]
+    file: str | None, secret: str | None, request: Callable[[str], Awaitable[AccessToken]]
 ) -> AccessToken:
     """Request a token with the credential as it is now, and once more if a refused one has been rotated meanwhile.
 
-    `read` runs in a worker thread. `name` is the credential's in errors, which are TokenErrors.
+    The credential is the text in `file`, without it `secret`.
+
+    Raises:
+        TokenError: there is no token, or no credential.
     """
-    credential = await _read(read, name)
+    if file is None:
+        if secret and len(secret) < LEAST_SECRET:
+            logger.warning("client secret is too short to be redacted", extra={"least": LEAST_SECRET})
+        return await request(secret or "")
+    credential = await usable(partial(text_in_file, file))
     try:
         return await request(credential)
     except TokenRejectedError as exc:
         if exc.error != "invalid_client":
             raise
-        rotated = await _read(read, name)
+        rotated = await usable(partial(text_in_file, file))
         if rotated == credential:
             raise
     return await request(rotated)
 
 
-async def _read(read: Callable[[], _T], name: str) -> _T:
+def text_in_file(file: str) -> str:
+    """Read the text in a file, without white space around it; PowerShell writes UTF-16 and byte order marks."""
+    octets = Path(file).read_bytes()
+    is_utf16 = octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = octets.decode("utf-16" if is_utf16 else "utf-8-sig").strip()
+    if not text:
+        raise CredentialError("its file holds no text")
+    return text
+
+
+async def usable(read: Callable[[], _T]) -> _T:
+    """Return what `read` makes of the credential in a worker thread; a TokenUnavailableError says why it cannot."""
     try:
         return await asyncio.to_thread(read)
     except OSError as exc:
@@ -301,4 +231,4 @@ async def _read(read: Callable[[], _T], name: str) -> _T:
         problem = f"is not usable: {exc}"
     except (LookupError, ValueError) as exc:  # their text may hold the value, so it goes no further
         problem = f"is not usable: {type(exc).__name__}"
-    raise TokenUnavailableError(f"{name} {problem}")  # out here, where it has no context to show
+    raise TokenUnavailableError(f"the client's credential {problem}")  # out here, where it has no context to show

@@ -1,26 +1,24 @@
-"""A token endpoint: where secrets may be sent, how an issuer names it, one bounded request, and its answer."""
+"""A token endpoint: where secrets may be sent, how an issuer names it, one request, and the token in its answer."""
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import json
 import logging
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from shared.auth.access_token import VISIBLE_ASCII, AccessToken
 from shared.auth.redaction import Redactor, safe_words
 from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
 from shared.rules.content_encoding import BodyDecoder
-from shared.rules.retry_after import retry_after
+from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
+    from collections.abc import Iterable, Mapping
 
     import httpx
 
@@ -29,11 +27,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 """Bytes after decompression: more than any token response or discovery document needs."""
 
-CONFIGURATION = "/.well-known/openid-configuration"
-GONE = frozenset({404, 405, 410})
-"""The statuses of a URL that is not, or no longer, a token endpoint."""
-
 _CONNECT_TIMEOUT = 5.0  # seconds
+_GONE = {404, 405, 410}  # the statuses of a URL that is not, or no longer, a token endpoint
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -45,63 +40,35 @@ _CREDENTIALS = re.compile(r"//[^/\s]*@")
 # The codes of RFC 6749 section 5.2 that only a change of the client's configuration can mend.
 _CONFIGURATION_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"})
 _REFUSALS = frozenset({400, 401, 403})
-_ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,100}")  # RFC 6749 section 5.2
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
-def endpoint_problem(url: str) -> str | None:
-    """Say what keeps `url` from being sent a secret, None if nothing does.
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """An access token as the token endpoint issued it (RFC 6749 section 5.1); its value is visible ASCII.
 
-    It must be ASCII (RFC 3986) and https (RFC 6749 section 3.2), plain http only to a loopback address, with no user
-    name, password or fragment in it, and no zone (RFC 6874). The words never repeat the URL, which may hold a password.
+    `expires_in` is its lifetime in seconds from the request, None if the server named none; `refresh_in` the seconds
+    after which the server wants it renewed (Microsoft Entra says so). `is_shared`: another process requested it.
     """
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port  # reading the port checks it
-    except ValueError:
-        return "it is not a URL"
-    if not host or any(c.isspace() or not c.isprintable() for c in url):
-        return "it is not an absolute URL"
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    faults = {
-        "it is not ASCII: write the host in Punycode (xn--…), and the path percent-encoded": not url.isascii(),
-        "its host has a % in it: write a host in Punycode (xn--…), and an address without a zone": "%" in host,
-        "it has a user name or a password in it": parts.username is not None or parts.password is not None,
-        "it has a fragment": "#" in url,
-        "it must be https, or plain http to a loopback address": not is_safe,
-    }
-    return next((fault for fault, is_there in faults.items() if is_there), None)
 
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by its name `localhost` or its address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def discovered_problem(endpoint: object, issuer: str) -> str | None:
-    """Say what is wrong with the token endpoint that the issuer at a URL names, None if nothing is."""
-    if not isinstance(endpoint, str):
-        return "its configuration has no token_endpoint"
-    problem = endpoint_problem(endpoint)
-    if problem is None and urlsplit(endpoint).scheme != urlsplit(issuer).scheme:
-        problem = "it has another scheme than the issuer"
-    return problem and f"its token_endpoint is not usable: {problem}"
+    value: str = field(repr=False)
+    expires_in: float | None = None
+    refresh_in: float | None = None
+    is_shared: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an authorization server answered.
+    """What an authorization server, in errors `what`, answered. `body` is decoded, `retry_after` is in seconds.
 
-    `body` is decoded. `problem` says why it cannot be used, `hint` what the status suggests to whoever set the app up.
+    `hint` says what the status suggests to whoever set the app up.
     """
 
     status: int
-    headers: Mapping[str, str]
     body: bytes = field(repr=False)
-    problem: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    what: str = "the token endpoint"
+    retry_after: float | None = None
     hint: str | None = None
 
     @property
@@ -118,6 +85,36 @@ class Answer:
         return {k: v for k, v in document.items() if v is not None} if isinstance(document, dict) else {}
 
 
+def endpoint_problem(url: str) -> str | None:
+    """Say what keeps `url` from being sent a secret, None if nothing does.
+
+    It must be ASCII (RFC 3986) and https (RFC 6749 section 3.2), plain http only to a loopback address, with no user
+    name, password or fragment in it. The words never repeat the URL, which may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname or "", parts.port  # reading the port checks it
+    except ValueError:
+        return "it is not a URL"
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    faults = {
+        "it is not an absolute URL": not host or any(c.isspace() or not c.isprintable() for c in url),
+        "write its host in Punycode (xn--…), and its path percent-encoded": not url.isascii() or "%" in host,
+        "it has a user name or a password in it": "@" in parts.netloc,
+        "it has a fragment": "#" in url,
+        "it must be https, or plain http to a loopback address": not is_safe,
+    }
+    return next((fault for fault, is_there in faults.items() if is_there), None)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its name `localhost` or its address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by its own name
     client: httpx.AsyncClient,
     method: str,
@@ -127,160 +124,87 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     setting: str | None = None,
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
-    timeout: float,  # noqa: ASYNC109, it bounds connect and each read as well as their sum
 ) -> Answer:
     """Send one request and read the answer, without the client's own authentication and without redirects.
 
-    `content` is a form. `timeout` is seconds from connect to the last byte. `what` names the endpoint in errors,
-    `setting` the app setting that holds its URL.
+    `content` is a form, `what` names the endpoint in errors, `setting` is the app setting with its URL. TokenProvider
+    bounds the time.
 
     Raises:
         TokenUnavailableError: there is no whole answer.
     """
-    # The settings need this module and neither of these; whoever has a client has imported both.
-    import aiohttp  # noqa: PLC0415, see above
-    import httpx  # noqa: PLC0415, see above
+    import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a client has imported it
 
+    body = bytearray()
     try:
-        async with (
-            asyncio.timeout(timeout),  # httpx bounds each read, not their sum
-            client.stream(
-                method,
-                url,
-                content=content,
-                headers={**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})},
-                timeout=httpx.Timeout(timeout, connect=min(_CONNECT_TIMEOUT, timeout)),
-                auth=None,
-                follow_redirects=False,
-            ) as response,
-        ):
-            body, problem = await _read(response)
-            hint = _hint(response.status_code, response.headers.get("location"), url, setting)
-            return Answer(response.status_code, response.headers, body, problem, hint)
-    except TimeoutError:
-        fault = f"{what} did not answer within {timeout:g} s"
-    except httpx.ProxyError as exc:  # the transport's own words: they name the proxy and what it answered
-        fault = _CREDENTIALS.sub("//", str(exc))
-    except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+        async with client.stream(
+            method,
+            url,
+            content=content,
+            headers={**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})},
+            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT),
+            auth=None,
+            follow_redirects=False,
+        ) as response:
+            decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
+            # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
+            async for piece in cast("httpx.AsyncByteStream", response.stream):
+                body += decoder.feed(piece)
+            decoder.end()
+    except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
+        # The transport's own words: they name the host or the proxy.
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
-    except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as exc:
+    except ContentEncodingError as exc:
+        fault = f"{what} is in trouble: {exc}"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
         # The text of these may repeat what was sent or received.
         fault = f"{what} does not answer: {type(exc).__name__}"
+    else:
+        wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+        is_elsewhere = response.is_redirect or response.status_code in _GONE
+        hint = f"check {setting}" if setting and is_elsewhere else None
+        return Answer(response.status_code, bytes(body), response.headers, what, wait, hint)
     # Raised out here, it has no context: a traceback would show the text that was left out above.
     raise TokenUnavailableError(fault)
 
 
-async def _read(response: httpx.Response) -> tuple[bytes, str | None]:
-    """Return the decoded body, or no body and what is wrong with it."""
-    body = bytearray()
-    try:
-        decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
-        # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
-        async for piece in cast("httpx.AsyncByteStream", response.stream):
-            body += decoder.feed(piece)
-        decoder.end()
-    except ContentEncodingError as exc:
-        return b"", f"it answered {response.status_code}, and {exc}"
-    return bytes(body), None
-
-
-def _hint(status: int, location: str | None, url: str, setting: str | None) -> str | None:
-    """Say what a status suggests: the URL in the setting is wrong, or lacks what the redirect adds to it."""
-    hint = None
-    if 300 <= status < 400 and location is not None:  # noqa: PLR2004, RFC 9110 section 15.4
-        try:
-            target = urlsplit(urljoin(url, location))
-            # Without user name and query, which may hold a secret.
-            hint = f"it redirects to {target.scheme}://{target.netloc.rpartition('@')[2]}{target.path}"
-        except ValueError:
-            hint = "it redirects"
-    elif status not in GONE:
-        return None
-    return "; ".join(filter(None, [hint, setting and f"check {setting}"])) or None
-
-
-async def discover(
-    client: httpx.AsyncClient,
-    issuer: str,
-    setting: str,
-    timeout: float,  # noqa: ASYNC109, see exchange
-    now: Callable[[], datetime],
-) -> tuple[str, str]:
+async def discover(client: httpx.AsyncClient, issuer: str, setting: str) -> tuple[str, str]:
     """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4); return that and its own name.
-
-    Either name of the issuer may end in a slash. `setting` is the app setting that holds it.
 
     Raises:
         TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
     """
-    url = issuer.removesuffix("/") + CONFIGURATION
-    answer = await exchange(client, "GET", url, what="the issuer", setting=setting, timeout=timeout)
+    url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
+    answer = await exchange(client, "GET", url, what="the issuer", setting=setting)
+    if not answer.is_success:
+        raise token_error(answer)
     document = answer.document()
-    named, endpoint = document.get("issuer"), document.get("token_endpoint")
-    if answer.problem is not None:
-        problem: str | None = answer.problem
-    elif not answer.is_success:
-        problem = "; ".join(filter(None, [f"it answered {answer.status}", answer.hint]))
-    elif not isinstance(named, str):
-        problem = "its configuration has no issuer"
-    elif named.removesuffix("/") != issuer.removesuffix("/"):
-        problem = f"its configuration is that of another one, {safe_words(named, Redactor([]))}"
-    else:
-        problem = discovered_problem(endpoint, issuer)
-    if problem is None:
-        return str(endpoint), str(named)
-    wait = retry_after(answer.headers.get("retry-after"), now())
-    raise TokenUnavailableError(f"the issuer is in trouble: {problem}", status=answer.status, retry_after=wait)
+    named, endpoint = str(document.get("issuer")), str(document.get("token_endpoint"))
+    if named.removesuffix("/") != issuer.removesuffix("/"):
+        raise token_error(answer, f"its configuration is that of another one, {safe_words(named, Redactor([]))}")
+    if problem := endpoint_problem(endpoint):
+        raise token_error(answer, f"its token_endpoint is not usable: {problem}")
+    return endpoint, named
 
 
-def access_token_from(answer: Answer, *, now: datetime, secrets: Iterable[str]) -> AccessToken:
-    """Return the access token in a token response (RFC 6749 section 5.1).
+def access_token_from(answer: Answer, *, secrets: Iterable[str] = ()) -> AccessToken:
+    """Return the access token in a token response (RFC 6749 section 5.1); `secrets` never appear in an error.
 
-    `now` is aware; `secrets` never appear in an error.
+    Lenient where servers are: a missing `token_type` counts as Bearer, `expires_in` may be a string or missing. One
+    that makes no sense counts as missing, with a warning.
 
     Raises:
         TokenRejectedError: 400, 401 or 403 with an error that blames the client.
         TokenUnavailableError: every other status, and a body that is not what section 5.1 says.
     """
-    if answer.is_success and answer.problem is None:
-        try:
-            return _access_token(answer.document())
-        except ValueError as exc:
-            answer = replace(answer, problem=str(exc))
-    raise token_error(answer, now=now, secrets=secrets)
-
-
-def token_error(answer: Answer, *, now: datetime, secrets: Iterable[str]) -> TokenRejectedError | TokenUnavailableError:
-    """Return the error that an answer without a usable token is; arguments as for `access_token_from`."""
+    if not answer.is_success:
+        raise token_error(answer, secrets=secrets)
     document = answer.document()
-    # An answer that is of no use may hold a token all the same, and its own words may repeat it.
-    tokens = [value for name, value in document.items() if name.endswith("_token") and isinstance(value, str)]
-    redactor = Redactor([*secrets, *tokens])
-    code = document.get("error")
-    error = safe_words(code, redactor) if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else None
-    words = (safe_words(text, redactor) for text in (document.get("error_description"), answer.hint))
-    description = "; ".join(filter(None, words)) or None
-    wait = retry_after(answer.headers.get("retry-after"), now)
-    if answer.status in _REFUSALS and error in _CONFIGURATION_ERRORS:
-        return TokenRejectedError(error, description, status=answer.status, retry_after=wait)
-    reasons = [answer.problem or f"it answered {answer.status}", error and f"error {error}", description]
-    return TokenUnavailableError(
-        f"the token endpoint is in trouble: {'; '.join(filter(None, reasons))}", status=answer.status, retry_after=wait
-    )
-
-
-def _access_token(document: Mapping[str, Any]) -> AccessToken:
-    """Return the access token that a JSON token response holds; a ValueError names what is wrong, not its value.
-
-    Lenient where servers are: a missing `token_type` counts as Bearer, `expires_in` may be a string or missing. One
-    that makes no sense counts as missing, with a warning.
-    """
-    value, token_type = document.get("access_token"), document.get("token_type", "Bearer")
-    if not isinstance(value, str) or not VISIBLE_ASCII.fullmatch(value):
-        raise ValueError("its response has no access_token of visible ASCII characters")
-    if not isinstance(token_type, str) or token_type.strip().lower() != "bearer":
-        raise ValueError("its response has a token_type other than Bearer")
-    expires_in = document.get("expires_in")
+    value, expires_in = document.get("access_token"), document.get("expires_in")
+    if not isinstance(value, str) or not _VISIBLE_ASCII.fullmatch(value):
+        raise token_error(answer, "its response has no access_token of visible ASCII characters", secrets)
+    if str(document.get("token_type", "Bearer")).strip().lower() != "bearer":
+        raise token_error(answer, "its response has a token_type other than Bearer", secrets)
     lifetime = _seconds(expires_in)
     if expires_in is not None and lifetime is None:
         shown = safe_words(str(expires_in)[:100], Redactor([value]))
@@ -288,14 +212,28 @@ def _access_token(document: Mapping[str, Any]) -> AccessToken:
     return AccessToken(value, lifetime, _seconds(document.get("refresh_in")))
 
 
+def token_error(
+    answer: Answer, problem: str | None = None, secrets: Iterable[str] = ()
+) -> TokenRejectedError | TokenUnavailableError:
+    """Return the error that an answer without a usable token is; `problem` says why, if not its status."""
+    document = answer.document()
+    # An answer that is of no use may hold a token all the same, and its own words may repeat it.
+    tokens = [value for name, value in document.items() if name.endswith("_token") and isinstance(value, str)]
+    redactor = Redactor([*secrets, *tokens])
+    error = safe_words(document.get("error"), redactor)
+    words = (safe_words(text, redactor) for text in (document.get("error_description"), answer.hint))
+    description = "; ".join(filter(None, words)) or None
+    if answer.status in _REFUSALS and error in _CONFIGURATION_ERRORS:
+        return TokenRejectedError(error, description, status=answer.status, retry_after=answer.retry_after)
+    reasons = [problem or f"it answered {answer.status}", error and f"error {error}", description]
+    reason = f"{answer.what} is in trouble: {'; '.join(filter(None, reasons))}"
+    return TokenUnavailableError(reason, status=answer.status, retry_after=answer.retry_after)
+
+
 def _seconds(value: object) -> float | None:
-    """Return a positive, finite number of seconds from a JSON number or a decimal string, None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
-        return None
+    """Return a positive, finite number of seconds from a JSON number or a string, None if it is none."""
     try:
-        seconds = float(value)
-    except OverflowError:  # a JSON integer of more than 308 digits
+        seconds = float(cast("Any", value))
+    except (TypeError, ValueError, OverflowError):  # OverflowError: a JSON integer of more than 308 digits
         return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    return seconds if 0 < seconds < math.inf else None

@@ -67,12 +67,15 @@ class PartnerAccess:
 class Shift:
     """The time in which an activity may make calls: until `WORK` is over, or its orchestration does not go on.
 
+    `is_late`: it has started so late that it may be the repetition of an activity whose host was lost.
+
     Whoever starts a delivery in the place of one that has ended waits until its activities have noticed.
     """
 
     def __init__(self, client: DurableClient, order: Order, timeout: float) -> None:
         self.order = order
         self._client = client
+        self.is_late = datetime.now(UTC) - order.scheduled > timedelta(seconds=LOOK)
         self._clock = asyncio.get_running_loop().time
         self._begin = self._clock()
         self._most = WORK - min(timeout, WORK / 2)
@@ -80,7 +83,7 @@ class Shift:
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if datetime.now(UTC) - self.order.scheduled > timedelta(seconds=LOOK):
+        if self.is_late:
             self._was_ended = not await self._goes_on(if_unknown=False)
         self._watch = asyncio.create_task(self._until_it_ends())
         return self
@@ -190,6 +193,7 @@ class Attempt:
             was_uncertain=known.is_uncertain,
             was_absent=known.absent_at is not None and self.age - known.absent_at >= order.settle,
             settle=order.settle,
+            may_repeat=self.shift.is_late,
         )
         step = next(steps)
         clock = asyncio.get_running_loop().time

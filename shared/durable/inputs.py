@@ -22,8 +22,8 @@ from msgspec import Meta
 
 from shared.durable.progress import MAX_RECORDS, BatchBooks, Deferral, Index, OrderResult
 from shared.errors import DeliveryInputError
+from shared.rules.record import IDEMPOTENCY_KEY
 from shared.rules.retry import MAX_DEADLINE, MAX_WAIT, RetryPolicy
-from shared.rules.text import IDEMPOTENCY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from shared.durable.inputs import BatchInput, Order, SingleInput, from_json, idempotency_key, records_of, to_json
 from shared.durable.progress import BatchBooks, Deferral, OrderResult
 from shared.errors import DeliveryInputError
-from shared.rules.outcome import Outcome, fitted
+from shared.rules.outcome import Outcome, fitted, shortened
 from shared.rules.record import shown_id
-from shared.rules.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from shared.rules.outcome import Outcome, kept_problem
+from shared.rules.outcome import Outcome, kept_problem, shortened
 from shared.rules.retry import retry_wait
-from shared.rules.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,37 +1,123 @@
-"""The HTTP interface as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1), derived from the resources."""
+"""The HTTP interface as an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1).
+
+It is made of a table of operations, the types of the answers, and the models of the records (JSON Schema 2020-12).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from shared.http.deliveries import MAX_PAGE, PAGE_PATTERN
-from shared.http.delivery_view import STATES
-from shared.http.intake import JSON, NDJSON
-from shared.http.openapi_schemas import REF, schemas
-from shared.http.problem import TYPE_ROOT, TYPES
-from shared.http.request import MAX_WAIT
+from shared.http.deliveries import COUNT, FILTERS, MAX_PAGE, SHOWN, STATES, TEXT, TIME, VERBS
+from shared.http.intake import JSON, MAX_RECORDS, NDJSON
+from shared.http.messages import MAX_WAIT, TYPE_ROOT, TYPES
+from shared.rules.record import MAX_BYTES, MAX_ID
 from shared.rules.sample import sample_record
+from shared.rules.strict_json import MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from shared.resource import Resource
 
 VERSION = "1.0.0"
 """As in pyproject.toml, which is not deployed."""
 
-_STARTING = ("malformed", "key-reused", "length-required", "too-large", "media-type", "content-encoding")
-_STARTING_TOO = ("invalid-record", "rejected", "busy", "failed", "configuration", "unavailable", "expired")
+_STARTED, _LINKS, _OBJECT = {200: "Delivery", 202: "Links"}, {202: "Links"}, {200: "object"}
+_STARTING = (
+    "malformed key-reused length-required too-large media-type content-encoding invalid-record rejected busy failed "
+    "configuration unavailable expired"
+)
+_LOOKING_UP = "malformed not-found partner configuration unavailable timeout"
+_FILTERS = "state resource from to key top token"
+_FINDING, _MANAGING = "not-found unavailable", "not-found unavailable wrong-state"
+
+
+class Operation(NamedTuple):
+    """What a method of a route does. `answers` are the schemas of its successes by status.
+
+    `problems` are slugs of problem types and `parameters` names, separated by spaces.
+    """
+
+    id: str
+    summary: str
+    answers: Mapping[int, str]
+    problems: str = ""
+    parameters: str = ""
+    is_open: bool = False
+
+
+_REDELIVER = "Deliver what a finished delivery left undelivered. Asking again starts nothing new."
+_DELIVERIES = {
+    "GET /deliveries": Operation(
+        "listDeliveries", "List deliveries, the newest first.", {200: "DeliveryPage"}, "malformed unavailable", _FILTERS
+    ),
+    "GET /deliveries/{id}": Operation(
+        "getDelivery", "Show a delivery.", {200: "Delivery", 202: "Delivery"}, f"malformed {_FINDING}", "id records"
+    ),
+    "GET /deliveries/{id}/history": Operation(
+        "getDeliveryHistory", "Show the attempts and waits of a delivery.", {200: "History"}, _FINDING, "id"
+    ),
+    "POST /deliveries/{id}/cancel": Operation(
+        "cancelDelivery", "Cancel a delivery. A record that is being posted may still arrive.", _LINKS, _MANAGING, "id"
+    ),
+    "POST /deliveries/{id}/suspend": Operation(
+        "suspendDelivery", "Hold a delivery until it is resumed.", _LINKS, _MANAGING, "id"
+    ),
+    "POST /deliveries/{id}/resume": Operation(
+        "resumeDelivery", "Let a suspended delivery go on.", _LINKS, _MANAGING, "id"
+    ),
+    "POST /deliveries/{id}/redeliver": Operation(
+        "redeliverDelivery", _REDELIVER, _LINKS, f"{_MANAGING} configuration", "id"
+    ),
+}
+_CHECK = "Say whether the settings are valid, to anybody."
+_PROBE = "Say of each partner whether its settings are valid, a token can be had, and it answers."
+_SERVICE = {
+    "GET /health": Operation("getHealth", _CHECK, {200: "Health", 503: "Health"}, is_open=True),
+    "HEAD /health": Operation("headHealth", _CHECK, {200: "", 503: ""}, is_open=True),
+    "GET /health/deep": Operation(
+        "getDeepHealth", _PROBE, {200: "DeepHealth", 503: "DeepHealth"}, "malformed", "probe"
+    ),
+    "GET /openapi.json": Operation("getOpenApi", "Show this document.", _OBJECT),
+    "GET /docs": Operation("getDocs", "A page that renders this document.", {200: "HTML"}, is_open=True),
+    "GET /console": Operation("getConsole", "A live page of deliveries.", {200: "HTML"}, is_open=True),
+}
+
+
+def operations(resources: Sequence[Resource]) -> dict[str, dict[str, Operation]]:
+    """Return the operations by tag, and by method and path."""
+    tagged = {}
+    for tag, name in ((resource.route, resource.name) for resource in resources):
+        one, many = (f"Accept a {what}, and start its delivery." for what in (name, f"batch of {name} records"))
+        tagged[tag] = {
+            f"POST /{tag}": Operation(f"accept{name}", one, _STARTED, _STARTING, "Idempotency-Key Prefer"),
+            f"POST /{tag}/batch": Operation(f"accept{name}Batch", many, _STARTED, _STARTING, "Idempotency-Key Prefer"),
+            f"GET /{tag}/{{id}}": Operation(f"get{name}", "Show the partner's record.", _OBJECT, _LOOKING_UP, "id"),
+        }
+    return tagged | {"deliveries": _DELIVERIES, "service": _SERVICE}
 
 
 def document(resources: Sequence[Resource]) -> bytes:
     """Return the document as JSON text in UTF-8."""
-    components, names = schemas(resources)
+    schemas, names = _schemas(resources)
+    parameters = _parameters(resources)
     paths: dict[str, Any] = {}
+    for tag, rows in operations(resources).items():
+        for call, row in rows.items():
+            method, path = call.split()
+            operation = paths.setdefault(path, {})[method.lower()] = {
+                "operationId": row.id,
+                "summary": row.summary,
+                "tags": [tag],
+                "parameters": [parameters[name] for name in row.parameters.split()],
+                "responses": _responses(row),
+            }
+            if row.is_open:
+                operation["security"] = []
     for resource, name in zip(resources, names, strict=True):
-        paths |= _resource_paths(resource, name, components[name]["properties"][resource.id_member])
+        _add_records(paths, resource, name, schemas[name])
     content = {
         "openapi": "3.1.1",
         "info": {
@@ -48,9 +134,9 @@ def document(resources: Sequence[Resource]) -> bytes:
             {"name": "deliveries", "description": "Watch and manage deliveries."},
             {"name": "service", "description": "The app itself."},
         ],
-        "paths": paths | _delivery_paths(resources) | _service_paths(),
+        "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": schemas,
             "securitySchemes": {
                 "functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
                 "functionKeyInQuery": {"type": "apiKey", "in": "query", "name": "code"},
@@ -60,257 +146,192 @@ def document(resources: Sequence[Resource]) -> bytes:
     return msgspec.json.encode(content)
 
 
-def _resource_paths(resource: Resource, name: str, id_: dict[str, Any]) -> dict[str, Any]:
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list(name: str) -> dict[str, Any]:
+    return {"type": "array", "items": _ref(name)}
+
+
+def _content(name: str, example: object = None) -> dict[str, Any]:
+    return {JSON: {"schema": _ref(name)} | ({} if example is None else {"example": example})}
+
+
+_OK = {"enum": ["ok", "unavailable"]}
+_LINK = "id resource state statusQueryGetUri historyGetUri " + " ".join(f"{verb}PostUri" for verb in VERBS)
+# For each answer, the names of the members that it always has, and of those that it may have.
+_ANSWERS = {
+    "Links": (_LINK, ""),
+    "Delivery": (
+        f"{_LINK} createdTime lastUpdatedTime runtimeStatus",
+        " ".join([*SHOWN, "customStatus output rejections records"]),
+    ),
+    "RecordState": ("index state", "recordId status reason problem uncertain"),
+    "DeliveryPage": ("deliveries", "nextLink"),
+    "Event": ("type time", "end seconds outcome status reason records"),
+    "History": ("id state events", ""),
+    "Problem": ("type title status detail", "errors"),
+    "BrokenRule": ("pointer detail", ""),
+    "Health": ("status", ""),
+    "DeepHealth": ("status partners", ""),
+    "PartnerHealth": ("settings", "token partner detail flow"),
+}
+_MEMBERS = {
+    **SHOWN,
+    "id": {"description": "The delivery's id.", "type": "string"},
+    "resource": {"description": "The name of its record type.", "type": "string"},
+    "state": {"type": "string", "enum": STATES},
+    "RecordState.state": {"enum": ["created", "exists", "rejected", "expired", "pending"]},
+    "statusQueryGetUri": {"description": "GET: the delivery; 200 once it has finished, 202 before.", "type": "string"},
+    "historyGetUri": {"description": "GET: its attempts and waits.", "type": "string"},
+    **{f"{verb}PostUri": {"description": f"POST: {verb} it.", "type": "string"} for verb in VERBS},
+    "runtimeStatus": {"description": "Durable Functions' own status.", "type": "string"},
+    "nextLink": {"description": "GET: the next page.", "type": "string"},
+    "pointer": {"description": "A JSON Pointer as a URI fragment: `#/name`.", "type": "string", "pattern": "^#"},
+    "Problem.type": {"type": "string", "enum": [TYPE_ROOT + slug for slug in TYPES]},
+    "Problem.status": {"type": "integer", "minimum": 400, "maximum": 599},
+    "seconds": {"type": "number"},
+    "flow": {"type": "object"},
+    "partners": {"type": "object", "additionalProperties": _ref("PartnerHealth")},
+    "deliveries": _list("Delivery"),
+    "events": _list("Event"),
+    "errors": _list("BrokenRule"),
+    "rejections": _list("RecordState"),
+    "records": _list("RecordState"),
+    "customStatus": {},
+    "output": {},
+    **dict.fromkeys(("index", "Event.records"), COUNT),
+    **dict.fromkeys(("type", "title", "detail", "Event.outcome"), TEXT),
+    **dict.fromkeys(("createdTime", "lastUpdatedTime", "time", "end"), TIME),
+    **dict.fromkeys(("settings", "token", "partner", "Health.status", "DeepHealth.status"), _OK),
+}
+"""The schemas of members by name, or by answer and name where the name alone means something else."""
+
+
+def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
+    """Return the parameters of operations by name."""
+    patterns = {name: {"type": "string", "pattern": f"^({pattern})$"} for name, (pattern, _) in FILTERS.items()}
+    types = sorted({text for resource in resources for text in (resource.name, resource.route)})
+    keyed = "Names the delivery: the same key and payload start nothing twice. Without it, each request is new."
+    waits = f"`wait=N` (RFC 7240): answer with the result if it is there within N seconds, {MAX_WAIT:g} at most."
+    rows: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("header", "Idempotency-Key", keyed, patterns["key"]),
+        ("header", "Prefer", waits, TEXT),
+        ("path", "id", "The delivery's id.", {"type": "string", "pattern": "^[A-Za-z0-9_@:.-]{1,100}$"}),
+        ("query", "state", "States, separated by commas.", patterns["state"]),
+        ("query", "resource", "The name or the route of a record type.", {"type": "string", "enum": types}),
+        ("query", "from", "Accepted at or after this time; 24 hours ago unless given.", TIME),
+        ("query", "to", "Accepted before this time.", TIME),
+        ("query", "key", "The Idempotency-Key of the request.", patterns["key"]),
+        ("query", "top", "The most deliveries of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
+        ("query", "token", "The page, out of a nextLink.", patterns["token"]),
+        ("query", "records", "`true` adds the state of each record of a batch.", {"type": "boolean"}),
+        ("query", "probe", "`false`: ask no partner and no token endpoint.", {"type": "boolean"}),
+    ]
+    made = {
+        name: {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
+        for place, name, description, schema in rows
+    }
+    made["Idempotency-Key"]["example"] = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+    made["Prefer"]["example"] = "wait=20"
+    return made
+
+
+_CONTENTS = {
+    "": {},
+    "HTML": {"text/html": {"schema": TEXT}},
+    "object": {JSON: {"schema": {"type": "object"}, "example": {"openapi": "3.1.1"}}},
+}
+_MEANINGS = {200: "Success.", 202: "The delivery goes on: look at it after Retry-After.", 503: "Something is wrong."}
+_WATCHING = {
+    "Location": {"description": "Where the delivery can be watched.", "schema": {"type": "string", "format": "uri"}},
+    "Retry-After": {"description": "Seconds to wait before the next request.", "schema": COUNT},
+}
+_WAITED = {"Preference-Applied": {"description": "The caller has waited (RFC 7240).", "schema": {"const": "wait"}}}
+
+
+def _responses(row: Operation) -> dict[str, Any]:
+    """Return the responses of an operation; the host itself answers 401 where the function key is missing or wrong."""
+    responses: dict[int, dict[str, Any]] = {}
+    for status, name in row.answers.items():
+        responses[status] = {"description": _MEANINGS[status], "content": _CONTENTS.get(name, _content(name))}
+        if status == 202:  # noqa: PLR2004, RFC 9110
+            responses[status]["headers"] = _WATCHING
+        elif "Prefer" in row.parameters:
+            responses[status]["headers"] = _WAITED
+    for slug in row.problems.split():
+        status, title, _ = TYPES[slug]
+        example = {"type": TYPE_ROOT + slug, "title": title, "status": status, "detail": f"{title}."}
+        content = {"application/problem+json": {"schema": _ref("Problem"), "examples": {}}}
+        response = responses.setdefault(status, {"description": "", "content": content})
+        response["description"] = f"{response['description']} {title}.".strip()
+        response["content"]["application/problem+json"]["examples"][slug] = {"value": example}
+    if not row.is_open:
+        responses[401] = {"description": "The function key is missing or wrong. The host's own answer, with no body."}
+    return {str(status): responses[status] for status in sorted(responses)}
+
+
+def _add_records(paths: dict[str, Any], resource: Resource, name: str, schema: Mapping[str, Any]) -> None:
+    """Add a record type's request bodies, its id, and an example of the partner's record."""
     record, other = sample_record(resource, 1), sample_record(resource, 2)
     lines = b"".join(msgspec.json.encode(each) + b"\n" for each in (record, other)).decode()
-    batch_content = _content(f"{name}Batch", example=[record, other]) | {
-        media_type: {"schema": {"type": "string", "description": f"One {name} in each line."}, "example": lines}
-        for media_type in NDJSON
-    }
-    tags = [resource.route]
-    return {
-        f"/{resource.route}": {
-            "post": _operation(
-                f"accept{resource.name}",
-                f"Accept a {resource.name}, and start its delivery.",
-                tags,
-                _started(),
-                (*_STARTING, *_STARTING_TOO),
-                parameters=[_IDEMPOTENCY_KEY, _PREFER],
-                requestBody={"required": True, "content": _content(name, example=record)},
-            )
-        },
-        f"/{resource.route}/batch": {
-            "post": _operation(
-                f"accept{resource.name}Batch",
-                f"Accept a batch of {resource.name} records, and start its delivery.",
-                tags,
-                _started(),
-                (*_STARTING, *_STARTING_TOO),
-                parameters=[_IDEMPOTENCY_KEY, _PREFER],
-                requestBody={"required": True, "content": batch_content},
-            )
-        },
-        f"/{resource.route}/{{id}}": {
-            "get": _operation(
-                f"get{resource.name}",
-                "Show the partner's record.",
-                tags,
-                {200: _answer("The record as the partner shows it.", {JSON: {"schema": {}, "example": record}})},
-                ("malformed", "not-found", "partner", "configuration", "unavailable", "timeout"),
-                parameters=[_parameter("path", "id", "The record's id, percent-encoded.", id_)],
-            )
-        },
-    }
+    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}, "example": lines}
+    batch = _content(f"{name}Batch", [record, other]) | dict.fromkeys(NDJSON, in_lines)
+    for path, content in ((f"/{resource.route}", _content(name, record)), (f"/{resource.route}/batch", batch)):
+        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
+    id_ = {"description": "The record's id, percent-encoded.", "schema": schema["properties"][resource.id_member]}
+    shown = paths[f"/{resource.route}/{{id}}"]["get"]
+    shown["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]
+    shown["responses"]["200"]["content"] = {JSON: {"schema": {}, "example": record}}
 
 
-def _delivery_paths(resources: Sequence[Resource]) -> dict[str, Any]:
-    states = "|".join(STATES)
-    types = sorted({text for resource in resources for text in (resource.name, resource.route)})
-    listed = [
-        _parameter("query", "state", "States, separated by commas.", _text(pattern=f"^({states})(,({states}))*$")),
-        _parameter("query", "resource", "The name or the route of a record type.", _text(enum=types)),
-        _parameter("query", "from", "Accepted at or after this time; 24 hours ago unless given.", _text("date-time")),
-        _parameter("query", "to", "Accepted before this time.", _text("date-time")),
-        _parameter("query", "key", "The Idempotency-Key of the request.", _KEY_SCHEMA),
-        _parameter(
-            "query", "top", "The most deliveries of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
-        ),
-        _parameter("query", "token", "The page, out of a nextLink.", _text(pattern=f"^{PAGE_PATTERN}$")),
-    ]
-    records = _parameter("query", "records", "`true` adds the state of each record of a batch.", _FLAG)
-    unknown = ("not-found", "unavailable")
-    paths: dict[str, Any] = {
-        "/deliveries": {
-            "get": _operation(
-                "listDeliveries",
-                "List deliveries, the newest first.",
-                ["deliveries"],
-                {200: _answer("One page.", _content("DeliveryPage"))},
-                ("malformed", "unavailable"),
-                parameters=listed,
-            )
-        },
-        "/deliveries/{id}": {
-            "get": _operation(
-                "getDelivery",
-                "Show a delivery.",
-                ["deliveries"],
-                {
-                    200: _answer("It has finished.", _content("Delivery")),
-                    202: _answer("It goes on.", _content("Delivery"), {"Location": _LOCATION, "Retry-After": _SECONDS}),
-                },
-                ("malformed", *unknown),
-                parameters=[_ID, records],
-            )
-        },
-        "/deliveries/{id}/history": {
-            "get": _operation(
-                "getDeliveryHistory",
-                "Show the attempts and waits of a delivery.",
-                ["deliveries"],
-                {200: _answer("Its steps.", _content("History"))},
-                unknown,
-                parameters=[_ID],
-            )
-        },
-    }
-    for verb, what in (
-        ("cancel", "Cancel a delivery. A record that is being posted may still arrive."),
-        ("suspend", "Hold a delivery until it is resumed."),
-        ("resume", "Let a suspended delivery go on."),
-        ("redeliver", "Deliver what a finished delivery left undelivered. Asking again starts nothing new."),
-    ):
-        answers = {202: _answer("The delivery.", _content("Links"), {"Location": _LOCATION, "Retry-After": _SECONDS})}
-        problems = (*unknown, "wrong-state", *(["configuration"] if verb == "redeliver" else []))
-        operation = _operation(f"{verb}Delivery", what, ["deliveries"], answers, problems, parameters=[_ID])
-        paths[f"/deliveries/{{id}}/{verb}"] = {"post": operation}
-    return paths
+# What `id_problem` refuses: "." and "..", and control characters. JSON in UTF-8 has no lone surrogates.
+_ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
+# No schema of its own, which would refer to itself: not every generator of clients reads that.
+_ANY_JSON = {
+    "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
+}
+# The largest number that a double holds.
+_MAX_NUMBER = 1.7976931348623157e308
 
 
-def _service_paths() -> dict[str, Any]:
-    service = ["service"]
-    page = {"text/html": {"schema": {"type": "string"}}}
-    health = {200: _answer("They are.", _content("Health")), 503: _answer("They are not.", _content("Health"))}
-    open_to_all: dict[str, Any] = {"security": []}
-    document_schema = {JSON: {"schema": {"type": "object"}, "example": {"openapi": "3.1.1"}}}
-    summary = "Say whether the settings are valid, to anybody."
-    return {
-        "/health": {
-            "get": _operation("getHealth", summary, service, health, (), **open_to_all),
-            "head": _operation(
-                "headHealth",
-                summary,
-                service,
-                {200: _answer("They are."), 503: _answer("They are not.")},
-                (),
-                **open_to_all,
-            ),
-        },
-        "/health/deep": {
-            "get": _operation(
-                "getDeepHealth",
-                "Say of each partner whether its settings are valid, a token can be had, and it answers.",
-                service,
-                {
-                    200: _answer("All is well.", _content("DeepHealth")),
-                    503: _answer("Something is not.", _content("DeepHealth")),
-                },
-                ("malformed",),
-                parameters=[_parameter("query", "probe", "`false`: ask no partner and no token endpoint.", _FLAG)],
-            )
-        },
-        "/openapi.json": {
-            "get": _operation(
-                "getOpenApi", "Show this document.", service, {200: _answer("OpenAPI 3.1.", document_schema)}, ()
-            )
-        },
-        "/docs": {
-            "get": _operation(
-                "getDocs",
-                "A page that renders this document.",
-                service,
-                {200: _answer("HTML.", page)},
-                (),
-                **open_to_all,
-            )
-        },
-        "/console": {
-            "get": _operation(
-                "getConsole", "A live page of deliveries.", service, {200: _answer("HTML.", page)}, (), **open_to_all
-            )
-        },
-    }
+def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
+    """Return the components' schemas by their names, and the name of each resource's record."""
+    schemas: dict[str, Any] = {}
+    for name, (required, optional) in _ANSWERS.items():
+        members = f"{required} {optional}".split()
+        properties = {member: _MEMBERS.get(f"{name}.{member}", _MEMBERS.get(member)) for member in members}
+        schemas[name] = {"title": name, "type": "object", "properties": properties, "required": required.split()}
+    models = [resource.model for resource in resources]
+    of_models = msgspec.json.schema_components(models)[1]
+    # A record type may have the name of an answer.
+    prefix = "" if of_models.keys().isdisjoint(schemas) else "Record"
+    references, of_models = msgspec.json.schema_components(models, ref_template=_ref(f"{prefix}{{name}}")["$ref"])
+    schemas |= {f"{prefix}{name}": _with_number_limits(schema) for name, schema in of_models.items()}
+    names = [reference["$ref"].rpartition("/")[2] for reference in references]
+    for name, resource in zip(names, resources, strict=True):
+        record, member = schemas[name], resource.id_member
+        record["description"] = f"{record.get('description', resource.name)} At most {MAX_BYTES // 1024} KiB."
+        if record["properties"][member].get("type") == "string":
+            id_ = {"maxLength": MAX_ID, "minLength": 1, "pattern": _ID_PATTERN}
+            record["properties"][member] = id_ | record["properties"][member]
+        record.setdefault("additionalProperties", _ANY_JSON)
+        limits = {"description": f"Each {member} at most once; 1 MiB at most.", "minItems": 1, "maxItems": MAX_RECORDS}
+        schemas[f"{name}Batch"] = _list(name) | limits
+    return dict(sorted(schemas.items())), names
 
 
-def _text(format_: str | None = None, **rules: Any) -> dict[str, Any]:  # noqa: ANN401, JSON Schema
-    return {"type": "string", **({"format": format_} if format_ else {}), **rules}
-
-
-def _integer(least: int, most: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": least, "maximum": most}
-
-
-def _parameter(place: str, name: str, description: str, schema: dict[str, Any], **members: Any) -> dict[str, Any]:  # noqa: ANN401, OpenAPI's own members
-    return {
-        "name": name,
-        "in": place,
-        "required": place == "path",
-        "description": description,
-        "schema": schema,
-        **members,
-    }
-
-
-_FLAG = {"type": "boolean"}
-_KEY_SCHEMA = _text(minLength=1, maxLength=255, pattern=r"^[\x21-\x7e]+$")
-_IDEMPOTENCY_KEY = _parameter(
-    "header",
-    "Idempotency-Key",
-    "Names the delivery: the same key and payload start nothing twice. Without it, each request is new.",
-    _KEY_SCHEMA,
-    example="8e03978e-40d5-43dd-bc93-6894a57f9324",
-)
-_PREFER = _parameter(
-    "header",
-    "Prefer",
-    f"`wait=N` (RFC 7240): answer with the result if it is there within N seconds, {MAX_WAIT:g} at most.",
-    _text(),
-    example="wait=20",
-)
-_ID = _parameter("path", "id", "The delivery's id.", _text(pattern=r"^[A-Za-z0-9_@:.-]{1,100}$"))
-_SECONDS = {"description": "Seconds to wait before the next request.", "schema": {"type": "integer", "minimum": 0}}
-_LOCATION = {"description": "Where the delivery can be watched.", "schema": _text("uri")}
-
-
-def _content(name: str, media_type: str = JSON, example: object = None) -> dict[str, Any]:
-    schema = {"schema": {"$ref": REF.format(name=name)}}
-    return {media_type: schema if example is None else schema | {"example": example}}
-
-
-def _answer(
-    description: str, content: dict[str, Any] | None = None, headers: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    members = {"headers": headers, "content": content}
-    return {"description": description, **{name: value for name, value in members.items() if value}}
-
-
-def _started() -> dict[int, Any]:
-    """Return the answers of a route that starts a delivery."""
-    return {
-        200: _answer(
-            "With `Prefer: wait`: the delivery has finished, and delivered what it could.",
-            _content("Delivery"),
-            {"Preference-Applied": {"description": "The caller has waited (RFC 7240).", "schema": {"const": "wait"}}},
-        ),
-        202: _answer(
-            "The delivery has begun, now or when the same key came first.",
-            _content("Links"),
-            {"Location": _LOCATION, "Retry-After": _SECONDS},
-        ),
-    }
-
-
-def _operation(
-    id_: str,
-    summary: str,
-    tags: list[str],
-    answers: dict[int, Any],
-    problems: Iterable[str],
-    **members: Any,  # noqa: ANN401, OpenAPI's own members
-) -> dict[str, Any]:
-    """Return an operation; the host itself answers 401 where the function key is missing or wrong."""
-    responses = dict(answers)
-    for slug in problems:
-        type_ = TYPES[slug]
-        example = {"type": TYPE_ROOT + slug, "title": type_.title, "status": type_.status, "detail": f"{type_.title}."}
-        response = responses.setdefault(
-            type_.status,
-            _answer("", {"application/problem+json": {"schema": {"$ref": REF.format(name="Problem")}, "examples": {}}}),
-        )
-        response["description"] = f"{response['description']} {type_.title}.".strip()
-        response["content"]["application/problem+json"]["examples"][slug] = {"value": example}
-    if members.get("security") != []:
-        responses[401] = {"description": "The function key is missing or wrong. The host's own answer, with no body."}
-    named = {str(status): responses[status] for status in sorted(responses)}
-    return {"operationId": id_, "summary": summary, "tags": tags, **members, "responses": named}
+def _with_number_limits(schema: Any) -> Any:  # noqa: ANN401, it is any part of a schema
+    """Add the limits of numbers, and say that a decimal may be a number as well as a string."""
+    if isinstance(schema, list):
+        return [_with_number_limits(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {name: _with_number_limits(each) for name, each in schema.items()}
+    if changed.get("format") == "decimal":
+        return changed | {"type": ["string", "number"]}
+    limits = {"integer": (MIN_INTEGER, MAX_INTEGER), "number": (-_MAX_NUMBER, _MAX_NUMBER)}.get(
+        str(changed.get("type"))
+    )
+    return changed if limits is None else {"minimum": limits[0], "maximum": limits[1]} | changed

@@ -1,4 +1,4 @@
-"""The routes of a record type: accept a record or a batch, show the partner's record; and the route for all others."""
+"""The routes of a record type: accept a record or a batch, and show the partner's record."""
 
 from __future__ import annotations
 
@@ -8,81 +8,45 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.durable.durable_client import wait_until_finished
+from shared.durable.durable_client import DurableClient, Instance, wait_until_finished
 from shared.durable.inputs import batch_input, single_input
 from shared.durable.starting import keyed_id, start_new, start_once
-from shared.errors import (
-    ApiConnectError,
-    ApiUnavailableError,
-    DeliveryRefusedError,
-    Fault,
-    ProblemError,
-    SettingsError,
-    TokenError,
-    TokenRejectedError,
-)
+from shared.errors import ApiConnectError, ApiUnavailableError, DeliveryRefusedError, TokenError, TokenRejectedError
 from shared.http import intake
-from shared.http.delivery_view import accepted, state_of, view
-from shared.http.problem import phrase, problem, refuse
-from shared.http.request import Reply
-from shared.rules.text import id_problem
+from shared.http.deliveries import accepted, state_of, view
+from shared.http.messages import Reply, Request, problem, refuse
+from shared.rules.record import id_problem
 from shared.rules.verdict import found_records
 from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from shared.client.resource_api import ResourceApi
-    from shared.durable.durable_client import DurableClient, Instance
     from shared.durable.inputs import DeliveryOptions
-    from shared.http.request import Request
     from shared.resource import ApiResponse, Resource
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {400: "malformed", 404: "not-found", 409: "wrong-state", 503: "unavailable"}
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _APPLIED = {"preference-applied": "wait"}
 
 
-async def answered(work: Awaitable[Reply]) -> Reply:
-    """Return the reply that a handler makes, or the problem response for what it raises on purpose."""
-    try:
-        return await work
-    except ProblemError as exc:
-        reply: Reply = exc.reply
-        return reply
-    except DeliveryRefusedError as exc:
-        return problem(_KINDS[exc.status], exc.detail, retry_after=exc.retry_after)
-    except SettingsError as exc:
-        faults = [Fault("", sentence) for sentence in exc.problems]
-        return problem("configuration", "The app settings are not usable.", errors=faults)
-
-
 async def accept_record(
-    request: Request,
-    client: DurableClient,
-    resource: Resource,
-    options: Callable[[], DeliveryOptions],
-    call_timeout: Callable[[], float],
+    request: Request, client: DurableClient, resource: Resource, options: DeliveryOptions, call_timeout: float
 ) -> Reply:
     """Accept a record, and start its delivery: 202 with links to watch it, or with `Prefer: wait` its result."""
-    record = intake.read_one(request, resource)
-    input_ = single_input(resource.name, record.text, options())
-    return await _started(request, client, resource, input_, call_timeout())
+    input_ = single_input(resource.name, intake.read_one(request, resource).text, options)
+    return await _started(request, client, resource, input_, call_timeout)
 
 
 async def accept_batch(
-    request: Request,
-    client: DurableClient,
-    resource: Resource,
-    options: Callable[[], DeliveryOptions],
-    call_timeout: Callable[[], float],
+    request: Request, client: DurableClient, resource: Resource, options: DeliveryOptions, call_timeout: float
 ) -> Reply:
     """Accept a batch of records, and start its delivery, as `accept_record` does for one."""
     texts = [record.text for record in intake.read_batch(request, resource)]
-    input_ = batch_input(resource.name, texts, options())
-    return await _started(request, client, resource, input_, call_timeout())
+    input_ = batch_input(resource.name, texts, options)
+    return await _started(request, client, resource, input_, call_timeout)
 
 
 async def get_record(request: Request, resource: Resource, api: Callable[[], Awaitable[ResourceApi]]) -> Reply:
@@ -101,43 +65,6 @@ async def get_record(request: Request, resource: Resource, api: Callable[[], Awa
         return problem("unavailable", detail, retry_after=exc.retry_after or 1)
     except ApiUnavailableError as exc:
         return problem("partner" if isinstance(exc, ApiConnectError) else "timeout", str(exc))
-
-
-def unknown_route(request: Request, resources: Sequence[Resource]) -> Reply:
-    """Say that there is no such route, or that it does not have this method."""
-    path = request.params.get("path", "").strip("/")
-    methods = _methods_of(path.lower().split("/"), resources)
-    if methods:
-        allow = ", ".join(methods)
-        detail = f"/api/{path[:200]} has the methods {allow}, not {request.method}."
-        return problem("method-not-allowed", detail, headers={"allow": allow})
-    return problem("no-route", f"There is no route {request.method} /api/{path[:200]}.")
-
-
-def _methods_of(path: list[str], resources: Sequence[Resource]) -> list[str]:
-    """Return the methods of the routes with this path, which is in lower case."""
-    own = {
-        ("health",): ["GET", "HEAD"],
-        ("health", "deep"): ["GET"],
-        ("openapi.json",): ["GET"],
-        ("docs",): ["GET"],
-        ("console",): ["GET"],
-        ("deliveries",): ["GET"],
-    }
-    if tuple(path) in own:
-        return own[tuple(path)]
-    if path[0] == "deliveries":
-        actions = ("cancel", "suspend", "resume", "redeliver")
-        is_action = len(path) == 3 and path[2] in actions  # noqa: PLR2004, deliveries, an id, an action
-        return ["POST"] if is_action else ["GET"] if len(path) == 2 or path[2:] == ["history"] else []  # noqa: PLR2004, the same
-    methods = set()
-    for resource in resources:
-        route = resource.route.lower().split("/")
-        if path in (route, [*route, "batch"]):
-            methods.add("POST")
-        if path[:-1] == route:
-            methods.add("GET")
-    return sorted(methods)
 
 
 async def _started(
@@ -164,13 +91,11 @@ async def _started(
 
 def _result(request: Request, finished: Instance, resource: Resource) -> Reply:
     """Return the result of a finished delivery that its caller has waited for."""
-    delivery = view(request, finished, resource.name)
-    state = state_of(finished)
+    delivery, state = view(request, finished, resource.name), state_of(finished)
     if state in {"delivered", "partly"}:
         return Reply.json(200, delivery, _APPLIED)
-    kinds = {"rejected": "rejected", "expired": "expired"}
     # A defect, or somebody has cancelled it: neither the record nor the partner is to blame.
-    kind = kinds.get(state, "failed")
+    kind = state if state in {"rejected", "expired"} else "failed"
     detail = f"The delivery {finished.id} is {state}: {delivery.get('reason') or 'no reason is known'}"
     members = {name: delivery[name] for name in ("problem", "uncertain", "attempts") if name in delivery}
     return problem(kind, detail, headers=_APPLIED, delivery=delivery["statusQueryGetUri"], **members)
@@ -179,7 +104,7 @@ def _result(request: Request, finished: Instance, resource: Resource) -> Reply:
 def _record(resource: Resource, id_: str, response: ApiResponse) -> Reply:
     """Return the partner's record, or say what the partner's answer means to the caller."""
     if response.is_success and not response.is_readable:
-        return problem("partner", f"The partner answered {phrase(response.status)} with a body that is not JSON.")
+        return problem("partner", f"The partner answered {response.status} with a body that is not JSON.")
     # The body of an error tells nothing of the record, not even where it is empty.
     found = found_records(resource, id_, response) if response.is_success else None
     if found == "absent" or (response.status in {204, 404, 410} and not response.is_html):
@@ -189,7 +114,7 @@ def _record(resource: Resource, id_: str, response: ApiResponse) -> Reply:
         whole = response.body if found[0] == response.content else _ENCODER.encode(found[0])
         return Reply(200, whole, {"content-type": "application/json"})
     if response.status in {429, 503}:
-        detail = f"The partner answered {phrase(response.status)}: it takes no calls now."
+        detail = f"The partner answered {response.status}: it takes no calls now."
         return problem("unavailable", detail, retry_after=response.retry_after or 1)
     kind = "timeout" if response.status == 504 else "partner"  # noqa: PLR2004, RFC 9110
-    return problem(kind, f"The partner answered {phrase(response.status)}.")
+    return problem(kind, f"The partner answered {response.status}.")

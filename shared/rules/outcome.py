@@ -6,23 +6,31 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.rules.text import shortened
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 OutcomeKind = Literal["created", "exists", "rejected", "deferred"]
-MAX_REASON = 1_000
-"""Characters of a reason."""
-
+MAX_REASON = 1_000  # characters
+# UTF-16 code units of a custom status as .NET writes it. Durable Functions allows 16 KB of them: 8,192.
 MAX_STATUS = 8_000
-"""UTF-16 code units of a custom status as .NET writes it. Durable Functions allows 16 KB of them: 8,192."""
 
 # Newtonsoft.Json writes these as six characters, such as \u2028; json.dumps leaves them as they are.
 _LINE_ENDS = ("\x85", "\u2028", "\u2029")
 # The Durable SDK makes an instance of a class of every object that has all of these members.
 _MARKERS = frozenset({"__class__", "__module__", "__data__"})
-_MAX_NAMES, _MAX_NAME = 10, 60
+# The members of an outcome in JSON, and the fields that they hold.
+_FIELDS = {
+    "outcome": "kind",
+    "recordId": "record_id",
+    "status": "status",
+    "reason": "reason",
+    "problem": "problem",
+    "retryAfter": "retry_after",
+    "uncertain": "is_uncertain",
+    "absent": "is_absent",
+    "held": "was_held",
+    "differing": "differing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +38,12 @@ class Outcome:
     """What became of one attempt.
 
     `created`: the partner has stored the record. `exists`: it was there before, with the same content. `rejected`: the
-    partner will not accept it. `deferred`: to be tried again, not before `retry_after` seconds.
+    partner will not accept it. `deferred`: to be tried again, not before `retry_after` seconds; `is_uncertain`: the
+    partner may have stored it; `is_absent`: a look-up did not find it after an uncertain attempt; `was_held`: the
+    partner was not asked.
 
     `status` is the partner's HTTP status, None where there was none. `reason` is a sentence for people, `problem` is
     what the partner said (RFC 9457), `differing` the members of the partner's record that differ from what was sent.
-
-    Of a deferred attempt, `is_uncertain` says that the partner may have stored the record, `is_absent` that a look-up
-    did not find it after an uncertain attempt, and `was_held` that the partner was not asked.
     """
 
     kind: OutcomeKind
@@ -52,40 +59,25 @@ class Outcome:
 
     @classmethod
     def from_json(cls, outcome: Mapping[str, Any]) -> Outcome:
-        """Read what `to_json` wrote."""
-        return cls(
-            kind=outcome["outcome"],
-            record_id=outcome["recordId"],
-            status=outcome.get("status"),
-            reason=outcome.get("reason"),
-            problem=outcome.get("problem", {}),
-            retry_after=outcome.get("retryAfter"),
-            is_uncertain=outcome.get("uncertain", False),
-            is_absent=outcome.get("absent", False),
-            was_held=outcome.get("held", False),
-            differing=outcome.get("differing", ()),
-        )
+        """Read what `to_json` wrote, perhaps with other members beside it."""
+        return cls(**{field_: outcome[name] for name, field_ in _FIELDS.items() if name in outcome})
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain object for a durable boundary, without the members that say nothing."""
-        names = [shortened(name, _MAX_NAME) for name in self.differing[:_MAX_NAMES]]
-        optional = {
-            "status": self.status,
-            "reason": None if self.reason is None else shortened(self.reason, MAX_REASON),
-            "problem": dict(self.problem) or None,
-            "retryAfter": self.retry_after,
-            "uncertain": self.is_uncertain or None,
-            "absent": self.is_absent or None,
-            "held": self.was_held or None,
-            "differing": names or None,
-        }
-        said = {name: value for name, value in optional.items() if value is not None}
-        return {"outcome": self.kind, "recordId": self.record_id} | said
+        members = {name: getattr(self, field_) for name, field_ in _FIELDS.items()}
+        if self.reason is not None:
+            members["reason"] = shortened(self.reason, MAX_REASON)
+        return {name: value for name, value in members.items() if value or name == "recordId"}
 
     def facts(self) -> dict[str, Any]:
         """Return the members that outputs and custom statuses of a delivery share."""
         shown = ("status", "reason", "problem", "differing")
         return {name: value for name, value in self.to_json().items() if name in shown}
+
+
+def shortened(text: str, most: int) -> str:
+    """Return the text, cut off with an ellipsis if it has more than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
@@ -102,7 +94,7 @@ def written_size(value: object) -> int:
     """Return the UTF-16 code units of a JSON value as .NET writes it for Durable Functions."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     units = len(text.encode("utf-16-le", "surrogatepass")) // 2
-    return units + 5 * sum(text.count(end) for end in _LINE_ENDS)
+    return units + 5 * sum(map(text.count, _LINE_ENDS))
 
 
 def kept_problem(problem: Mapping[str, Any], most: int) -> dict[str, Any]:

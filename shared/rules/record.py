@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,15 @@ import msgspec
 
 from shared.errors import Fault, InvalidRecordError, JsonError
 from shared.rules import strict_json
-from shared.rules.text import id_problem
 
 if TYPE_CHECKING:
     from shared.resource import Resource
 
-MAX_BYTES = 64 * 1024
-"""The most bytes of a record, as JSON in UTF-8."""
+# Bytes of a record as JSON in UTF-8, and characters of its id, at most.
+MAX_BYTES, MAX_ID = 64 * 1024, 256
+# An Idempotency-Key, from callers and to the partner. The IETF draft leaves the length to the server.
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # Unicode's categories Cc and Cs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +56,31 @@ def read_record(resource: Resource, text: bytes) -> CheckedRecord:
         raise JsonError(f"is not JSON: {exc}") from None
     # As it was sent: the model may have made a UUID or an enumeration of it.
     id_ = content[resource.id_member]
-    if problem := _id_problem(id_):
-        raise InvalidRecordError([Fault(f"/{_escaped(resource.id_member)}", problem)])
+    if problem := id_problem(id_):
+        raise InvalidRecordError([Fault(_pointer(resource.id_member), problem)])
     return CheckedRecord(str(id_), text)
+
+
+def id_problem(id_: object) -> str | None:
+    """Say what keeps a record's id from standing in a URL's path or a log line, None if nothing does."""
+    if not _is_id(id_):
+        return "must be text or a whole number"
+    text = str(id_)
+    if not 1 <= len(text) <= MAX_ID:
+        return f"must have 1 to {MAX_ID} characters"
+    if text in {".", ".."}:
+        return 'must not be "." or "..": a URL resolves them as path segments'
+    return "must not have control characters" if _CONTROL.search(text) else None
 
 
 def shown_id(resource: Resource, text: object) -> str:
     """Return the id of a record that nobody has checked, as a short printable text for results and log lines."""
     try:
         content = msgspec.json.decode(text if isinstance(text, str | bytes) else b"")
-        id_ = str(content[resource.id_member])
+        id_ = str(content[resource.id_member])[:128]
     except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return id_[:128] if id_problem(id_[:128]) is None else ascii(id_[:128])[1:-1]
+    return id_ if id_problem(id_) is None else ascii(id_)[1:-1]
 
 
 def named_id(resource: Resource, content: object) -> str | None:
@@ -73,17 +88,14 @@ def named_id(resource: Resource, content: object) -> str | None:
 
     It is the member that `look_up.id` points to, else the one that holds the id in the record that was sent.
     """
-    pointer = resource.look_up.id if resource.look_up is not None else None
-    id_ = at_pointer(content, f"/{_escaped(resource.id_member)}" if pointer is None else pointer)
+    id_ = at_pointer(content, id_pointer(resource))
     return str(id_) if _is_id(id_) else None
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _id_problem(value: object) -> str | None:
-    return id_problem(str(value)) if _is_id(value) else "must be text or a whole number"
+def id_pointer(resource: Resource) -> str:
+    """Return the JSON Pointer of the id in a partner's record."""
+    pointer = resource.look_up.id if resource.look_up is not None else None
+    return _pointer(resource.id_member) if pointer is None else pointer
 
 
 def at_pointer(content: object, pointer: str) -> object:
@@ -99,29 +111,32 @@ def at_pointer(content: object, pointer: str) -> object:
     return content
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 def _faults(resource: Resource, text: bytes, first: str) -> list[Fault]:
     """Check member by member: msgspec stops at the first fault, and a caller wants them all."""
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     faults = []
     for each in msgspec.structs.fields(resource.model):
-        pointer = f"/{_escaped(each.encode_name)}"
-        if each.encode_name not in members:
-            if each.required:
-                faults.append(Fault(pointer, "is missing"))
+        pointer, member = _pointer(each.encode_name), members.get(each.encode_name)
+        if member is None:
+            faults += [Fault(pointer, "is missing")] if each.required else []
             continue
         try:
-            msgspec.json.decode(members[each.encode_name], type=each.type)
+            msgspec.json.decode(member, type=each.type)
         except msgspec.ValidationError as exc:
             faults.append(_fault(pointer, str(exc)))
         else:
-            if each.name == resource.id and (problem := _id_problem(msgspec.json.decode(members[each.encode_name]))):
+            if each.name == resource.id and (problem := id_problem(msgspec.json.decode(member))):
                 faults.append(Fault(pointer, problem))
     # A rule over several members, or a member that the model forbids.
     return faults or [_fault("", first)]
 
 
-def _escaped(member: str) -> str:
-    return member.replace("~", "~0").replace("/", "~1")
+def _pointer(member: str) -> str:
+    return "/" + member.replace("~", "~0").replace("/", "~1")
 
 
 def _fault(pointer: str, message: str) -> Fault:

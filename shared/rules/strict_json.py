@@ -1,11 +1,11 @@
 """JSON as this app accepts it: RFC 8259 without what two parsers read differently (RFC 7493, I-JSON).
 
 Refused are NaN, lone surrogates, duplicate members, numbers that neither a double nor a 64-bit integer holds, and
-nesting deeper than `MAX_DEPTH`. An accepted text means the same to every parser.
+nesting deeper than `MAX_DEPTH`: each raises a JsonError. An accepted text means the same to every parser.
 
-If msgspec writes the decoded value as the same bytes, the text keeps every rule except the depth. Most clients send
-such texts, and this check takes a quarter of the time. Other texts go through the standard library's decoder, which
-looks at every object, and at every number where a number may be inexact.
+If msgspec writes the decoded value as the same bytes, the text has no member twice, no NaN and no lone surrogate. Most
+clients send such texts, and this check takes a quarter of the time. Other texts go through the standard library's
+decoder, which looks at every object, and at every number where a number may be inexact.
 """
 
 from __future__ import annotations
@@ -27,32 +27,37 @@ MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
 _LONGEST_INTEGER = len(str(MIN_INTEGER))
 # So many significant digits tell every double from its neighbours (IEEE 754); more would be lost.
 _DOUBLE_DIGITS = 17
+# Digits and points become zeros, so that a number is a run of them.
+_RUNS = bytes.maketrans(b"123456789.E", b"0000000000e")
+_LONG_RUN = b"0" * _DOUBLE_DIGITS
+_EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def decode(text: bytes, depth: int = MAX_DEPTH) -> object:
-    """Decode a JSON text in UTF-8, nested at most `depth` levels deep. Floats may be rounded: keep the text.
-
-    Raises:
-        JsonError: the text breaks a rule of this module.
-    """
-    if _may_have_inexact_number(text):
-        value: object = _decode_strictly(text, depth, _NUMBERS_DECODER)
+    """Decode a JSON text in UTF-8, nested at most `depth` levels deep. Floats may be rounded: keep the text."""
+    runs = text.translate(_RUNS)
+    # A long number or an exponent; digits in a string count as well.
+    if _LONG_RUN in runs or b"0e" in runs:
+        value = _decode_strictly(text, depth, _NUMBERS_DECODER)
     else:
-        value, is_as_written = _decode_as_written(text)
+        try:
+            value = msgspec.json.decode(text)
+            is_as_written = msgspec.json.encode(value) == text
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            is_as_written = False
         if not is_as_written:
             value = _decode_strictly(text, depth, _DECODER)
-    if _may_be_deeper(text, depth) and _is_deeper(value, depth):
+    if text.count(b"{") + text.count(b"[") > depth and _is_deeper(value, depth):
         raise JsonError(f"is nested deeper than {depth} levels")
     return value
 
 
-def _decode_as_written(text: bytes) -> tuple[object, bool]:
-    """Return the value, and whether msgspec writes it as the same bytes: then it has no member twice, and no NaN."""
+def decode_exactly(text: bytes) -> Any:  # noqa: ANN401, it is any JSON
+    """Decode a JSON text, whatever its rules, with `Decimal` for numbers that have a fraction or an exponent."""
     try:
-        value = msgspec.json.decode(text)
-        return value, msgspec.json.encode(value) == text
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None, False
+        return _EXACT_DECODER.decode(text.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as exc:
+        raise JsonError(f"is not JSON: {exc}") from None
 
 
 def _decode_strictly(text: bytes, depth: int, decoder: json.JSONDecoder) -> object:
@@ -70,6 +75,15 @@ def _decode_strictly(text: bytes, depth: int, decoder: json.JSONDecoder) -> obje
     except RecursionError:
         raise JsonError(f"is nested deeper than {depth} levels") from None
     return value
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    # Level by level: a call for each of 300,000 empty objects takes a quarter of a second.
+    containers = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(levels):
+        members = [each for one in containers for each in (one.values() if isinstance(one, dict) else one)]
+        containers = [each for each in members if isinstance(each, (dict, list))]
+    return bool(containers)
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -100,53 +114,5 @@ def _no_constant(name: str) -> Never:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_no_constant)
 _NUMBERS_DECODER = json.JSONDecoder(
-    object_pairs_hook=_members,
-    parse_float=_exact_float,
-    parse_int=_exact_integer,
-    parse_constant=_no_constant,
+    object_pairs_hook=_members, parse_constant=_no_constant, parse_float=_exact_float, parse_int=_exact_integer
 )
-
-
-# Digits and points become zeros, so that a number is a run of them.
-_RUNS = bytes.maketrans(b"123456789.E", b"0000000000e")
-_LONG_RUN = b"0" * _DOUBLE_DIGITS
-
-
-def _may_have_inexact_number(text: bytes) -> bool:
-    """Return whether the text may have a long number or one with an exponent; digits in a string count as well."""
-    runs = text.translate(_RUNS)
-    return _LONG_RUN in runs or b"0e" in runs
-
-
-def _may_be_deeper(text: bytes, levels: int) -> bool:
-    return text.count(b"{") + text.count(b"[") > levels
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    containers = [value] if isinstance(value, (dict, list)) else []
-    # Level by level: a call for each of 300,000 empty objects takes a quarter of a second.
-    for _ in range(levels):
-        if not containers:
-            return False
-        containers = [
-            member
-            for container in containers
-            for member in (container.values() if isinstance(container, dict) else container)
-            if isinstance(member, (dict, list))
-        ]
-    return bool(containers)
-
-
-_EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
-
-
-def decode_exactly(text: bytes) -> Any:  # noqa: ANN401, it is any JSON
-    """Decode a JSON text with `Decimal` for numbers that have a fraction or an exponent.
-
-    Raises:
-        JsonError: the text is not JSON.
-    """
-    try:
-        return _EXACT_DECODER.decode(text.removeprefix(codecs.BOM_UTF8))
-    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as exc:
-        raise JsonError(f"is not JSON: {exc}") from None

@@ -1,57 +1,45 @@
-"""The app settings: deliveries, the token store, each partner with its token grant, the way through proxies and TLS."""
+"""The app settings: deliveries, the token store, each partner with its token grant, the way through proxies and TLS.
+
+Whatever reads settings here raises a SettingsError that lists every problem.
+"""
 
 from __future__ import annotations
 
 import ssl
-import threading
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from shared.auth.client_credentials import ClientCredentials
 from shared.auth.entra import Entra, ManagedIdentity
 from shared.auth.token_endpoint import is_loopback
 from shared.errors import SettingsError
-from shared.rules.retry import DAY, MAX_DEADLINE, MAX_WAIT, RetryPolicy
-from shared.settings.reader import SettingReader, is_reference, reference_problem
+from shared.rules.retry import DAY, MAX_DEADLINE, MAX_WAIT, NCRONTAB, RetryPolicy
+from shared.settings.reader import SettingReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-MAX_CHUNK = 1_000
-"""The most records that one activity of a batch delivers: all of a batch."""
-
-MAX_CONNECTIONS = 10_000
-"""The most connections to one partner's API."""
-
-LEAST_KEY = 32
-"""Characters of TOKEN_STORE_KEY: so many of base64 hold 192 random bits, of hexadecimal 128."""
-
-NAMES = (
+# The names of all settings that belong to no partner.
+NAMES = {
     *("DELIVERY_DEADLINE", "DELIVERY_RETRY_FIRST", "DELIVERY_RETRY_MAX", "DELIVERY_SETTLE", "DELIVERY_CHUNK"),
-    *("DELIVERY_HISTORY_DAYS", "TOKEN_STORE_URL", "TOKEN_STORE_KEY"),
-)
-"""The names of all settings that belong to no partner."""
-
+    *("DELIVERY_HISTORY_DAYS", "DELIVERY_RECOVERY_SCHEDULE", "TOKEN_STORE_URL", "TOKEN_STORE_KEY"),
+}
+# The settings of a token grant, of any kind. `SOURCES` choose the kind: exactly one is set. `KEYS` are all that it
+# reads. `server` is a URL of the server that it asks first, None for one that no proxy stands before. `is_shareable`
+# says whether other processes may use the tokens. `build(client)` returns the grant.
 GrantSettings = ClientCredentials | Entra | ManagedIdentity
-"""The settings of a token grant, of any kind.
-
-`SOURCES` are the settings that choose the kind: exactly one is set. `KEYS` are all that it reads. `server` is a URL of
-the server that it asks first, None for one that no proxy stands before. `is_shareable` says whether other processes may
-use the tokens. `build(client)` returns the grant.
-"""
-
 # The first kind's settings are checked if no source is named.
 GRANTS: tuple[type[GrantSettings], ...] = get_args(GrantSettings)
-
 _OWN_KEYS = ("URL", "TIMEOUT", "MAX_CONNECTIONS", "RATE", "TOKEN_LEEWAY", "TOKEN_DEFAULT_LIFETIME")
-KEYS = tuple(dict.fromkeys([*_OWN_KEYS, *(key for kind in GRANTS for key in kind.KEYS)]))
-"""The names of all settings of a partner, without its own name in front."""
-
+# The names of all settings of a partner, without its own name in front.
+KEYS = frozenset(_OWN_KEYS).union(*(kind.KEYS for kind in GRANTS))
+_LEAST = 0.001  # of a number that must be over zero
+# Characters of TOKEN_STORE_KEY: so many of base64 hold 192 random bits, of hexadecimal 128.
+_LEAST_KEY = 32
 _TLS_CHECKS = ("ssl_cert_reqs", "ssl_check_hostname")  # what turns redis-py's checks of a certificate off
-_making_tls = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +65,25 @@ class AppSettings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings.
-
-        Raises:
-            SettingsError: it lists every problem.
-        """
+        """Read the settings."""
         read = SettingReader(environ)
         retry = RetryPolicy(
-            deadline=read.seconds("DELIVERY_DEADLINE", DAY, at_most=MAX_DEADLINE),
-            first=read.seconds("DELIVERY_RETRY_FIRST", 1, at_most=MAX_WAIT),
-            max=read.seconds("DELIVERY_RETRY_MAX", 300, at_most=MAX_WAIT),
+            deadline=read.number("DELIVERY_DEADLINE", DAY, least=_LEAST, most=MAX_DEADLINE),
+            first=read.number("DELIVERY_RETRY_FIRST", 1.0, least=_LEAST, most=MAX_WAIT),
+            max=read.number("DELIVERY_RETRY_MAX", 300.0, least=_LEAST, most=MAX_WAIT),
         )
         if retry.first > retry.max:
             read.complain("DELIVERY_RETRY_FIRST must not be more than DELIVERY_RETRY_MAX")
+        if (schedule := read.checked_text("DELIVERY_RECOVERY_SCHEDULE")) and not NCRONTAB.fullmatch(schedule):
+            read.complain("DELIVERY_RECOVERY_SCHEDULE must be an NCRONTAB expression such as 0 */5 * * * *")
         settings = cls(
             retry=retry,
-            settle=read.seconds("DELIVERY_SETTLE", 5, at_most=3600, may_be_zero=True),
-            chunk=read.whole_number("DELIVERY_CHUNK", 50, at_least=1, at_most=MAX_CHUNK),
-            history_days=read.seconds("DELIVERY_HISTORY_DAYS", 30, at_most=36_500),
+            settle=read.number("DELIVERY_SETTLE", 5.0, least=0, most=3600),
+            chunk=read.number("DELIVERY_CHUNK", 50, least=1, most=1_000),
+            history_days=read.number("DELIVERY_HISTORY_DAYS", 30.0, least=0.00001, most=36_500),
             token_store=_token_store(read),
         )
-        read.suggest(NAMES, ("DELIVERY_", "TOKEN_STORE_"))
+        read.suggest(NAMES)
         read.raise_problems()
         return settings
 
@@ -108,40 +94,25 @@ def _token_store(read: SettingReader) -> TokenStoreSettings | None:
         return None
     read.require("TOKEN_STORE_URL", "TOKEN_STORE_KEY is set")
     read.require("TOKEN_STORE_KEY", "TOKEN_STORE_URL is set, and tokens are stored encrypted")
-    if (checked := read.checked_text("TOKEN_STORE_URL")) and (problem := _store_problem(checked)):
-        read.complain(f"TOKEN_STORE_URL {problem}")
-    if (checked := read.checked_text("TOKEN_STORE_KEY")) and len(checked) < LEAST_KEY:
-        read.complain(f"TOKEN_STORE_KEY must be a random text of at least {LEAST_KEY} characters")
+    if checked := read.checked_text("TOKEN_STORE_URL"):
+        parts = _parts(checked)
+        # Without a host in its place redis-py takes one of the query.
+        is_plain = parts is not None and parts.scheme == "redis" and not is_loopback(parts.hostname or "")
+        if parts is None or parts.scheme not in {"redis", "rediss", "unix"} or is_plain:
+            read.complain("TOKEN_STORE_URL must be a rediss:// or unix:// URL, or redis:// to a loopback address")
+        elif any(check in parts.query for check in _TLS_CHECKS):
+            read.complain("TOKEN_STORE_URL must not say how the server's certificate is checked: it is")
+    if (checked := read.checked_text("TOKEN_STORE_KEY")) and len(checked) < _LEAST_KEY:
+        read.complain(f"TOKEN_STORE_KEY must be a random text of at least {_LEAST_KEY} characters")
     return TokenStoreSettings(url or "", key or "")
-
-
-def _store_problem(url: str) -> str | None:
-    """Say what keeps the URL of a Redis from being used, None if nothing does; the words repeat nothing of it."""
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        return "must begin with rediss://, unix://, or redis:// to a loopback address"
-    if not _has_valid_port(url):
-        return "must have a port from 1 to 65535, or none"
-    parts = urlsplit(url)
-    # Without a host in its place redis-py takes one of the query.
-    if parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
-        return "must begin with rediss://, plain redis:// is for a loopback address: the password would go in clear"
-    if any(name in parse_qs(parts.query, keep_blank_values=True) for name in _TLS_CHECKS):
-        return "must not say how the server's certificate is checked: it is"
-    return None
-
-
-def _has_valid_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
 class PartnerSettings:
     """The settings of the partner `name`. Times are seconds, `rate` is requests per second and process.
 
-    `proxy` is the URL of the proxy on the way to the API, `token_proxy` of that to the token endpoint.
+    `proxy` is the URL of the proxy on the way to the API, `token_proxy` of that to the token endpoint. `roots` are the
+    arguments of `tls_context`.
     """
 
     name: str
@@ -154,14 +125,11 @@ class PartnerSettings:
     grant: GrantSettings
     proxy: str | None = field(repr=False)
     token_proxy: str | None = field(repr=False)
+    roots: tuple[str | None, str | None] = (None, None)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], name: str, partner_names: Collection[str] = ()) -> Self:
-        """Read the settings that begin with `name`. Those of the other `partner_names` are nobody's slip.
-
-        Raises:
-            SettingsError: it lists every problem.
-        """
+        """Read the settings that begin with `name`. Those of the other `partner_names` are nobody's slip."""
         read = SettingReader(environ, f"{name}_")
         read.require("URL")
         sources = {source: kind for kind in GRANTS for source in kind.SOURCES}
@@ -169,39 +137,35 @@ class PartnerSettings:
         kind = next((kind for source, kind in sources.items() if read.text(source)), GRANTS[0])
         grant = kind.from_settings(read)
         url = (read.url("URL") or "").rstrip("/")
+        # Names in lower case are sorted last: they replace those in upper case, as everywhere.
+        network = SettingReader({variable.upper(): environ[variable] for variable in sorted(environ)})
         settings = cls(
             name=name,
             url=url,
-            timeout=read.seconds("TIMEOUT", 30, at_most=600),
-            max_connections=read.whole_number("MAX_CONNECTIONS", 100, at_least=1, at_most=MAX_CONNECTIONS),
-            rate=read.number("RATE", at_most=100_000),
-            token_leeway=read.seconds("TOKEN_LEEWAY", 60, at_most=DAY, may_be_zero=True),
-            token_default_lifetime=read.seconds("TOKEN_DEFAULT_LIFETIME", 300, at_most=DAY),
+            timeout=read.number("TIMEOUT", 30.0, least=_LEAST, most=600),
+            max_connections=read.number("MAX_CONNECTIONS", 100, least=1, most=10_000),
+            rate=read.number("RATE", 0.0, least=_LEAST, most=100_000) or None,
+            token_leeway=read.number("TOKEN_LEEWAY", 60.0, least=0, most=DAY),
+            token_default_lifetime=read.number("TOKEN_DEFAULT_LIFETIME", 300.0, least=_LEAST, most=DAY),
             grant=grant,
-            proxy=_proxy(read, url, environ),
-            token_proxy=_proxy(read, grant.server or "", environ),
+            proxy=proxy_for(url, network),
+            token_proxy=proxy_for(grant.server or "", network),
+            roots=(network.text("SSL_CERT_FILE"), network.text("SSL_CERT_DIR")),
         )
-        for other in partner_names:
-            # Only a name that begins with the other can have settings in common with it.
-            if other != name and f"{other}_".startswith(f"{name}_"):
-                for shared in {read.name(key) for key in KEYS} & {f"{other}_{key}" for key in KEYS}:
-                    read.complain(f"{shared} is a setting of both {name} and {other}: rename one of the partners")
-        others = []
-        for other in (f"{other}_" for other in partner_names if other != name):
-            # A prefix of this partner's own prefix tells nothing; the whole names of its settings do.
-            others += [other + key for key in KEYS] if read.name("").startswith(other) else [other]
-        read.suggest([read.name(key) for key in KEYS], (read.name(""),), others)
+        try:
+            if any(settings.roots):
+                tls_context(*settings.roots)
+        except SettingsError as exc:
+            network.complain(*exc.problems)
+        own = {read.name(key) for key in KEYS}
+        others = {f"{other}_{key}" for other in partner_names if other != name for key in KEYS}
+        for both in sorted(own & others):
+            read.complain(f"{both} is a setting of two partners: rename one of them")
+        read.suggest(own, others)
+        for problem in network.problems:
+            read.complain(problem)
         read.raise_problems()
         return settings
-
-
-def _proxy(read: SettingReader, url: str, environ: Mapping[str, str]) -> str | None:
-    try:
-        return proxy_for(url, environ)
-    except SettingsError as exc:
-        for problem in exc.problems:
-            read.complain(problem)
-        return None
 
 
 def settings_problems(environ: Mapping[str, str], partner_names: Sequence[str]) -> list[str]:
@@ -209,8 +173,6 @@ def settings_problems(environ: Mapping[str, str], partner_names: Sequence[str]) 
     problems: list[str] = []
     checks: list[Callable[[], object]] = [partial(AppSettings.from_environ, environ)]
     checks += [partial(PartnerSettings.from_environ, environ, name, partner_names) for name in partner_names]
-    if any(environ.get(name, "").strip() for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")):
-        checks.append(partial(tls_context, environ))
     for check in checks:
         try:
             check()
@@ -219,76 +181,46 @@ def settings_problems(environ: Mapping[str, str], partner_names: Sequence[str]) 
     return list(dict.fromkeys(problems))
 
 
-def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """Return the URL of the proxy that HTTPS_PROXY names for `url`, None if there is none or NO_PROXY excepts it.
-
-    Names in lower case go before those in upper case, as everywhere.
-
-    Raises:
-        SettingsError: HTTPS_PROXY is no http or https URL, or the platform has not resolved it.
-    """
+def _parts(url: str) -> SplitResult | None:
     try:
-        parts = urlsplit(url)
-        hosts = {parts.hostname or "", parts.netloc.lower()}
-    except ValueError:  # a problem of the setting that holds the URL
+        port = urlsplit(url).port
+    except ValueError:
         return None
-    if parts.scheme != "https":
+    return None if port == 0 else urlsplit(url)
+
+
+def proxy_for(url: str, network: SettingReader) -> str | None:
+    """Return the URL of the proxy that HTTPS_PROXY names for `url`, None if there is none or NO_PROXY excepts it."""
+    parts = _parts(url)
+    if parts is None or parts.scheme != "https":
         # Plain http is for a loopback address: no proxy is on the way to it, and none may read the access token.
         return None
-    # Upper case is sorted before lower case, which therefore stays.
-    named = {name.lower(): text.strip() for name, text in sorted(environ.items())}
-    proxy = named.get("https_proxy")
-    if not proxy or _is_excepted(hosts, named.get("no_proxy", "")):
+    proxy, hosts = network.checked_text("HTTPS_PROXY"), (parts.hostname or "", parts.netloc.lower())
+    # A host, a domain above it, or all.
+    excepted = [name.strip().lower().removeprefix(".") for name in (network.text("NO_PROXY") or "").split(",")]
+    if proxy is None or any(each in {"*", host} or host.endswith(f".{each}") for each in excepted for host in hosts):
         return None
-    if is_reference(proxy):
-        raise SettingsError([reference_problem("HTTPS_PROXY")])
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    if not (_has_valid_port(proxy) and urlsplit(proxy).scheme in {"http", "https"} and urlsplit(proxy).hostname):
-        raise SettingsError(["HTTPS_PROXY must be an http or https URL"])
+    parts = _parts(proxy)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        network.complain("HTTPS_PROXY must be an http or https URL")
     return proxy
 
 
-def _is_excepted(hosts: set[str], no_proxy: str) -> bool:
-    """Return whether NO_PROXY names one of `hosts`, a domain above it, or all ("*")."""
-    names = [name.strip().lower().removeprefix(".") for name in no_proxy.split(",")]
-    return any(name in {"*", host} or (name and host.endswith("." + name)) for name in names for host in hosts)
-
-
-def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Return the process's one TLS context for these settings, which takes 40 to 90 ms to make.
-
-    It trusts the roots of certifi. SSL_CERT_FILE (a PEM file) and SSL_CERT_DIR (a folder as c_rehash makes it) replace
-    them.
-
-    Raises:
-        SettingsError: one of the two is not there, cannot be read, or holds no certificate.
-    """
-    file, folder = environ.get("SSL_CERT_FILE", "").strip(), environ.get("SSL_CERT_DIR", "").strip()
-    problems = []
-    if file:
-        try:
-            Path(file).open("rb").close()
-        except OSError as exc:
-            problems.append(f"SSL_CERT_FILE names a file that cannot be read: {exc.strerror}")
-    if folder:
-        try:
-            next(Path(folder).iterdir(), None)
-        except OSError as exc:
-            problems.append(f"SSL_CERT_DIR names a folder that cannot be read: {exc.strerror}")
-    if problems:
-        raise SettingsError(problems)
-    with _making_tls:  # two clients may be built at once
-        return _make_tls_context(file or None, folder or None)
-
-
 @cache
-def _make_tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
-    if file or folder:
-        try:
+def tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Return the TLS context that trusts a PEM file and a folder as c_rehash makes it, without either certifi's roots.
+
+    It takes 40 to 90 ms to make.
+    """
+    if folder and not Path(folder).is_dir():
+        raise SettingsError(["SSL_CERT_DIR is not a folder that can be read"])
+    try:
+        if file or folder:
             return ssl.create_default_context(cafile=file, capath=folder)
-        except OSError:  # SSLError is one
-            raise SettingsError(["SSL_CERT_FILE holds no certificates in PEM form"]) from None
+    except OSError:  # SSLError is one
+        raise SettingsError(["SSL_CERT_FILE cannot be read, or holds no certificates in PEM form"]) from None
     import httpx  # noqa: PLC0415, the settings are read long before the first call
 
     return httpx.create_ssl_context(trust_env=False)

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from shared.auth.token_endpoint import endpoint_problem
 from shared.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+_Number = TypeVar("_Number", int, float)
 # How a reference to a secret begins. App Service puts the secret in its place, and leaves it where it cannot.
 _REFERENCES = ("@microsoft.keyvault(", "@microsoft.appconfiguration(")
-# How alike (difflib's ratio) a name must be to be taken for a slip: behind the right prefix, and in the prefix.
-_ALIKE, _PREFIX_ALIKE = 0.75, 0.85
-
-
-def is_reference(text: str) -> bool:
-    """Return whether a setting's value is a reference to a secret that the platform has not resolved."""
-    return text.lower().startswith(_REFERENCES)
-
-
-def reference_problem(name: str) -> str:
-    """Return the problem of the setting `name`, whose value is a reference."""
-    return (
-        f"{name} is a reference that is not resolved: the secret does not exist, the app's identity may not read it, "
-        "or the vault cannot be reached"
-    )
+# A slip is within so many characters next to each other. Names that differ in the first ones are other software's.
+_SLIP, _ALIKE = 2, 3
 
 
 class SettingReader:
@@ -60,14 +48,17 @@ class SettingReader:
     def text(self, key: str) -> str | None:
         """Return the setting's text, None if it is missing or empty."""
         text = self._environ.get(self.name(key), "").strip()
-        if is_reference(text):
-            self.complain(reference_problem(self.name(key)))
+        if text.lower().startswith(_REFERENCES):
+            self.complain(
+                f"{self.name(key)} is a reference that is not resolved: the secret does not exist, the app's identity "
+                "may not read it, or the vault cannot be reached"
+            )
         return text or None
 
     def checked_text(self, key: str) -> str | None:
         """Return the text if there is one to check: none if it is a reference."""
         text = self.text(key)
-        return None if text is None or is_reference(text) else text
+        return None if text is None or text.lower().startswith(_REFERENCES) else text
 
     def require(self, key: str, reason: str = "") -> None:
         """Complain if the setting is missing."""
@@ -104,60 +95,30 @@ class SettingReader:
         self.complain(f"{self.name(key)} must be one of {', '.join(choices)}")
         return default
 
-    def number(self, key: str, *, at_most: float, may_be_zero: bool = False) -> float | None:
-        """Return a number over zero and up to `at_most`, None if it is missing."""
-        text = self.checked_text(key)
-        if text is None:
-            return None
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if 0 < number <= at_most or (number == 0 and may_be_zero):
-            return number
-        least = "from 0" if may_be_zero else "over 0 and"
-        self.complain(f"{self.name(key)} must be a number {least} up to {at_most:g}")
-        return None
-
-    def seconds(self, key: str, default: float, *, at_most: float, may_be_zero: bool = False) -> float:
-        """Return a number (of seconds, unless the setting's name says otherwise) as `number` does, with a default."""
-        number = self.number(key, at_most=at_most, may_be_zero=may_be_zero)
-        return default if number is None else number
-
-    def whole_number(self, key: str, default: int, *, at_least: int, at_most: int) -> int:
-        """Return a whole number from `at_least` to `at_most`."""
+    def number(self, key: str, default: _Number, *, least: float, most: float) -> _Number:
+        """Return a number from `least` to `most`, a whole one if `default` is one."""
         text = self.checked_text(key)
         if text is None:
             return default
-        # No bound is longer than this, and int() refuses thousands of digits with an error of its own.
-        if text.isdecimal() and len(text) <= len(str(at_most)) and at_least <= int(text) <= at_most:
-            return int(text)
-        self.complain(f"{self.name(key)} must be a whole number from {at_least} to {at_most}")
+        with suppress(ValueError):
+            if least <= (number := type(default)(text)) <= most:
+                return number
+        kind = "whole number" if isinstance(default, int) else "number"
+        self.complain(f"{self.name(key)} must be a {kind} from {least:g} to {most:g}")
         return default
 
-    def suggest(self, known: Collection[str], families: Sequence[str], others: Collection[str] = ()) -> None:
-        """Complain of each variable whose name is nearly that of a known setting, and which stands for no other.
-
-        `known` are whole names, `families` the prefixes of which a known name has one. A name that begins with a prefix
-        in `others`, and one that resembles no setting, belongs to somebody else.
-        """
-        missing = [name for name in known if not self._environ.get(name, "").strip()]
-        for name in sorted(self._environ):
-            upper = name.upper()
-            if name in known or any(upper.startswith(other) for other in others):
-                continue
-            family = next((each for each in families if upper.startswith(each)), None)
-            if family is not None:
-                rests = [each.removeprefix(family) for each in missing if each.startswith(family)]
-                likely = [family + rest for rest in difflib.get_close_matches(upper[len(family) :], rests, 1, _ALIKE)]
-            else:
-                likely = [each for each in missing if _has_slip_in_prefix(upper, each, families)]
-            if likely:
-                self.complain(f"{name} is not a setting: did you mean {max(likely, key=len)}?")
+    def suggest(self, known: AbstractSet[str], others: AbstractSet[str] = frozenset()) -> None:
+        """Complain of each variable whose name is nearly a `known` one, unless it is one of the `others`."""
+        names = sorted(known)
+        for name in sorted(self._environ.keys() - known - others):
+            meant = next((each for each in names if _is_slip(name.upper(), each)), None)
+            if meant is not None:
+                self.complain(f"{name} is not a setting: did you mean {meant}?")
 
 
-def _has_slip_in_prefix(name: str, known: str, families: Sequence[str]) -> bool:
-    family = next(each for each in families if known.startswith(each))
-    rest = known.removeprefix(family)
-    prefix = name.removesuffix(rest)
-    return prefix != name and difflib.SequenceMatcher(None, prefix, family).ratio() >= _PREFIX_ALIKE
+def _is_slip(name: str, known: str) -> bool:
+    if name[:_ALIKE] != known[:_ALIKE] or abs(len(name) - len(known)) > _SLIP:
+        return False
+    short, long = sorted((name, known), key=len)
+    places = range(_ALIKE, len(long) - 1)
+    return any(short.startswith(long[:at]) and short.endswith(long[at + _SLIP :]) for at in places)

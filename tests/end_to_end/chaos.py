@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import httpx
 from tests.end_to_end.stage import RESOURCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from tests.end_to_end.stage import Json, Stage
 
@@ -62,12 +63,21 @@ NATURE: tuple[Json, ...] = (
 )
 
 
+# Hundreds wait at the same time, and for hosts that start.
+PATIENCE, PAUSE = 300.0, 3.0
+# What is killed, in turn.
+KINDS = ("worker", "host", "both")
+
+
 @dataclass(frozen=True)
 class Rage:
-    """`kills` of the worker process and one fault after the other within so many `seconds`, in an order of `seed`."""
+    """One fault after the other within so many `seconds`, and the `kills`, in an order of `seed`.
+
+    A host that is killed is started again, which takes some seconds more.
+    """
 
     seconds: float
-    kills: int
+    kills: Sequence[str]
     seed: int
     always: Sequence[Mapping[str, Any]] = ()
 
@@ -76,7 +86,8 @@ class Rage:
         faults = [*FAULTS]
         chance.shuffle(faults)
         pause = self.seconds / len(faults) / 2
-        deaths = set(chance.sample(range(len(faults)), self.kills))
+        steps = chance.sample(range(len(faults)), len(self.kills))
+        deaths = dict(zip(steps, self.kills, strict=True))
         for step, fault in enumerate(faults):
             await stage.set_faults(*self.always, fault)
             if fault.get("route") == "token" or fault["fault"] == "challenge":
@@ -84,8 +95,10 @@ class Rage:
                 await stage.control("POST", "revoke")
             # The schedule's own pace: nothing is waited for here.
             await asyncio.sleep(pause)
-            if step in deaths:
+            if deaths.get(step) == "worker":
                 await stage.kill_worker()
+            elif step in deaths:
+                await stage.kill_host(with_worker=deaths[step] == "both")
             await asyncio.sleep(pause)
             if step % 5 == 4:
                 await recover(stage)
@@ -94,7 +107,20 @@ class Rage:
 
 async def recover(stage: Stage) -> None:
     """Have the timer run that takes care of what the platform gave up on."""
-    await stage.http.post(f"{stage.host.url}/admin/functions/RecoverDeliveries", json={"input": ""})
+    with contextlib.suppress(httpx.TransportError):
+        await stage.http.post(f"{stage.host.url}/admin/functions/RecoverDeliveries", json={"input": ""})
+
+
+def while_up(look: Callable[[], Awaitable[Json | None]]) -> Callable[[], Awaitable[Json | None]]:
+    """Look at what the host shows; it shows nothing while it is dead."""
+
+    async def look_if_up() -> Json | None:
+        try:
+            return await look()
+        except httpx.TransportError:
+            return None
+
+    return look_if_up
 
 
 async def deliver(stage: Stage, body: object, key: str, at: float) -> Json:
@@ -102,28 +128,28 @@ async def deliver(stage: Stage, body: object, key: str, at: float) -> Json:
     await asyncio.sleep(at - asyncio.get_running_loop().time())
 
     async def accepted() -> Json | None:
-        try:
-            response = await stage.send(body, key=key)
-        except httpx.TransportError:
-            return None
+        response = await stage.send(body, key=key)
         # Without a body it is the host's own answer: the worker process was killed while it handled the request.
         assert response.status_code in {202, 503} or not response.content, response.text
         return response.json() if response.status_code == 202 else None
 
-    links = await until(accepted)
+    links = await until(while_up(accepted), PATIENCE, PAUSE)
 
     async def ended() -> Json | None:
         response = await stage.ask("GET", links["statusQueryGetUri"])
+        assert response.status_code != 404, f"{links['id']} was accepted, and is gone"
         if response.status_code == 200 and response.json()["state"] == "failed":
             await recover(stage)
         elif response.status_code == 200:
             return dict(response.json())
         return None
 
-    delivery = await until(ended, patience=300)
-    if "total" in delivery:
-        delivery |= {"records": (await stage.show(links, "?records=true"))["records"]}
-    return delivery
+    async def recorded() -> Json | None:
+        response = await stage.ask("GET", f"{links['statusQueryGetUri']}?records=true")
+        return {"records": response.json()["records"]} if response.status_code == 200 else None
+
+    delivery = await until(while_up(ended), PATIENCE, PAUSE)
+    return delivery | await until(while_up(recorded), PATIENCE, PAUSE) if "total" in delivery else delivery
 
 
 async def deliver_all(stage: Stage, bodies: Sequence[Json], *, batch: int, seconds: float, seed: int) -> list[Json]:

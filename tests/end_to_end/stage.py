@@ -9,9 +9,8 @@ import asyncio
 import os
 import shutil
 import signal
+import ssl
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import httpx
 
 from sandbox.processes import PROJECT, SandboxProcess
 from sandbox.resources import app_settings, base_path, client_of, partners_of
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
+
+    import httpx
 
     from shared.resource import Resource
 
@@ -35,13 +36,22 @@ PREFIX = f"{RESOURCE.partner.name}_"
 WEBHOOKS = "/runtime/webhooks/durabletask"
 # Every access token of the sandbox's partners begins with it.
 TOKEN = "sandbox-access-token-"
+# A client that makes its own context loads the certificates of the internet's authorities, which takes 50 ms.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # Seconds: long enough for a machine with much else to do; nothing waits for it in a good run.
 PATIENCE = 90.0
 
 
+# By model and number: to make one takes a millisecond.
+_samples: dict[tuple[type, int], Json] = {}
+
+
 def record(number: int, resource: Resource = RESOURCE, /, **members: object) -> Json:
     """Return a record; other numbers have other ids."""
-    return sample_record(resource, number) | members
+    key = resource.model, number
+    if key not in _samples:
+        _samples[key] = sample_record(resource, number)
+    return _samples[key] | members
 
 
 def records(count: int, **members: object) -> list[Json]:
@@ -69,8 +79,10 @@ class Stage:
 
     `partner` and `options` are options of the partner's and the host's command, `environ` are further app settings.
     `app` is the folder of the app, which describes `resources`. `via` returns the URL under which the app sees the
-    partner.
+    partner. With a `store`, a folder, a host that is killed is started again on it.
     """
+
+    http: httpx.AsyncClient
 
     def __init__(  # noqa: PLR0913, each but the first has a default
         self,
@@ -82,15 +94,18 @@ class Stage:
         app: Path = PROJECT,
         resources: Sequence[Resource] = RESOURCES,
         via: Callable[[str], str] = str,
+        store: Path | None = None,
     ) -> None:
         arguments = ["--app", str(app), "--port", "0"]
-        self.http = httpx.AsyncClient()
         self.resources = resources
         self.partner = processes.enter_context(SandboxProcess("partner", [*arguments, "--verbose", *partner]))
         settings = app_settings(via(self.partner.url), resources) | {"DELIVERY_RETRY_MAX": "2", "DELIVERY_SETTLE": "1"}
-        self.host = processes.enter_context(
-            SandboxProcess("host", [*arguments, *options], settings | dict(environ or {}))
-        )
+        self._processes = processes
+        self._host_options = [*arguments, *options, *(["--store", str(store)] if store is not None else [])]
+        self._settings = settings | dict(environ or {})
+        self.host = processes.enter_context(SandboxProcess("host", self._host_options, self._settings))
+        self.hosts = [self.host]
+        self._restarts = 0
         self.key = self.host.function_key() if "--keys" in options else ""
         self.partner_url = self.partner.url + base_path(resources[0].partner)
         self.secrets = (TOKEN, *(client_of(partner)[1] for partner in partners_of(resources)))
@@ -138,9 +153,18 @@ class Stage:
         """Start a delivery, and wait for its end."""
         return await self.finished(await self.start(body, resource=resource, key=key))
 
+    async def start_all(self, bodies: Iterable[object]) -> list[Json]:
+        """Start a delivery of each at the same time; return their links."""
+        return await asyncio.gather(*map(self.start, bodies))
+
+    async def all_finished(self, links: Iterable[Mapping[str, Any]]) -> list[Json]:
+        """Wait until all of these deliveries have finished; return them."""
+        # One after the other: to poll hundreds at the same time costs more than to deliver them.
+        return [await self.finished(each) for each in links]
+
     async def deliver_all(self, bodies: Iterable[object]) -> list[Json]:
         """Deliver all of them at the same time."""
-        return await asyncio.gather(*map(self.deliver, bodies))
+        return await self.all_finished(await self.start_all(bodies))
 
     async def show(self, links: Mapping[str, Any], query: str = "") -> Json:
         """Return a delivery as it is now."""
@@ -197,8 +221,27 @@ class Stage:
 
         return await until(killed)
 
+    async def kill_host(self, *, with_worker: bool = False) -> None:
+        """End the host the same way, just after its worker process if asked; start it again on its port and store."""
+        self._restarts = await self.restarts()
+        if with_worker:
+            await self.kill_worker()
+        os.kill(self.host.pid, signal.SIGKILL)
+        self.host.wait()
+        options = [*self._host_options, "--port", self.host.url.rpartition(":")[2]]
+        # Its callers meet a closed port meanwhile.
+        self.host = await asyncio.to_thread(SandboxProcess, "host", options, self._settings)
+        self.hosts.append(self._processes.enter_context(self.host))
+
     async def restarts(self) -> int:
-        return int((await self.http.get(f"{self.host.url}/sandbox/worker")).json()["restarts"])
+        """Return how often a host has started its worker process again."""
+        worker = (await self.http.get(f"{self.host.url}/sandbox/worker")).json()
+        return self._restarts + int(worker["restarts"])
+
+    @property
+    def host_output(self) -> str:
+        """All that the hosts have written so far."""
+        return "\n".join(host.output for host in self.hosts)
 
     async def durable(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401, those of httpx
         """Ask Durable's own webhooks, for what only they can do."""
@@ -207,7 +250,7 @@ class Stage:
     async def assert_no_secret(self) -> None:
         """Look for tokens and secrets in every instance with its history, and in all that the processes wrote."""
         listed = await self.durable("GET", "instances?top=10000&showInput=true")
-        texts = [listed.text, self.host.output, self.partner.output]
+        texts = [listed.text, self.host_output, self.partner.output]
         for instance in listed.json()[:50]:
             path = f"instances/{instance['instanceId']}?showInput=true&showHistory=true&showHistoryOutput=true"
             texts.append((await self.durable("GET", path)).text)
@@ -215,8 +258,8 @@ class Stage:
             assert not any(secret in text for text in texts), secret
 
 
-async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE) -> T:
-    """Look again and again until there is something to see; return it."""
+async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIENCE, most: float = 0.5) -> T:
+    """Look again and again, every `most` seconds in the end, until there is something to see; return it."""
     pause = 0.05
     async with asyncio.timeout(patience):
         while True:
@@ -225,4 +268,4 @@ async def until(look: Callable[[], Awaitable[T | None]], patience: float = PATIE
                 return seen
             await asyncio.sleep(pause)
             # Hundreds may be looking: those who wait longest look least.
-            pause = min(1.5 * pause, 0.5)
+            pause = min(1.5 * pause, most)

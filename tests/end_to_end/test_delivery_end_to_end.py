@@ -15,22 +15,20 @@ from tests.end_to_end.stage import PREFIX, RESOURCE, id_of, ids, record, records
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
-    from tests.end_to_end.stage import Stage
+    from tests.end_to_end.stage import Json, Stage
 
-# host.json lets 200 requests be under way at a time.
-ALL = 150
+# More than a partner is sent at the same time: 64.
+ALL = 70
 needs_look_up = pytest.mark.skipif(RESOURCE.look_up is None, reason="the partner has no look-up")
 
 
-async def test_delivers_150_concurrent_posts_once_each_with_one_token_request(start: StartStage) -> None:
-    stage = start()
-
+async def test_delivers_70_concurrent_posts_once_each_with_one_token_request(stage: Stage) -> None:
     deliveries = await stage.deliver_all(records(ALL))
 
     assert {(each["state"], each["outcome"], each["attempts"]) for each in deliveries} == {("delivered", "created", 1)}
     assert await stage.stored() == ids(ALL)
     counters = await stage.counters()
-    assert (counters["token_requests"], counters["posts"], counters["without_token"]) == (1, ALL, 0)
+    assert (counters["token_requests"], counters["records_stored"], counters["without_token"]) == (1, ALL, 0)
     await stage.assert_no_secret()
     for delivery in deliveries:
         lines = [line for line in stage.host.lines if delivery["id"] in line and ": delivery attempt " in line]
@@ -56,11 +54,8 @@ async def test_a_record_arrives_as_the_text_that_its_caller_sent(stage: Stage) -
     assert stored["text"] == text
 
 
-@pytest.mark.parametrize("idempotency", ["honour", "ignore"])
-async def test_stores_a_record_once_when_the_worker_is_killed_before_it_can_answer(
-    start: StartStage, idempotency: str
-) -> None:
-    stage = start(["--idempotency", idempotency])
+async def test_stores_a_record_once_when_the_worker_is_killed_before_it_can_answer(stage: Stage) -> None:
+    restarts = await stage.restarts()
     await stage.set_faults({"fault": "hold", "route": "post", "stage": "after", "gate": "answer", "times": 1})
     links = await stage.start(record(1))
 
@@ -68,45 +63,60 @@ async def test_stores_a_record_once_when_the_worker_is_killed_before_it_can_answ
     await stage.kill_worker()
     delivery = await stage.finished(links)
 
-    assert (delivery["state"], await stage.restarts()) == ("delivered", 1)
+    assert (delivery["state"], await stage.restarts()) == ("delivered", restarts + 1)
     assert await stage.stored() == ids(1)
 
 
-async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(start: StartStage) -> None:
-    stage = start()
-    all_records = records(ALL)
-    first = await asyncio.gather(*map(stage.start, all_records[: ALL // 2]))
+async def test_no_delivery_fails_when_the_token_is_revoked_in_the_middle(stage: Stage) -> None:
+    all_records = records(60)
+    first = await stage.start_all(all_records[:30])
 
-    await stage.are_stored(20)
+    await stage.are_stored(10)
     revoked = await stage.control("POST", "revoke")
-    second = await asyncio.gather(*map(stage.start, all_records[ALL // 2 :]))
-    deliveries = await asyncio.gather(*map(stage.finished, (*first, *second)))
+    second = await stage.start_all(all_records[30:])
+    deliveries = await stage.all_finished([*first, *second])
 
     assert revoked == {"revoked": 1}
     assert {(each["state"], each["attempts"]) for each in deliveries} == {("delivered", 1)}
-    assert await stage.stored() == ids(ALL)
+    assert await stage.stored() == ids(60)
     assert (await stage.counters())["token_requests"] == 2
 
 
-async def test_deliveries_wait_for_a_token_endpoint_that_is_down_at_the_start(start: StartStage) -> None:
+async def test_deliveries_wait_for_a_token_endpoint_that_is_down_and_deep_health_tells_of_it(start: StartStage) -> None:
     stage = start()
-    await stage.set_faults({"fault": "status", "route": "token", "status": 503, "window": [0, 8]})
+    await stage.set_faults({"fault": "status", "route": "token", "status": 503})
     started = time.monotonic()
 
-    links = await asyncio.gather(*map(stage.start, records(20)))
+    links = await stage.start_all(records(20))
     waiting = await stage.in_state(links[0], "waiting")
-    deliveries = await asyncio.gather(*map(stage.finished, links))
+    lost = await deep_health(stage)
+    await stage.set_faults()
+    deliveries = await stage.all_finished(links)
+    well = await deep_health(stage)
+    counters = await stage.counters()
+    await asyncio.to_thread(stage.partner.stop)
+    down = await deep_health(stage)
 
     assert "nextAttempt" in waiting
     assert "token" in waiting["reason"]
     assert {each["state"] for each in deliveries} == {"delivered"}
-    assert await stage.stored() == ids(20)
-    counters = await stage.counters()
+    assert (counters["records_stored"], counters["duplicates"]) == (20, 0)
     assert (counters["without_token"], counters["unauthorised"], counters["tokens_issued"]) == (0, 0, 1)
     # At most one token request per backoff step, not one per delivery and attempt.
     assert counters["token_requests"] <= 4 + (time.monotonic() - started)
     events = (await stage.ask("GET", links[0]["historyGetUri"])).json()["events"]
     assert {"started", "attempt", "wait", "finished"} <= {event["type"] for event in events}
+    assert (lost["status"], lost["token"]) == (503, "unavailable")
+    assert "it answered 503" in lost["detail"]
+    assert (well["status"], well["settings"], well["token"], well["partner"]) == (200, "ok", "ok", "ok")
+    assert (down["status"], down["token"], down["partner"]) == (503, "ok", "unavailable")
+
+
+async def deep_health(stage: Stage) -> Json:
+    """Return what deep health says of the partner, with the status of the answer."""
+    response = await stage.ask("GET", "health/deep")
+    shown: Json = response.json()["partners"][RESOURCE.partner.name]
+    return shown | {"status": response.status_code}
 
 
 async def test_a_rejection_is_a_completed_delivery_with_the_partners_words_and_one_line_in_the_log(
@@ -150,9 +160,9 @@ async def test_waits_as_long_as_retry_after_asks(stage: Stage) -> None:
     assert time.monotonic() - started >= 3
 
 
-async def test_the_same_idempotency_key_starts_one_delivery_for_50_racing_callers(stage: Stage) -> None:
+async def test_the_same_idempotency_key_starts_one_delivery_for_20_racing_callers(stage: Stage) -> None:
     key = uuid4().hex
-    answers = await asyncio.gather(*(stage.start(record(1), key=key) for _ in range(50)))
+    answers = await asyncio.gather(*(stage.start(record(1), key=key) for _ in range(20)))
     await stage.finished(answers[0])
     again = await stage.send(record(1), key=key, prefer="wait=10")
     other = await stage.send(record(2), key=key)
@@ -217,50 +227,21 @@ async def test_names_every_wrong_setting_at_once_at_the_start_and_in_the_answer(
     assert (await stage.ask("GET", "deliveries")).json() == {"deliveries": []}
 
 
-async def test_deep_health_says_what_is_wrong_with_which_partner(start: StartStage) -> None:
-    stage = start()
-    name = RESOURCE.partner.name
-
-    async def deep(stage: Stage) -> dict[str, object]:
-        response = await stage.ask("GET", "health/deep")
-        shown: dict[str, object] = response.json()["partners"][name]
-        return shown | {"status": response.status_code}
-
-    well = await deep(stage)
-    lost = await deep(start(environ={f"{PREFIX}TOKEN_URL": f"{stage.partner_url}/nothing"}))
-    await asyncio.to_thread(stage.partner.stop)
-    down = await deep(stage)
-
-    assert (well["status"], well["settings"], well["token"], well["partner"]) == (200, "ok", "ok", "ok")
-    assert (down["status"], down["token"], down["partner"]) == (503, "ok", "unavailable")
-    assert (lost["status"], lost["token"]) == (503, "unavailable")
-    assert f"{PREFIX}TOKEN_URL" in str(lost["detail"])
-
-
-async def test_admin_routes_answer_while_deliveries_go_on(start: StartStage) -> None:
-    stage = start(["--fault", json.dumps({"fault": "latency", "route": "api", "seconds": 0.2})])
-    links = await asyncio.gather(*map(stage.start, records(50)))
+async def test_admin_routes_answer_and_run_a_timers_function_while_deliveries_go_on(stage: Stage) -> None:
+    purges = stage.host.output.count("history purged")
+    await stage.set_faults({"fault": "hold", "route": "post", "gate": "late"})
+    links = await stage.start_all(records(10))
 
     status = await stage.http.get(f"{stage.host.url}/admin/host/status")
     function = await stage.http.get(f"{stage.host.url}/admin/functions/{RESOURCE.post_one}")
     purge = await stage.http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
 
+    async def has_run() -> bool:
+        return stage.host.output.count("history purged") == purges + 1
+
+    await until(has_run)
+    await stage.control("POST", "gates/late/open")
     assert (status.status_code, status.json()["state"]) == (200, "Running")
     assert (function.status_code, function.json()["name"]) == (200, RESOURCE.post_one)
     assert purge.status_code == 202
-    assert {each["state"] for each in await asyncio.gather(*map(stage.finished, links))} == {"delivered"}
-
-
-async def test_old_finished_deliveries_are_purged_by_the_timers_function(start: StartStage) -> None:
-    """A delivery is kept for its deadline and an hour: nothing that has just ended is purged."""
-    stage = start(environ={"DELIVERY_HISTORY_DAYS": "0.00001", "DELIVERY_DEADLINE": "1"})
-    links = await stage.start(record(1))
-    await stage.finished(links)
-
-    await stage.http.post(f"{stage.host.url}/admin/functions/PurgeHistory", json={"input": ""})
-
-    async def has_run() -> bool:
-        return "history purged" in stage.host.output
-
-    await until(has_run)
-    assert (await stage.show(links))["state"] == "delivered"
+    assert {each["state"] for each in await stage.all_finished(links)} == {"delivered"}

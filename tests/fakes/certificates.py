@@ -1,9 +1,10 @@
-"""Keys and self-signed certificates, made for one test."""
+"""Keys and self-signed certificates, made for one run."""
 
 from __future__ import annotations
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 
+@cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    """Return the one RSA key of this length: to make it takes a tenth of a second."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.auth.access_token import AccessToken
+from shared.auth.token_endpoint import AccessToken
 
 
 class NumberedGrant:

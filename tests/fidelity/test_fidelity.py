@@ -33,7 +33,7 @@ class Tolerated(NamedTuple):
     always: bool = True
 
 
-# docs/sandbox-host.md tells of each.
+# docs/sandbox.md tells of each.
 TOLERATED = (
     Tolerated("route .* /", "/body", ".*up and running.*", "the banner page is not the platform's"),
     Tolerated(
@@ -121,9 +121,8 @@ def keys_of(host: HostProcess) -> dict[str, str]:
     return dict(re.findall(r"^key: (\w+) (\S+)$", host.output, re.MULTILINE))
 
 
-@pytest.mark.parametrize(
-    "part", ["http", "durable", "kill", "kill-request", pytest.param("slow", marks=pytest.mark.long), "exit"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("part", PARTS)
 def test_answers_as_the_functions_host_does(part: str, tmp_path: Path) -> None:
     expected = recorded(part)
     with running_host(HERE / "app", tmp_path, {}, "--keys") as host:

@@ -9,7 +9,9 @@ falls short of the semantics of Durable Functions; the package is pinned exactly
 - a sub-orchestration reports to its parent when it ends, however long that takes;
 - the result of an activity only reaches the execution that scheduled it, never a later one with the same id;
 - what reaches an instance that is finished is dropped; while one is suspended it waits;
-- every event has a timestamp.
+- every event has a timestamp;
+- with a store each operation is a transaction, committed before anybody hears of its result: a client's message, a turn
+  of an orchestrator with all that it schedules, the result of an activity.
 
 All methods must be called from the event loop's thread.
 """
@@ -28,12 +30,15 @@ from durabletask.internal import orchestrator_service_pb2 as pb
 from durabletask.testing.in_memory_backend import InMemoryOrchestrationBackend, OrchestrationInstance
 from google.protobuf import wrappers_pb2
 
+from sandbox.host.durable.numbering import ended_number
 from sandbox.host.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import grpc
+
+    from sandbox.host.durable.store import ActivityKey, ScheduledActivity, Store
 
 LONGEST_WAIT_SECONDS = 60.0
 # The tag of a sub-orchestration with its parent's id.
@@ -68,6 +73,21 @@ class _Signal(threading.Event):
         raise EngineError(details)
 
 
+class _Transaction:
+    """What stands in for the engine's lock, for there is only one thread: the outermost block ends with a commit."""
+
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self._commit, self._depth = commit, 0
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *_error: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._commit()
+
+
 def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
     """Set the present time on the last events that have none."""
     now = datetime.now(UTC)
@@ -80,10 +100,17 @@ def _stamp(events: Iterable[pb.HistoryEvent]) -> None:
 class Engine(InMemoryOrchestrationBackend):
     """The task hub of one host: keeps instances and their histories, and hands out work items to `dispatch`.
 
-    A timer looks at the wall clock at least every `longest_wait` seconds.
+    A timer looks at the wall clock at least every `longest_wait` seconds. With a `store` it goes on where the engine
+    before it has ended, at whatever moment that was.
     """
 
-    def __init__(self, dispatch: Callable[[pb.WorkItem], None], *, longest_wait: float = LONGEST_WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        dispatch: Callable[[pb.WorkItem], None],
+        *,
+        store: Store | None = None,
+        longest_wait: float = LONGEST_WAIT_SECONDS,
+    ) -> None:
         # The engine's limit of history guards a test's memory; the platform has none.
         super().__init__(max_history_size=sys.maxsize)
         self._loop = asyncio.get_running_loop()
@@ -92,9 +119,17 @@ class Engine(InMemoryOrchestrationBackend):
         self._pull_is_due = False
         self._signal = self._work_available = _Signal(self._schedule_pull)
         self.context = cast("grpc.ServicerContext", self._signal)
+        self._lock = _Transaction(self._commit)  # type: ignore[assignment]  # the engine only enters and leaves it
         self._timers: dict[str, dict[int, asyncio.TimerHandle]] = {}
         self._parents: dict[str, tuple[OrchestrationInstance, int]] = {}
-        self._activities: dict[tuple[str, int], OrchestrationInstance] = {}
+        self._activities: dict[ActivityKey, ScheduledActivity] = {}
+        # What the transaction has changed: instances, with whether their history has changed too, and activities.
+        self._touched: dict[str, bool] = {}
+        self._touched_activities: set[ActivityKey] = set()
+        self._redeliveries: list[asyncio.TimerHandle] = []
+        self._store = store
+        if store is not None:
+            self._take_up(store)
 
     def get(self, instance_id: str) -> OrchestrationInstance | None:
         """Return an instance's record, None where there is none."""
@@ -104,6 +139,53 @@ class Engine(InMemoryOrchestrationBackend):
         """Return the records of all instances."""
         return list(self._instances.values())
 
+    def _touch(self, instance_id: str, *, history: bool = False) -> None:
+        """Have the end of the transaction write an instance, or its absence, and if need be its history."""
+        self._touched[instance_id] = history or self._touched.get(instance_id, False)
+
+    def _commit(self) -> None:
+        if self._store is not None and (self._touched or self._touched_activities):
+            instances = {each: (self._instances.get(each), history) for each, history in self._touched.items()}
+            activities = {each: self._activities.get(each) for each in self._touched_activities}
+            self._store.commit(instances, activities)
+        self._touched.clear()
+        self._touched_activities.clear()
+
+    def _take_up(self, store: Store) -> None:
+        """Go on where the last engine on the store ended; what waited for it then is handed out after a while."""
+        self._instances, self._activities = store.load()
+        activities = [item for item, _ in self._activities.values()]
+        tokens = {each.completion_token for each in self._instances.values()} | {
+            item.completion_token for item in activities
+        }
+        self._next_completion_token = max(tokens, default=0) + 1
+        for instance in self.instances():
+            if instance.status not in TERMINAL:
+                self._wait_again(instance)
+
+        def hand_out_messages() -> None:
+            for instance in self.instances():
+                if instance.pending_events:
+                    self._enqueue_orchestration(instance.instance_id)
+
+        def hand_out_activities() -> None:
+            self._activity_queue.extend(activities)
+            self._schedule_pull()
+
+        self._redeliveries += [
+            self._loop.call_later(store.messages_after, hand_out_messages),
+            self._loop.call_later(store.activities_after, hand_out_activities),
+        ]
+
+    def _wait_again(self, instance: OrchestrationInstance) -> None:
+        """Set the timers of an instance that have not fired, and watch its sub-orchestrations that have not ended."""
+        ended = {ended_number(event) for event in (*instance.history, *instance.pending_events)}
+        for event in instance.history:
+            if event.eventId not in ended and event.HasField("timerCreated"):
+                self._set_timer(instance, event.eventId, event.timerCreated.fireAt.ToDatetime(tzinfo=UTC))
+            elif event.eventId not in ended and event.HasField("subOrchestrationInstanceCreated"):
+                self._parents[event.subOrchestrationInstanceCreated.instanceId] = instance, event.eventId
+
     def postpone(self, instance_id: str, count: int) -> None:
         """Put the last `count` events of the work item back, to be handed out again with the next one."""
         instance = self._instances[instance_id]
@@ -111,9 +193,11 @@ class Engine(InMemoryOrchestrationBackend):
         del instance.dispatched_events[-count:]
 
     def close(self) -> None:
-        """Drop all timers; the instances are gone with the process."""
+        """Drop all timers."""
         for instance_id in list(self._timers):
             self._cancel_timers(instance_id)
+        for redelivery in self._redeliveries:
+            redelivery.cancel()
 
     def _schedule_pull(self) -> None:
         if not self._pull_is_due:
@@ -128,11 +212,9 @@ class Engine(InMemoryOrchestrationBackend):
     def _enqueue_orchestration(self, instance_id: str) -> None:
         instance = self._instances[instance_id]
         _stamp(reversed(instance.pending_events))
+        self._touch(instance_id)
         if instance_id in self._orchestration_in_flight:
             # CompleteOrchestratorTask looks again.
-            return
-        if instance.status in TERMINAL:
-            instance.pending_events.clear()
             return
         wakes = any(
             event.HasField("executionResumed") or event.HasField("executionTerminated")
@@ -145,37 +227,45 @@ class Engine(InMemoryOrchestrationBackend):
         self, request: pb.OrchestratorResponse, context: grpc.ServicerContext
     ) -> pb.CompleteTaskResponse:
         """Apply what an orchestrator decided, then queue the instance again if events came in meanwhile."""
-        instance = self._instances.get(request.instanceId)
-        dispatched = [] if instance is None else list(instance.dispatched_events)
-        response = super().CompleteOrchestratorTask(request, context)
-        if instance is None:
+        with self._lock:
+            instance = self._instances.get(request.instanceId)
+            dispatched = [] if instance is None else list(instance.dispatched_events)
+            response = super().CompleteOrchestratorTask(request, context)
+            if instance is None:
+                return response
+            self._touch(instance.instance_id, history=True)
+            _stamp(reversed(instance.history))
+            if instance.status in TERMINAL:
+                self._cancel_timers(instance.instance_id)
+                self._report_to_parent(instance)
+            else:
+                for event in dispatched:
+                    kind = event.WhichOneof("eventType")
+                    if kind in ("executionSuspended", "executionResumed"):
+                        # The platform shows the reason as the output.
+                        instance.output = json.dumps(getattr(event, kind).input.value)
+            if instance.pending_events:
+                self._enqueue_orchestration(instance.instance_id)
             return response
-        _stamp(reversed(instance.history))
-        if instance.status in TERMINAL:
-            self._cancel_timers(instance.instance_id)
-            self._report_to_parent(instance)
-        else:
-            for event in dispatched:
-                kind = event.WhichOneof("eventType")
-                if kind in ("executionSuspended", "executionResumed"):
-                    # The platform shows the reason as the output.
-                    instance.output = json.dumps(getattr(event, kind).input.value)
-        if instance.pending_events:
-            self._enqueue_orchestration(instance.instance_id)
-        return response
 
     def CompleteActivityTask(  # noqa: N802 - the engine's name
         self, request: pb.ActivityResponse, context: grpc.ServicerContext
     ) -> pb.CompleteTaskResponse:
         """Record the result of an activity, unless the execution that scheduled it is over."""
-        owner = self._activities.pop((request.completionToken, request.taskId), None)
-        if owner is None or owner is not self._instances.get(request.instanceId) or owner.status in TERMINAL:
-            return pb.CompleteTaskResponse()
-        return super().CompleteActivityTask(request, context)
+        key = request.completionToken, request.taskId
+        with self._lock:
+            self._touched_activities.add(key)
+            _, created_at = self._activities.pop(key, (None, None))
+            owner = self._instances.get(request.instanceId)
+            if owner is None or owner.created_at != created_at or owner.status in TERMINAL:
+                return pb.CompleteTaskResponse()
+            return super().CompleteActivityTask(request, context)
 
     def _process_schedule_task_action(self, instance: OrchestrationInstance, action: pb.OrchestratorAction) -> None:
         super()._process_schedule_task_action(instance, action)
-        self._activities[str(instance.completion_token), action.id] = instance
+        key = str(instance.completion_token), action.id
+        self._activities[key] = self._activity_queue[-1], instance.created_at
+        self._touched_activities.add(key)
 
     def _process_create_timer_action(self, instance: OrchestrationInstance, action: pb.OrchestratorAction) -> None:
         fire_at = action.createTimer.fireAt.ToDatetime(tzinfo=UTC)
@@ -196,9 +286,13 @@ class Engine(InMemoryOrchestrationBackend):
         self._timers.setdefault(instance.instance_id, {})[timer_id] = self._loop.call_later(delay, fire)
 
     def _tell(self, instance: OrchestrationInstance, event: pb.HistoryEvent) -> None:
-        instance.pending_events.append(event)
-        instance.last_updated_at = datetime.now(UTC)
-        self._enqueue_orchestration(instance.instance_id)
+        """Send a message to an instance; a finished one takes none."""
+        if instance.status in TERMINAL:
+            return
+        with self._lock:
+            instance.pending_events.append(event)
+            instance.last_updated_at = datetime.now(UTC)
+            self._enqueue_orchestration(instance.instance_id)
 
     def _cancel_timers(self, instance_id: str) -> None:
         for timer in self._timers.pop(instance_id, {}).values():
@@ -225,7 +319,7 @@ class Engine(InMemoryOrchestrationBackend):
 
     def _report_to_parent(self, instance: OrchestrationInstance) -> None:
         parent, task_id = self._parents.pop(instance.instance_id, (None, 0))
-        if parent is None or parent is not self._instances.get(parent.instance_id) or parent.status in TERMINAL:
+        if parent is None or parent is not self._instances.get(parent.instance_id):
             return
         if instance.status == pb.ORCHESTRATION_STATUS_COMPLETED:
             event = helpers.new_sub_orchestration_completed_event(task_id, instance.output)

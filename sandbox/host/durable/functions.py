@@ -29,6 +29,7 @@ from sandbox.host.trace import new_trace_context
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sandbox.host.durable.store import Store
     from sandbox.host.functions import Function
     from sandbox.host.messages import TraceContext
     from sandbox.host.settings import HostConfiguration
@@ -73,6 +74,7 @@ class DurableFunctions:
         worker: WorkerProcess,
         configuration: HostConfiguration,
         spans: Spans | None = None,
+        store: Store | None = None,
     ) -> None:
         self.worker = worker
         self.spans = DurableSpans(spans or Spans())
@@ -84,11 +86,12 @@ class DurableFunctions:
             orchestrators=self._orchestrators.keys(),
             default_version=section.default_version,
         )
-        self._retrying: set[str] = set()
         self._activity_slots = asyncio.Semaphore(section.max_concurrent_activity_functions)
         self._orchestrator_slots = asyncio.Semaphore(section.max_concurrent_orchestrator_functions)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.hub = TaskHub(self._dispatch)
+        self.hub = TaskHub(self._dispatch, store=store)
+        # Whether an instance from the store calls with retry is not known; one that does not is none the worse.
+        self._retrying = {each.instance_id for each in self.hub.instances() if each.status not in TERMINAL}
 
     async def run_activity(self, function: Function, text: str) -> None:
         """Run an activity on an input of JSON, outside of any orchestration.

@@ -65,6 +65,14 @@ def is_retry_event(event: pb.HistoryEvent) -> bool:
     return kind == "timerFired" or kind in _FAILURES
 
 
+def ended_number(event: pb.HistoryEvent) -> int | None:
+    """Return the number of the activity, timer or sub-orchestration that an event ends, None where it ends none."""
+    kind = event.WhichOneof("eventType")
+    if kind not in _ENDS:
+        return None
+    return event.timerFired.timerId if kind == "timerFired" else int(getattr(event, kind).taskScheduledId)
+
+
 class _Call:
     """An action that schedules something, and where it stands."""
 
@@ -182,11 +190,8 @@ def number_calls(  # noqa: C901 - one pass over the history, with what it has fo
                     _check_replay(_SCHEDULED[kind], event, None)
         elif kind == "orchestratorStarted":
             now = event.timestamp.ToDatetime(tzinfo=UTC)
-        elif kind in _ENDS:
-            ended = getattr(event, kind)
-            number = ended.timerId if kind == "timerFired" else ended.taskScheduledId
-            if number < len(numbered) and numbered[number].finish(has_failed=kind in _FAILURES, now=now):
-                due = numbered[number]
+        elif (number := ended_number(event)) is not None and number < len(numbered):
+            due = numbered[number] if numbered[number].finish(has_failed=kind in _FAILURES, now=now) else due
     while take_number():
         pass
     return new, any(call.is_open for call in calls)

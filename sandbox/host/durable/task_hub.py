@@ -96,23 +96,19 @@ class TaskHub(Engine):
 
     def raise_event(self, instance_id: str, name: str, payload: str) -> None:
         """Send an external event, with a payload of JSON."""
-        text = helpers.get_string_value(payload)
-        self.RaiseEvent(pb.RaiseEventRequest(instanceId=instance_id, name=name, input=text), self.context)
+        self._tell(self._instances[instance_id], helpers.new_event_raised_event(name, payload))
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """End an instance as soon as its present work item is done."""
-        output = helpers.get_string_value(json.dumps(reason))
-        self.TerminateInstance(pb.TerminateRequest(instanceId=instance_id, output=output), self.context)
+        self._tell(self._instances[instance_id], helpers.new_terminated_event(encoded_output=json.dumps(reason)))
 
     def suspend(self, instance_id: str, reason: str) -> None:
         """Hold an instance: what reaches it from now on waits until `resume`."""
-        text = helpers.get_string_value(reason)
-        self.SuspendInstance(pb.SuspendRequest(instanceId=instance_id, reason=text), self.context)
+        self._tell(self._instances[instance_id], helpers.new_suspend_event(encoded_input=reason))
 
     def resume(self, instance_id: str, reason: str) -> None:
         """Let a suspended instance go on."""
-        text = helpers.get_string_value(reason)
-        self.ResumeInstance(pb.ResumeRequest(instanceId=instance_id, reason=text), self.context)
+        self._tell(self._instances[instance_id], helpers.new_resume_event(encoded_input=reason))
 
     def rewind(self, instance_id: str, reason: str) -> None:
         """Let a failed instance go on from before its failure: what had failed is scheduled again.
@@ -120,6 +116,11 @@ class TaskHub(Engine):
         In the history a generic event stands in the place of each failure, and of what was scheduled and failed. A
         failed sub-orchestration is rewound instead, and reports to its parent again.
         """
+        with self._lock:
+            self._rewind(instance_id, reason)
+
+    def _rewind(self, instance_id: str, reason: str) -> None:
+        self._touch(instance_id, history=True)
         instance = self._instances[instance_id]
         failed = {
             getattr(event, kind).taskScheduledId
@@ -142,15 +143,17 @@ class TaskHub(Engine):
         instance.status = pb.ORCHESTRATION_STATUS_RUNNING
         instance.output = instance.failure_details = instance.completed_at = None
         for child in children:
-            self.rewind(child.instance_id, reason)
+            self._rewind(child.instance_id, reason)
         if not children:
             data = helpers.get_string_value(reason or None)
-            instance.pending_events.append(pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
-            self._enqueue_orchestration(instance_id)
+            self._tell(instance, pb.HistoryEvent(eventId=-1, genericEvent=pb.GenericEvent(data=data)))
 
     def purge(self, instance_id: str) -> int:
         """Delete a finished instance; return the number of deleted instances."""
-        return self.PurgeInstances(pb.PurgeInstancesRequest(instanceId=instance_id), self.context).deletedInstanceCount
+        with self._lock:
+            self._touch(instance_id)
+            request = pb.PurgeInstancesRequest(instanceId=instance_id)
+            return self.PurgeInstances(request, self.context).deletedInstanceCount
 
     def purge_all(self, wanted: InstanceFilter) -> int:
         """Delete the finished instances that a filter allows; return their number."""

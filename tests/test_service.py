@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from shared.errors import ApiInterruptedError, SettingsError, TokenRejectedError, TokenUnavailableError
-from shared.http.health import get_deep_health, get_health
-from shared.http.request import Request
+from shared.http.messages import Request
+from shared.http.service import get_deep_health, get_health, unknown_route
+from tests.models import PARCEL
 
 PROBED: dict[str, tuple[Exception | None, dict[str, str], str]] = {
     "WELL": (None, {"settings": "ok", "token": "ok", "partner": "ok"}, ""),
@@ -70,3 +71,28 @@ async def test_without_a_probe_nobody_is_asked() -> None:
     reply = await get_deep_health(asked(probe="false"), {"CRM_API": never}, lambda _: {"tokens": {"requested": 0}})
 
     assert msgspec.json.decode(reply.body)["partners"] == {"CRM_API": {"settings": "ok", "tokens": {"requested": 0}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("health", "GET, HEAD"),
+        ("Health/Deep", "GET"),
+        ("deliveries", "GET"),
+        ("deliveries/x", "GET"),
+        ("deliveries/x/cancel", "POST"),
+        ("deliveries/x/history", "GET"),
+        ("parcels", "POST"),
+        ("parcels/batch", "GET, POST"),
+        ("parcels/x", "GET"),
+    ],
+)
+def test_a_route_without_the_method_is_405_with_those_it_has(path: str, allow: str) -> None:
+    reply = unknown_route(Request("PATCH", "http://app", {}, params={"path": path}), [PARCEL])
+
+    assert (reply.status, reply.headers["allow"]) == (405, allow)
+
+
+@pytest.mark.parametrize("path", ["", "other", "deliveries/x/y", "deliveries/x/y/z", "parcels/x/y"])
+def test_anything_else_is_no_route(path: str) -> None:
+    assert unknown_route(Request("GET", "http://app", {}, params={"path": path}), [PARCEL]).status == 404
