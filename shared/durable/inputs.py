@@ -23,7 +23,7 @@ from msgspec import Meta
 from shared.durable.progress import MAX_RECORDS, BatchBooks, Deferral, Index, OrderResult
 from shared.errors import DeliveryInputError
 from shared.rules.record import IDEMPOTENCY_KEY
-from shared.rules.retry import MAX_DEADLINE, MAX_WAIT, RetryPolicy
+from shared.rules.retry import MAX_WAIT, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,11 +54,6 @@ class DeliveryOptions(msgspec.Struct, frozen=True):
     chunk: Annotated[int, Meta(ge=1, le=1_000)] = 50
     parallel: Annotated[int, Meta(ge=1, le=10_000)] = 1
     order: Annotated[int, Meta(ge=1, le=5_000)] = 50
-
-    def __post_init__(self) -> None:
-        retry = self.retry
-        if not (0 < retry.deadline <= MAX_DEADLINE and 0 < retry.first <= MAX_WAIT and 0 < retry.max <= MAX_WAIT):
-            raise ValueError(f"terms.retry must be seconds up to {MAX_DEADLINE:g}, {MAX_WAIT:g} and {MAX_WAIT:g}")
 
     @classmethod
     def of_batch(cls, retry: RetryPolicy, settle: float, chunk: int, max_connections: int) -> DeliveryOptions:

@@ -49,8 +49,9 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
             self.absent_at = None if outcome.is_uncertain else self.absent_at
         elif self.absent_at is None:
             self.absent_at = age
-        step = 1 if outcome.was_held else self.attempts
-        self.due = _tick(age + retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after))
+        if outcome.kind == "deferred":
+            step = 1 if outcome.was_held else self.attempts
+            self.due = _tick(age + retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after))
 
     def told(self) -> Deferral:
         """Return what the next attempt has to know."""

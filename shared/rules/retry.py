@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from msgspec import Meta
 
 DAY = 86_400.0
 # Seconds. No setting and no orchestration's input asks for more.
@@ -24,18 +23,9 @@ _SECONDS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 class RetryPolicy:
     """When to try again. All are seconds; `deadline` counts from the delivery's start."""
 
-    deadline: float = DAY
-    first: float = 1.0
-    max: float = 300.0
-
-    @classmethod
-    def from_json(cls, policy: Mapping[str, Any]) -> RetryPolicy:
-        """Read what `to_json` wrote; missing members have their defaults."""
-        return cls(**{name: policy[name] for name in cls.__slots__ if name in policy})
-
-    def to_json(self) -> dict[str, float]:
-        """Return a plain object for a durable boundary."""
-        return asdict(self)
+    deadline: Annotated[float, Meta(gt=0, le=MAX_DEADLINE)] = DAY
+    first: Annotated[float, Meta(gt=0, le=MAX_WAIT)] = 1.0
+    max: Annotated[float, Meta(gt=0, le=MAX_WAIT)] = 300.0
 
 
 def retry_wait(policy: RetryPolicy, attempt: int, seed: str, floor: float | None = None) -> float:

@@ -163,7 +163,7 @@ async def test_a_failed_delivery_goes_on_when_its_caller_asks_again(start: Start
     [
         (
             {"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}},
-            "terms.retry must be seconds",
+            "at `$.terms.retry.first`",
         ),
         ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "Expected `str`, got `int` - at `$.record`"),
         ({"record": "{}", "terms": TERMS}, "missing required field `resource`"),
