@@ -16,9 +16,8 @@ import azure.functions as func
 
 from shared.container import container
 from shared.durable import activities, upkeep
-from shared.durable.batch_orchestrator import deliver_batch
 from shared.durable.durable_client import DurableClient
-from shared.durable.orchestrators import deliver_one, first_start
+from shared.durable.orchestrators import deliver_batch, deliver_one, first_start
 from shared.http import deliveries, routes, service
 from shared.http.messages import Reply, Request, answered
 

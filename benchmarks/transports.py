@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
-from shared.client.faults import NOT_SENT
 from shared.client.resource_api import ResourceApi
-from shared.client.transport import RelayTransport
+from shared.client.transport import NOT_SENT, RelayTransport
 from shared.errors import ApiConnectError, ApiInterruptedError, ApiUnavailableError
 from shared.rules.record import CheckedRecord
 from tests.fakes.raw_server import RawServer, answering, answering_once, response

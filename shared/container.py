@@ -18,8 +18,8 @@ from shared import telemetry
 from shared.client.admission import Admission
 from shared.durable.activities import BatchRecords
 from shared.durable.attempt import PartnerAccess
-from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.durable_client import DurableClient, HostSession
+from shared.durable.inputs import DeliveryOptions
 from shared.durable.upkeep import Recovery
 from shared.errors import SettingsError
 from shared.http.intake import IntakeBudget

@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.durable.batch import from_ranges
-from shared.durable.batch_input import batch_input, records_of
-from shared.durable.batch_orchestrator import LINGER, SUSPECT_ORDERS, deliver_batch
-from shared.durable.delivery_options import DeliveryOptions
-from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN
+from shared.durable.inputs import DeliveryOptions, batch_input, records_of
+from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, SUSPECT_ORDERS, deliver_batch
 from shared.rules.outcome import Outcome, written_size
 from shared.rules.retry import RetryPolicy
 from tests.fakes.replay import START, Clock, Play, order_result, play, replay
@@ -27,7 +24,7 @@ REFUSED = Outcome("rejected", "P-0", 422, "The partner answered 422: no such cit
 def order(total: int, deadline: float = 86_400.0, **more: object) -> dict[str, Any]:
     options = DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0, chunk=2, parallel=2, order=4)
     texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(total)]
-    return batch_input("Parcel", texts, options.to_json()) | more
+    return batch_input("Parcel", texts, options) | more
 
 
 async def deliver(
@@ -41,13 +38,13 @@ async def deliver(
         assert name == "PostParcelBatch"
         clock.advance(takes)
         made = {}
-        for index in sorted(from_ranges(given["records"])):
+        for index in given["records"]:
             seen[index] = seen.get(index, 0) + 1
             outcome = does(index, given, seen[index])
             if isinstance(outcome, Exception):
                 raise outcome
             made[index] = outcome
-        return order_result(given, made, limit=48.0)
+        return order_result(made, limit=48.0)
 
     run = await play(lambda context: deliver_batch(context, PARCEL), input_, post, clock=clock, instance_id="parcel-1")
     for each in [*run.earlier, run]:
@@ -56,7 +53,7 @@ async def deliver(
 
 
 def orders(run: Play) -> list[list[int]]:
-    return [sorted(from_ranges(given["records"])) for each in [*run.earlier, run] for _, given in each.activities]
+    return [given["records"] for each in [*run.earlier, run] for _, given in each.activities]
 
 
 async def test_a_batch_is_divided_among_activities_that_run_at_a_time() -> None:
@@ -112,18 +109,11 @@ async def test_a_partner_that_sends_one_record_away_for_a_day_gets_the_others() 
     assert not run.timers
 
 
-async def test_an_activity_lingers_only_if_no_record_waits_for_the_next() -> None:
-    run = await deliver(order(12), lambda *_: CREATED)
-
-    assert [given["linger"] for _, given in run.activities] == [0.0, 0.0, LINGER, LINGER]
-
-
-async def test_records_that_wait_for_nearly_the_same_time_go_on_together() -> None:
+async def test_records_that_were_deferred_together_go_on_together() -> None:
     run = await deliver(order(8), lambda _i, _g, turn: UNCERTAIN if turn == 1 else CREATED)
 
     assert len(run.timers) == 1
     assert orders(run)[2:] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert run.activities[2][1]["uncertain"] == "0-3"
 
 
 async def test_what_an_activity_leaves_is_no_attempt_and_goes_on_at_once() -> None:
@@ -179,10 +169,9 @@ async def test_absence_is_counted_for_each_record() -> None:
 
     run = await deliver(order(1), lambda _i, _g, turn: script[turn])
 
-    told = [given.get("deferred") for _, given in run.activities]
-    assert told[:2] == [None, [[0, 1, None]]]
-    assert (told[2][0][:2], told[2][0][2] > 0) == ([0, 2], True)
-    assert [given.get("uncertain") for _, given in run.activities] == [None, "0", "0"]
+    told = [given.get("known") for _, given in run.activities]
+    assert told[:2] == [None, {"0": {"attempts": 1, "isUncertain": True}}]
+    assert (told[2]["0"]["attempts"], told[2]["0"]["absentAt"] > 0, told[2]["0"]["isUncertain"]) == (2, True, True)
 
 
 async def test_a_long_batch_continues_as_new_with_its_books() -> None:
@@ -199,25 +188,25 @@ async def test_a_long_batch_continues_as_new_with_its_books() -> None:
     assert [run.output[name] for name in ("created", "rejected")] == [3, 1]
     assert run.output["rejections"][0]["problem"] == {"title": "no such city"}
     assert records_of(run.input) == records_of(order(4))
-    assert run.activities[0][1]["uncertain"] == "0"
+    assert run.activities[0][1]["known"]["0"]["isUncertain"]
     assert orders(run).count([0]) == refused_once - 1
 
 
 async def test_a_batch_in_place_of_an_ended_one_pauses_and_knows_what_may_be_stored() -> None:
-    run = await deliver(order(4, pause=62.0, uncertain="1-2"), lambda *_: CREATED)
+    run = await deliver(order(4, pause=62.0, uncertain=[1, 2]), lambda *_: CREATED)
 
     assert run.timers == [START + timedelta(seconds=62)]
-    assert [given["uncertain"] for _, given in run.activities] == ["1", "2"]
+    assert [[*given["known"]] for _, given in run.activities] == [["1"], ["2"]]
 
 
 async def test_a_batch_that_is_started_again_trusts_no_earlier_look_up() -> None:
-    absent = Outcome("deferred", "P-0", reason="not found", is_uncertain=True, is_absent=True).to_json()
-    progress = {"start": START.isoformat(), "created": "0", "deferrals": [[1, 3, 5.0, 1.0, absent]]}
+    progress = {"created": [0], "pending": {"1": {"attempts": 3, "due": 5.0, "absentAt": 1.0}}}
+    again = order(2, pause=62.0, uncertain=[0, 1], start=START.isoformat(), progress=progress)
 
-    run = await deliver(order(2, pause=62.0, uncertain="0-1", progress=progress), lambda *_: CREATED)
+    run = await deliver(again, lambda *_: CREATED)
 
     assert orders(run) == [[1]]
-    assert (run.activities[0][1]["uncertain"], run.activities[0][1]["deferred"]) == ("1", [[1, 3, None]])
+    assert run.activities[0][1]["known"] == {"1": {"attempts": 3, "isUncertain": True}}
     assert run.output["created"] == 2
 
 
@@ -231,7 +220,7 @@ async def test_the_status_tells_the_pace_the_limit_and_the_end() -> None:
 
 async def test_a_thousand_scattered_records_fit_into_status_and_output() -> None:
     words = Outcome("rejected", "P-" + "x" * 100, 422, "\u2028" * 400, {"detail": "x" * 900})
-    options = DeliveryOptions(RetryPolicy(), 5.0, chunk=500, parallel=2, order=1_000).to_json()
+    options = DeliveryOptions(RetryPolicy(), 5.0, chunk=500, parallel=2, order=1_000)
     input_ = batch_input("Parcel", [b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(1_000)], options)
 
     run = await deliver(input_, lambda index, *_: words if index % 2 else CREATED)
@@ -250,18 +239,15 @@ async def test_a_thousand_scattered_records_fit_into_status_and_output() -> None
         order(1) | {"packed": None},
         order(1) | {"terms": {"chunk": 0}},
         order(1) | {"terms": {"order": 10**9}},
+        order(1) | {"uncertain": [1_000]},
+        order(1) | {"keys": {"0": "a b"}},
+        order(1) | {"keys": {"0": "a\n"}},
     ],
 )
 async def test_an_input_that_no_intake_writes_fails_at_once(input_: dict[str, Any]) -> None:
     run = await deliver(input_, lambda *_: CREATED)
 
     assert run.failure.startswith("This app starts no delivery with such an input")
-
-
-async def test_ranges_that_no_batch_has_are_not_unrolled() -> None:
-    run = await deliver(order(1, uncertain="0-999999999999"), lambda *_: CREATED)
-
-    assert "no batch has a record 999999999999" in run.failure
 
 
 async def test_the_status_tells_rejected_expired_and_uncertain_records_apart() -> None:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import ast
 import asyncio
 import itertools
 import ssl
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
     from tests.fakes.raw_server import Connection
 
-CLIENT = Path(__file__).parents[1] / "shared" / "client"
 CREATED = response(b'"stray"', status="201 Created")
 # What nobody asked for, and what follows it once another request has arrived.
 STRAYS = {
@@ -172,17 +169,3 @@ async def test_aiohttp_still_needs_the_guard() -> None:
         await straying.first.send(CREATED)
         await post(client, other.url)
         assert await post(client, server.url) == b'"stray"'
-
-
-def test_no_private_name_of_a_library_is_used() -> None:
-    private = [
-        f"{path.name}: {node.attr}"
-        for path in CLIENT.glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
-        and node.attr.startswith("_")
-        and not node.attr.endswith("__")
-        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
-    ]
-    assert private == []
-    assert not [name for name in vars(GuardedConnector) if name.startswith("_") and not name.startswith("__")]

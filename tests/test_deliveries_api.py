@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from shared.durable.batch import OrderResult
-from shared.durable.batch_input import batch_input, single_input
-from shared.durable.delivery_options import DeliveryOptions
 from shared.durable.durable_client import Instance
+from shared.durable.inputs import DeliveryOptions, batch_input, single_input
 from shared.durable.starting import keyed_id
 from shared.http import deliveries
 from shared.http.deliveries import STATES, events_of, record_states, state_of, view
 from shared.http.messages import Reply, Request, answered
-from shared.rules.outcome import Outcome
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import NOON, DurableHost, answer
 from tests.models import PARCEL
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 TEXTS = [b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(4)]
-ONE = single_input("Parcel", TEXTS[0], {"settle": 5})
+ONE = single_input("Parcel", TEXTS[0], DeliveryOptions())
 OPTIONS = DeliveryOptions.of_batch(RetryPolicy(60, 1, 10), 5, 50, 100)
 DELIVERED = {"state": "delivered", "recordId": "P-0", "outcome": "created", "attempts": 1}
 NOW = NOON + timedelta(minutes=1)
@@ -174,7 +171,7 @@ def test_the_reason_of_what_somebody_ended_is_theirs() -> None:
 
 def test_each_record_of_a_batch_has_its_own_state() -> None:
     told = {"createdRecords": "0", "existsRecords": "1", "rejectedRecords": "2"}
-    input_ = batch_input("Parcel", TEXTS, {})
+    input_ = batch_input("Parcel", TEXTS, DeliveryOptions())
     going = Instance("1", "DeliverParcelBatch", "Running", input=input_, custom_status=told)
     rejection = {"index": 2, "recordId": "P-2", "state": "rejected", "reason": "No", "status": 422}
     ended = Instance("1", "DeliverParcelBatch", "Completed", input_, {"rejections": [rejection]}, told)
@@ -242,7 +239,7 @@ def test_a_history_is_told_as_attempts_and_waits_with_their_times() -> None:
             "EventType": "TaskCompleted",
             "ScheduledTime": at(11),
             "Timestamp": at(12),
-            "Result": OrderResult({0: Outcome("created", ""), 1: Outcome("created", "")}).to_json(),
+            "Result": {"outcomes": {"0": {"outcome": "created"}, "1": {"outcome": "created"}}},
         },
         {"EventType": "ExecutionTerminated", "Timestamp": at(13), "Input": "enough"},
     ]

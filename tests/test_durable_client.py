@@ -56,7 +56,7 @@ async def test_finds_an_instance_with_what_was_asked_for() -> None:
     assert plain is not None
     assert full is not None
     assert (plain.name, plain.status, plain.input, plain.created) == ("DeliverParcel", "Running", None, NOON)
-    assert (full.input, full.history) == ({"a": 1}, ({"EventType": "TaskFailed"},))
+    assert (full.input, full.history) == ({"a": 1}, [{"EventType": "TaskFailed"}])
     assert await host.client().find("2") is None
 
 
@@ -70,7 +70,7 @@ async def test_lists_instances_page_by_page() -> None:
     token = None
     while token or not pages:
         page, token = await host.client().list_instances(
-            statuses=["Failed"], prefix="parcel-", created_to=NOON + timedelta(hours=1), top=2, token=token
+            token, runtimeStatus="Failed", createdTimeTo=NOON + timedelta(hours=1), instanceIdPrefix="parcel-", top=2
         )
         pages.append([instance.id for instance in page])
 

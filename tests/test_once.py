@@ -14,10 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.durable.activities import BatchRecords, post_batch, post_one
-from shared.durable.batch_input import batch_input, single_input
-from shared.durable.batch_orchestrator import deliver_batch
-from shared.durable.delivery_options import DeliveryOptions
-from shared.durable.orchestrators import deliver_one
+from shared.durable.inputs import DeliveryOptions, batch_input, single_input
+from shared.durable.orchestrators import deliver_batch, deliver_one
 from shared.errors import ApiConnectError, ApiInterruptedError, TokenUnavailableError
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from shared.resource import ApiResponse, Resource
 
 SETTLE = 5.0
-TERMS = DeliveryOptions(RetryPolicy(600, 1, 60), SETTLE, chunk=3, parallel=2, order=3).to_json()
+TERMS = DeliveryOptions(RetryPolicy(600, 1, 60), SETTLE, chunk=3, parallel=2, order=3)
 HONOURING = replace(PARCEL, honours_idempotency_key=True)
 BLIND = replace(PARCEL, look_up=None, honours_idempotency_key=True)
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.durable.batch_input import batch_input, keys_of, records_of, single_input
-from shared.durable.delivery_options import DeliveryOptions
-from shared.durable.redelivery import redeliver
+from shared.durable.inputs import DeliveryOptions, batch_input, records_of, single_input
+from shared.durable.starting import redeliver
 from shared.errors import DeliveryRefusedError
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import NOON, DurableHost
@@ -22,13 +21,13 @@ AGAIN = "parcel-1-redelivery-1"
 
 def one(output: object = None, status: str = "Completed", **more: Any) -> DurableHost:  # noqa: ANN401 - members of an instance
     host = DurableHost()
-    input_ = more.pop("input_", single_input("Parcel", RECORD.encode(), {}))
+    input_ = more.pop("input_", single_input("Parcel", RECORD.encode(), OPTIONS))
     host.put(FIRST, "DeliverParcel", input_, status=status, output=output, **more)
     return host
 
 
 def many(output: object = None, status: str = "Completed", **more: Any) -> DurableHost:  # noqa: ANN401 - members of an instance
-    return one(output, status, input_=batch_input("Parcel", TEXTS, {}), **more)
+    return one(output, status, input_=batch_input("Parcel", TEXTS, OPTIONS), **more)
 
 
 async def ask(host: DurableHost, id_: str = FIRST) -> str:
@@ -42,7 +41,7 @@ async def test_a_rejected_record_is_posted_anew_under_another_key() -> None:
 
     assert await ask(host) == AGAIN
 
-    assert host.input_of(AGAIN) == {"resource": "Parcel", "record": RECORD, "terms": OPTIONS.to_json()}
+    assert host.input_of(AGAIN) == single_input("Parcel", RECORD.encode(), OPTIONS)
 
 
 @pytest.mark.parametrize("output", [{"state": "expired"}, {"state": "rejected"}])
@@ -92,7 +91,7 @@ async def test_a_record_of_an_ended_delivery_waits_until_nobody_can_be_posting(
 
 
 async def test_what_an_earlier_run_knew_is_not_forgotten() -> None:
-    input_ = single_input("Parcel", RECORD.encode(), {}) | {"progress": {"uncertain": True}}
+    input_ = single_input("Parcel", RECORD.encode(), OPTIONS) | {"progress": {"isUncertain": True}}
     host = one(None, "Terminated", input_=input_, custom_status={"state": "waiting"})
 
     await ask(host)
@@ -101,19 +100,15 @@ async def test_what_an_earlier_run_knew_is_not_forgotten() -> None:
 
 
 async def test_the_undelivered_records_of_a_batch_become_a_batch() -> None:
-    rejections = [
-        {"index": 1, "state": "rejected", "status": 422},
-        {"index": 2, "state": "expired", "uncertain": True},
-        {"index": 4, "state": "expired", "status": 429},
-    ]
-    host = many({"state": "partly", "rejections": rejections})
+    shown = {"createdRecords": "0,3", "rejectedRecords": "1", "expiredRecords": "2,4", "uncertainRecords": "2"}
+    host = many(custom_status={"state": "partly", **shown})
 
     await ask(host)
 
     again = host.input_of(AGAIN)
     assert records_of(again) == [TEXTS[1], TEXTS[2], TEXTS[4]]
-    assert keys_of(again, AGAIN) == [f"{AGAIN}-0", f"{FIRST}-2", f"{FIRST}-4"]
-    assert again["uncertain"] == "1"
+    assert again["keys"] == {"1": f"{FIRST}-2", "2": f"{FIRST}-4"}
+    assert again["uncertain"] == [1]
 
 
 @pytest.mark.parametrize("status", ["Terminated", "Failed"])
@@ -131,8 +126,8 @@ async def test_of_an_ended_batch_all_is_left_that_is_not_known_to_be_delivered(s
 
     again = host.input_of(AGAIN)
     assert records_of(again) == TEXTS[1:]
-    assert keys_of(again, AGAIN) == [f"{AGAIN}-0", *(f"{FIRST}-{index}" for index in (2, 3, 4))]
-    assert again["uncertain"] == "1-3"
+    assert again["keys"] == {str(index - 1): f"{FIRST}-{index}" for index in (2, 3, 4)}
+    assert again["uncertain"] == [1, 2, 3]
     assert again["pause"] > 60
 
 
@@ -145,7 +140,7 @@ async def test_asking_twice_starts_one() -> None:
 
 async def test_an_id_that_stands_for_what_was_left_before_a_restart_is_skipped() -> None:
     host = one({"state": "expired"}, created=NOON + timedelta(hours=1))
-    host.put(AGAIN, "DeliverParcel", single_input("Parcel", RECORD.encode(), {}), status="Completed")
+    host.put(AGAIN, "DeliverParcel", single_input("Parcel", RECORD.encode(), OPTIONS), status="Completed")
 
     assert await ask(host) == "parcel-1-redelivery-2"
 
@@ -156,11 +151,11 @@ async def test_an_id_that_stands_for_what_was_left_before_a_restart_is_skipped()
         (one(status="Running"), "only a finished one"),
         (one(status="Suspended"), "only a finished one"),
         (one({"state": "delivered"}), "nothing is left"),
-        (many({"state": "delivered", "rejections": []}), "nothing is left"),
+        (many(custom_status={"state": "delivered", "createdRecords": "0-4"}), "nothing is left"),
         (many(None, "Terminated", custom_status={"existsRecords": "0-4"}), "nothing is left"),
         (one(7), "cannot be redelivered"),
         (one({"state": "expired"}, input_={"resource": "Parcel"}), "cannot be redelivered"),
-        (many({"state": "partly", "rejections": [{"index": 99, "state": "expired"}]}), "cannot be redelivered"),
+        (many(custom_status={}), "cannot be redelivered"),
         (many(None, "Terminated", custom_status={"createdRecords": "x"}), "cannot be redelivered"),
     ],
 )

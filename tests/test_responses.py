@@ -136,9 +136,6 @@ def test_no_error_repeats_the_token(body: bytes) -> None:
     assert "[redacted]" in repr(answer.problem)
 
 
-SURROGATES = st.text() | st.none() | st.integers() | st.floats() | st.booleans()
-
-
 @given(st.integers(100, 999), st.binary(max_size=200), st.none() | st.text(min_size=1, max_size=5))
 def test_no_response_raises(status: int, body: bytes, redact: str | None) -> None:
     answer = read(status, body, redact=redact)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from shared.durable.delivery_options import DeliveryOptions
+from shared.durable.inputs import DeliveryOptions
 from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from shared.durable.batch_input import digest
 from shared.durable.durable_client import Instance
+from shared.durable.inputs import digest
 from shared.durable.starting import fingerprint
 
 
@@ -26,6 +26,4 @@ def test_a_record_that_is_no_json_has_a_fingerprint_or_none(record: str) -> None
 def test_an_input_that_is_nested_without_end_is_read_as_text() -> None:
     nested = "[" * 100_000
 
-    instance = Instance.from_json({"instanceId": "a", "runtimeStatus": "Running", "input": json.dumps(nested)})
-
-    assert instance.input == nested
+    assert Instance("a", "DeliverParcel", "Running", json.dumps(nested)).input == nested

@@ -14,22 +14,22 @@ from shared.rules.flow import CallResult, Flow, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    # The calls of one delivery that wait, oldest first.
-    Calls = list[asyncio.Future[float]]
+    # The calls of each delivery that wait, oldest first.
+    Queue = OrderedDict[str, list[asyncio.Future[float]]]
 
 # Calls that one record takes: a look-up and a post.
 CALLS = 2
-# So many calls wait in the activity for a partner that is down, to probe it. The others come back later.
-PROBERS = 8
+# So many calls wait in their activities for a partner that is down. The others come back later.
+HELD = 64
 # New deliveries wait in their activities for a turn within so many seconds. More would fill the host's queue of
 # activities, and a late one would be behind them all.
-CROWD = 1.0
+CROWD, FEWEST = 1.0, 8
 # The pace that a time is based on, relative to the present one.
 OPTIMISM = 1.25
 # The shortest and the longest time after which to ask again, in seconds.
 SHORTEST, LONGEST = 1.0, 600.0
 # While the partner is down: a part of the outage so far, within these bounds in seconds.
-OUTAGE_PART, SHORTEST_OUTAGE, LONGEST_OUTAGE = 0.1, 3.0, 30.0
+OUTAGE_PART, SHORTEST_OUTAGE, LONGEST_OUTAGE = 0.05, 5.0, 30.0
 # A delivery that was sent away keeps its place for so many seconds after the time that it was told.
 KEPT = 300.0
 
@@ -56,14 +56,13 @@ class Admission:
         self._random = random
         self._waiting = 0
         self._turn = 0
-        # Deliveries with calls that wait: new ones, ones that were sent away before, and ones that had a turn.
-        self._new: OrderedDict[str, Calls] = OrderedDict()
-        self._returned: OrderedDict[str, Calls] = OrderedDict()
-        self._served: OrderedDict[str, Calls] = OrderedDict()
-        # Calls that follow a record's first.
-        self._next_calls: Calls = []
-        # When each delivery that was sent away is expected, and how often it was.
-        self._away: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        # Calls that follow a record's first; deliveries that are new, that were sent away before, that had a turn.
+        self._following: Queue = OrderedDict()
+        self._new: Queue = OrderedDict()
+        self._returned: Queue = OrderedDict()
+        self._served: Queue = OrderedDict()
+        # When each delivery that was sent away is expected.
+        self._away: OrderedDict[str, float] = OrderedDict()
         self._next_place = -math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -77,25 +76,23 @@ class Admission:
         now = self._clock()
         if after is not None:
             self._flow.leave(now, after)
-        if not (self._waiting if after is None else self._next_calls) and self._flow.wait(now) == 0:
+        if not (self._waiting if after is None else self._following) and self._flow.wait(now) == 0:
             self._flow.enter(now)
             if self._away:
                 self._away.pop(delivery, None)
             if self._waiting:
                 self._pump()
             return 0.0
-        outage = self._flow.outage(now)
-        if patience <= 0 or (outage is not None and self._waiting >= PROBERS):
+        if patience <= 0 or (self._flow.outage(now) is not None and self._waiting >= HELD):
             self._pump()
             return self._send_away(delivery)
-        call = asyncio.get_running_loop().create_future()
-        if after is None:
-            self._add(delivery, call)
-            self._disperse(now)
-        else:
-            self._waiting += 1
-            self._next_calls.append(call)
-        timer = asyncio.get_running_loop().call_later(patience, self._give_up, delivery, call)
+        loop = asyncio.get_running_loop()
+        call = loop.create_future()
+        queue = self._queue_of(delivery) if after is None else self._following
+        queue.setdefault(delivery, []).append(call)
+        self._waiting += 1
+        self._disperse(now)
+        timer = loop.call_later(patience, self._give_up, delivery, call)
         self._pump()
         try:
             wait: float = await call
@@ -119,29 +116,19 @@ class Admission:
         """Return the state of the flow and the number of calls that wait."""
         return self._flow.snapshot(self._clock(), self._waiting)
 
-    def _add(self, delivery: str, call: asyncio.Future[float]) -> None:
-        self._waiting += 1
+    def _queue_of(self, delivery: str) -> Queue:
+        """Return the queue that a delivery is in, or belongs in."""
         for queue in (self._served, self._returned, self._new):
             if delivery in queue:
-                queue[delivery].append(call)
-                return
-        _, times = self._away.pop(delivery, (0.0, 0))
-        queue = self._returned if times else self._new
-        queue[delivery] = [call]
-        if times > 1:
-            queue.move_to_end(delivery, last=False)
+                return queue
+        return self._new if self._away.pop(delivery, None) is None else self._returned
 
     def _remove(self, delivery: str, call: asyncio.Future[float]) -> None:
-        if call in self._next_calls:
-            self._next_calls.remove(call)
-            self._waiting -= 1
-            return
-        for queue in (self._served, self._returned, self._new):
-            calls = queue.get(delivery, [])
-            if call in calls:
-                calls.remove(call)
+        for queue in (self._following, self._served, self._returned, self._new):
+            if call in queue.get(delivery, ()):
+                queue[delivery].remove(call)
                 self._waiting -= 1
-                if not calls:
+                if not queue[delivery]:
                     del queue[delivery]
 
     def _give_up(self, delivery: str, call: asyncio.Future[float]) -> None:
@@ -151,7 +138,8 @@ class Admission:
 
     def _disperse(self, now: float) -> None:
         """Send the new deliveries away that have waited longest, where there are too many: each gets a place."""
-        while len(self._new) > max(PROBERS, CROWD * self._flow.pace(now) / CALLS):
+        most = max(FEWEST, CROWD * self._flow.pace / CALLS) if self._flow.outage(now) is None else HELD
+        while len(self._new) > most:
             delivery, calls = self._new.popitem(last=False)
             self._waiting -= len(calls)
             wait = self._send_away(delivery)
@@ -174,43 +162,42 @@ class Admission:
             self._next().set_result(0.0)
 
     def _next(self) -> asyncio.Future[float]:
-        """Take the call whose turn it is out of the queue."""
-        if self._next_calls:
-            self._waiting -= 1
-            return self._next_calls.pop(0)
-        self._turn = (self._turn + 1) % 3
-        orders = (
-            (self._new, self._returned, self._served),
-            (self._returned, self._new, self._served),
-            (self._served, self._new, self._returned),
-        )
-        queue = next(queue for queue in orders[self._turn] if queue)
-        is_newest = queue is self._new and self._turn != 1
+        """Take the call whose turn it is out of its queue."""
+        self._waiting -= 1
+        queue, is_newest = self._following, False
+        if not queue:
+            self._turn = (self._turn + 1) % 3
+            orders = (
+                (self._new, self._returned, self._served),
+                (self._returned, self._new, self._served),
+                (self._served, self._new, self._returned),
+            )
+            queue = next(queue for queue in orders[self._turn] if queue)
+            is_newest = queue is self._new and self._turn != 1
         delivery, calls = queue.popitem(last=is_newest)
         call = calls.pop(0)
         if calls:
-            self._served[delivery] = calls
-        self._waiting -= 1
+            (queue if queue is self._following else self._served)[delivery] = calls
         return call
 
     def _send_away(self, delivery: str) -> float:
         now = self._clock()
-        expected, times = self._away.pop(delivery, (now, 0))
+        expected = self._away.pop(delivery, now)
         outage = self._flow.outage(now)
         if outage is not None:
-            wait = min(max(outage * OUTAGE_PART, SHORTEST_OUTAGE), LONGEST_OUTAGE) * (0.5 + 0.5 * self._random())
+            wait = min(max(outage * OUTAGE_PART, SHORTEST_OUTAGE), LONGEST_OUTAGE) * (0.75 + 0.25 * self._random())
         elif expected > now:
             # One more call of a delivery that has a place.
             wait = expected - now
         else:
-            # Too early is better than too late: who comes early can wait here.
-            pace = OPTIMISM * self._flow.pace(now)
-            # No later than all who are known could be through: the pace may have risen since.
-            last = now + (self._waiting + len(self._away)) * CALLS / pace
-            self._next_place = min(max(self._next_place, now), last) + CALLS / pace
+            # Too early is better than too late: who comes early can wait here. And no later than all who are known
+            # could be through: the pace may have risen since.
+            turn = CALLS / (OPTIMISM * self._flow.pace)
+            last = now + (self._waiting + len(self._away)) * turn
+            self._next_place = min(max(self._next_place, now), last) + turn
             wait = min(self._next_place - now, LONGEST) * (0.9 + 0.2 * self._random())
         wait = max(wait, SHORTEST)
-        self._away[delivery] = now + wait, times + 1
-        while self._away and next(iter(self._away.values()))[0] + KEPT < now:
+        self._away[delivery] = now + wait
+        while next(iter(self._away.values())) + KEPT < now:
             self._away.popitem(last=False)
         return wait

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-
 is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
 """Whether the connection that this task got last has served a request before."""
 
@@ -70,17 +69,20 @@ class _Watch(asyncio.Protocol):
         self.is_idle = False
         self._protocol = protocol
         self._transport = transport
-        self._poll: select.poll | None = None
+        # Everything but data is passed on as it is.
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]  # on purpose
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]  # on purpose
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]  # on purpose
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]  # on purpose
 
     def is_clean(self) -> bool:
         """Return whether the socket has nothing to read: bytes that the event loop has not seen yet are unsolicited."""
         sock = self._transport.get_extra_info("socket")
         if not hasattr(select, "poll"):  # Windows
             return not select.select([sock], [], [], 0)[0]
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(sock, select.POLLIN)
-        return not self._poll.poll(0)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return not poll.poll(0)
 
     def on_release(self) -> None:
         """Begin to watch: the response is complete, or nobody waits for it any more."""
@@ -94,19 +96,3 @@ class _Watch(asyncio.Protocol):
             self._transport.close()
         else:
             self._protocol.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        """Pass the end on."""
-        return self._protocol.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Pass the loss on."""
-        self._protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Pass backpressure on."""
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass its end on."""
-        self._protocol.resume_writing()

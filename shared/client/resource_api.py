@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -12,8 +11,8 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.auth.redaction import Redactor
-from shared.client.faults import NOT_SENT
 from shared.client.responses import read_response
+from shared.client.transport import NOT_SENT
 from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,
@@ -21,26 +20,24 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
-from shared.resource import Post
 from shared.rules.content_encoding import ACCEPTED, BodyDecoder
 from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.resource import ApiResponse, LookUp, Resource
+    from shared.resource import ApiResponse, LookUp, Post, Resource
     from shared.rules.record import CheckedRecord
     from shared.telemetry import Telemetry
 
 MAX_BODY = 1024 * 1024
 """Bytes of a response's body after decompression: 16 times the largest record. A hundred may arrive at a time."""
 
-CONNECT_TIMEOUT = 5.0
-"""Seconds for a new connection, with TLS and the proxy's answer."""
-
 POOL_SHARE = 0.8
 """The part of a call's timeout in which a connection must be free: who waits longer learns that nothing was sent."""
 
+# Seconds for a new connection, with TLS and the proxy's answer.
+_CONNECT_TIMEOUT = 5.0
 _HEADERS = {
     "accept": "application/json, application/problem+json",
     "accept-encoding": ACCEPTED,
@@ -48,21 +45,6 @@ _HEADERS = {
 }
 # `traceparent` and `tracestate` alone: the baggage is the app's own.
 _PROPAGATOR = TraceContextTextMapPropagator()
-# Statuses that an auth flow looks into.
-_REFUSALS = (401, 403)
-_FIRST_ERROR = 400
-_ROOT = Post("/")
-_NOT_FOUND = 404
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    """What all requests of one kind have in common; `url` is None where the id is part of it."""
-
-    description: Post | LookUp
-    method: str
-    headers: list[tuple[bytes, bytes]]
-    url: httpx.URL | None = None
 
 
 class ResourceApi:
@@ -72,7 +54,7 @@ class ResourceApi:
     attempt with another token included. `headers` are sent with every request. With `telemetry` (None: nobody takes
     spans) each call is a span, and the partner gets its trace context.
 
-    No method raises for a status. Both raise `TokenError` if no access token can be had, `ApiConnectError` if the
+    No method raises for a status. All raise `TokenError` if no access token can be had, `ApiConnectError` if the
     request was not sent, and `ApiInterruptedError` if it may have been sent and there is no whole response.
     """
 
@@ -91,9 +73,10 @@ class ResourceApi:
         self._auth = auth
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
-        self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(CONNECT_TIMEOUT, timeout)}}
+        self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(_CONNECT_TIMEOUT, timeout)}}
         self._headers = headers or {}
-        self._endpoints: dict[int, _Endpoint] = {}
+        # By the id of a description, which its entry keeps alive: the headers, and the URL unless the id is part of it.
+        self._endpoints: dict[int, tuple[Post | LookUp, list[tuple[bytes, bytes]], httpx.URL | None]] = {}
         url = httpx.URL(base_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         self._server: dict[str, str | int] = {"server.address": url.host, "server.port": port}
@@ -104,39 +87,41 @@ class ResourceApi:
 
         If a success names another record's id, the connection is closed: the response belongs to another request.
         """
-        endpoint = self._endpoint(resource, resource.post, resource.post.method)
-        headers = [*endpoint.headers, (b"content-length", b"%d" % len(record.text))]
+        headers, url = self._endpoint(resource, resource.post)
+        headers = [*headers, (b"content-length", b"%d" % len(record.text))]
         if resource.idempotency_header is not None:
             key = idempotency_key if IDEMPOTENCY_KEY.fullmatch(idempotency_key) else quote(idempotency_key, safe="")
             headers.append((resource.idempotency_header.encode(), key.encode()))
-        request = self._request(endpoint, record.id, headers, record.text)
-        response, answer = await self._call(endpoint, request)
+        url = url or httpx.URL(self._base_url + resource.post.target(record.id))
+        response, answer = await self._call(resource.post.method, resource.post.path, url, headers, record.text)
         if answer.is_success and answer.content is not None:
             _close_if_other(response, named_id(resource, answer.content), record.id)
         return answer
 
     async def look_up(self, resource: Resource, id_: str) -> ApiResponse:
         """Look a record up by its id. If the answer is one record with another id, the connection is closed."""
-        if resource.look_up is None:
+        look_up = resource.look_up
+        if look_up is None:
             raise ValueError(f"Resource {resource.name} has no look-up")
-        endpoint = self._endpoint(resource, resource.look_up, "GET")
-        response, answer = await self._call(endpoint, self._request(endpoint, id_, endpoint.headers, b""))
+        headers, url = self._endpoint(resource, look_up)
+        url = url or httpx.URL(self._base_url + look_up.target(id_))
+        response, answer = await self._call("GET", look_up.path, url, headers)
         if answer.is_success and answer.content is not None:
-            found = at_pointer(answer.content, resource.look_up.items)
-            _close_if_other(response, named_id(resource, found), id_)
+            _close_if_other(response, named_id(resource, at_pointer(answer.content, look_up.items)), id_)
         return answer
 
     async def probe(self) -> ApiResponse:
         """Ask for the base URL itself: any response shows that the partner answers."""
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
-        endpoint = _Endpoint(_ROOT, "GET", headers, httpx.URL(f"{self._base_url}/"))
-        return (await self._call(endpoint, self._request(endpoint, "", headers, b"")))[1]
+        return (await self._call("GET", "/", httpx.URL(f"{self._base_url}/"), headers))[1]
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
 
-    def _endpoint(self, resource: Resource, description: Post | LookUp, method: str) -> _Endpoint:
+    def _endpoint(
+        self, resource: Resource, description: Post | LookUp
+    ) -> tuple[list[tuple[bytes, bytes]], httpx.URL | None]:
         endpoint = self._endpoints.get(id(description))
         if endpoint is None:
             named = {**_HEADERS}
@@ -145,33 +130,29 @@ class ResourceApi:
             for headers in (self._headers, resource.partner.headers):
                 named |= {name.lower(): value for name, value in headers.items()}
             encoded = [(name.encode(), value.encode()) for name, value in named.items()]
-            endpoint = _Endpoint(description, method, encoded)
-            if description.target("a") == description.target("b"):
-                endpoint.url = httpx.URL(self._base_url + description.target(""))
-            # The endpoint keeps its description alive, so no other gets that id.
-            self._endpoints[id(description)] = endpoint
-        return endpoint
+            is_fixed = description.target("a") == description.target("b")
+            url = httpx.URL(self._base_url + description.target("")) if is_fixed else None
+            endpoint = self._endpoints[id(description)] = description, encoded, url
+        return endpoint[1:]
 
-    def _request(self, endpoint: _Endpoint, id_: str, headers: list[tuple[bytes, bytes]], body: bytes) -> httpx.Request:
-        url = endpoint.url or httpx.URL(self._base_url + endpoint.description.target(id_))
+    async def _call(
+        self, method: str, path: str, url: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes = b""
+    ) -> tuple[httpx.Response, ApiResponse]:
         # With `stream` httpx adds no headers, which takes a third of the time.
-        return httpx.Request(
-            endpoint.method, url, headers=headers, stream=httpx.ByteStream(body), extensions=self._extensions
+        request = httpx.Request(
+            method, url, headers=headers, stream=httpx.ByteStream(body), extensions=self._extensions
         )
-
-    async def _call(self, endpoint: _Endpoint, request: httpx.Request) -> tuple[httpx.Response, ApiResponse]:
         if self.telemetry is None:
             return await self._send(request)
-        attributes = {"http.request.method": endpoint.method, **self._server}
-        with self.telemetry.span(f"{endpoint.method} {endpoint.description.path}", attributes) as span:
+        with self.telemetry.span(f"{method} {path}", {"http.request.method": method, **self._server}) as span:
             context: dict[str, str] = {}
             _PROPAGATOR.inject(context)
             request.headers.update(context)
             response, answer = await self._send(request)
             span.set_attribute("http.response.status_code", answer.status)
             # That a record is not there yet is what a look-up before the first post is to find.
-            is_absent = answer.status == _NOT_FOUND and endpoint.method == "GET"
-            if answer.status >= _FIRST_ERROR and not is_absent:
+            is_absent = answer.status == 404 and method == "GET"  # noqa: PLR2004, not found
+            if answer.status >= 400 and not is_absent:  # noqa: PLR2004, errors begin here
                 span.set_attribute("error.type", str(answer.status))
                 span.set_status(StatusCode.ERROR)
             return response, answer
@@ -190,7 +171,7 @@ class ResourceApi:
                     body = await _whole_body(response)
                     is_sent = False
                     seen = response
-                    if response.status_code in _REFUSALS:
+                    if response.status_code in {401, 403}:  # the auth flow looks into these
                         refused += (request.headers.get("authorization", ""),)
                         seen = _read_already(response, body, request)
                     try:
@@ -212,9 +193,8 @@ class ResourceApi:
             raise ApiInterruptedError(f"The API gave no whole response within {self._timeout:g} s") from None
         finally:
             await flow.aclose()
-        redactor = None
-        if not response.is_success:
-            redactor = self._redactor_for((*refused, request.headers.get("authorization", "")))
+        sent = (*refused, request.headers.get("authorization", ""))
+        redactor = None if response.is_success else self._redactor_for(sent)
         return response, read_response(response.status_code, response.headers, body, redactor=redactor)
 
     def _redactor_for(self, authorizations: tuple[str, ...]) -> Redactor:

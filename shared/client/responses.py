@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,16 +25,17 @@ MAX_TEXT = 1_000
 MAX_MEMBERS = 16
 """Extension members of a problem."""
 
-MAX_DEPTH = 8
-"""Levels of a member. Newtonsoft.Json reads 64, and integers of 380 digits."""
-
 MAX_ERROR = 16 * 1024
 """Bytes of an error's body. The rest is dropped."""
 
-_WHITE_SPACE = b" \t\r\n"
+# Levels of a problem's member: Newtonsoft.Json reads 64.
+_MAX_DEPTH = 8
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype html", b"<html")
-_utc_now = partial(datetime.now, UTC)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def read_response(
@@ -57,7 +57,7 @@ def read_response(
         body = body[:MAX_ERROR]
         if redactor is not None and body:
             body = redactor.redact(body.decode(errors="replace")).encode()
-    text = body.removeprefix(codecs.BOM_UTF8).strip(_WHITE_SPACE)
+    text = body.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
     problem = None if is_success else _problem(text)
     if not text:
         return ApiResponse(status, headers, body, problem=problem, retry_after=seconds)
@@ -80,11 +80,8 @@ def _look_at(text: bytes, content_type: str) -> tuple[bool, bool]:
     if media_type:
         return "json" not in media_type, False
     # Without a type, "OK" is text, and what looks like broken JSON or broken encoding is not.
-    try:
-        is_text = text.decode().isprintable() and not text.startswith((b"{", b"[", b'"', b"<"))
-    except UnicodeDecodeError:
-        is_text = False
-    return is_text, False
+    is_text = text.decode(errors="replace").replace("\ufffd", "\0").isprintable()
+    return is_text and not text.startswith((b"{", b"[", b'"', b"<")), False
 
 
 def _problem(text: bytes) -> ProblemDetails:
@@ -109,7 +106,7 @@ def _problem(text: bytes) -> ProblemDetails:
 def _short(value: Any) -> Any:  # noqa: ANN401, it is any JSON
     """Return a value that is short and flat, else the beginning of its JSON text."""
     text = msgspec.json.encode(value)
-    return value if len(text) <= MAX_TEXT and _is_plain(value, MAX_DEPTH) else _line(text.decode(errors="replace"))
+    return value if len(text) <= MAX_TEXT and _is_plain(value, _MAX_DEPTH) else _line(text.decode(errors="replace"))
 
 
 def _is_plain(value: object, levels: int) -> bool:
@@ -122,7 +119,5 @@ def _is_plain(value: object, levels: int) -> bool:
 
 def _line(text: str) -> str:
     """Return one line of printable text."""
-    text = text[: 2 * MAX_TEXT]
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in text)
+    text = "".join(character if character.isprintable() else " " for character in text[: 2 * MAX_TEXT])
     return shortened(" ".join(text.split()), MAX_TEXT)

@@ -1,4 +1,7 @@
-"""RelayTransport: HTTP on aiohttp's public API, under an httpx client or driven directly."""
+"""RelayTransport: HTTP on aiohttp's public API, under an httpx client or driven directly.
+
+Every error of aiohttp becomes the error of httpx that tells whether the request was sent.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from shared.client.connection_guard import GuardedConnector, is_reused
-from shared.client.faults import CAUSES, body_fault, request_fault
 
 if TYPE_CHECKING:
     import ssl
@@ -21,15 +24,40 @@ if TYPE_CHECKING:
 
     from aiohttp.connector import Connection
 
-KEEPALIVE = 30.0
-"""Seconds that an idle connection is kept; most servers close theirs after 60 and more."""
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+"""The errors of httpx that are raised before anything of the request has left: the server cannot have acted on it."""
 
+# Seconds that an idle connection is kept; most servers close theirs after 60 and more.
+_KEEPALIVE = 30.0
 # Content security policies and cookies of proxies are long. aiohttp's own limits are 8 KiB and 128 headers.
 # Together they bound what a hundred responses can take.
-_MAX_HEADER = 32 * 1024
-_MAX_HEADERS = 250
+_MAX_HEADER, _MAX_HEADERS = 32 * 1024, 250
 # In it, every header that httpx has encoded can be decoded.
 _ENCODING = "latin-1"
+# What aiohttp raises while it sends a request or reads its response.
+_CAUSES = (aiohttp.ClientError, HttpProcessingError, OSError)
+# The first that fits counts. None: the operating system's text is shown. No text repeats what the server sent.
+_FAULTS: tuple[tuple[type[BaseException], type[httpx.TransportError], str | None], ...] = (
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError, None),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError, "the proxy refuses to connect"),
+    (aiohttp.ClientConnectorError, httpx.ConnectError, None),
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, "no connection in time"),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol, "the URL is not usable"),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol, "the URL is not http or https"),
+    (TimeoutError, httpx.ReadTimeout, "no response in time"),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "the server closed the connection without a response"),
+    (aiohttp.ClientResponseError, httpx.RemoteProtocolError, "the response is not HTTP"),
+    (HttpProcessingError, httpx.RemoteProtocolError, "the response is not HTTP"),
+    (OSError, httpx.ReadError, None),
+    (BaseException, httpx.ReadError, "the connection broke"),
+)
 
 
 class RelayTransport(httpx.AsyncBaseTransport):
@@ -40,7 +68,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
     "connect" that for a new one, and "read" the pauses of the response, all in seconds. A response has the extension
     "close_connection", a function that closes its connection even when the body has been read.
 
-    A fault is one of `faults.NOT_SENT` only if the request cannot have been sent: whoever trusts that sends it again.
+    A fault is one of `NOT_SENT` only if the request cannot have been sent: whoever trusts that sends it again.
     No fault repeats what the server sent, which may be an echo of the access token.
     """
 
@@ -69,12 +97,8 @@ class RelayTransport(httpx.AsyncBaseTransport):
         headers: Sequence[tuple[bytes, bytes]] = response.raw_headers
         if "set-cookie" in response.headers:  # an httpx client would send it back
             headers = [pair for pair in headers if pair[0].lower() != b"set-cookie"]
-        return httpx.Response(
-            response.status,
-            headers=headers,
-            stream=stream,
-            extensions={"close_connection": response.close_connection},
-        )
+        extensions = {"close_connection": response.close_connection}
+        return httpx.Response(response.status, headers=headers, stream=stream, extensions=extensions)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -97,25 +121,24 @@ class RelayTransport(httpx.AsyncBaseTransport):
         options = self._proxy_options if is_proxied else {}
         if request.method != "POST":
             options = {**options, "middlewares": (_send_once,)}
+        headers = [(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]
         try:
             return await session.request(  # type: ignore[return-value]  # of the session's response_class
                 request.method,
                 URL(str(request.url), encoded=True),
-                headers=CIMultiDict(
-                    [(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]
-                ),
+                headers=CIMultiDict(headers),
                 data=aiohttp.BytesPayload(body) if body else None,  # bytes are looked up among all kinds of payload
                 allow_redirects=False,
                 timeout=_timeout(limits.get("connect"), limits.get("read")),
                 **options,
             )
-        except CAUSES as exc:
+        except _CAUSES as exc:
             raise request_fault(exc, self._proxy_name if is_proxied else None) from None
 
     def _open_session(self) -> aiohttp.ClientSession:
         """Open the session on the running event loop, to which it belongs from then on."""
         self._session = aiohttp.ClientSession(
-            connector=GuardedConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=self._tls),
+            connector=GuardedConnector(limit=0, keepalive_timeout=_KEEPALIVE, ssl=self._tls),
             response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -153,7 +176,7 @@ class _Body(httpx.AsyncByteStream):
         try:
             async for piece in self._response.content.iter_any():
                 yield piece
-        except CAUSES as exc:
+        except _CAUSES as exc:
             raise body_fault(exc) from None
 
     async def aclose(self) -> None:
@@ -162,6 +185,33 @@ class _Body(httpx.AsyncByteStream):
             self._is_closed = True
             self._response.close()
             self._turns.release()
+
+
+def request_fault(cause: BaseException, proxy: str | None = None) -> httpx.TransportError:
+    """Return the fault of a request that got no response; `proxy` is the host and port of the proxy on the way."""
+    kind, words = next((kind, words) for error, kind, words in _FAULTS if isinstance(cause, error))
+    text = words or _system_text(cause)
+    if proxy and isinstance(cause, aiohttp.ClientHttpProxyError):
+        return kind(f"the proxy {proxy} answered {cause.status} to CONNECT")
+    if proxy and isinstance(cause, aiohttp.ClientProxyConnectionError):
+        return kind(f"the proxy {proxy} cannot be reached: {text}")
+    return kind(f"{text} (through the proxy {proxy})" if proxy else text)
+
+
+def body_fault(cause: BaseException) -> httpx.TransportError:
+    """Return the fault of a response's body: the request was sent."""
+    if isinstance(cause, TimeoutError):
+        return httpx.ReadTimeout("the response's body stopped arriving")
+    return httpx.ReadError("the response's body is broken or ends too soon")
+
+
+def _system_text(cause: BaseException) -> str:
+    """Return what the operating system or the TLS library says."""
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return f"{cause.host}:{cause.port}: {cause.certificate_error}"
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return f"{cause.host}:{cause.port}: {cause.os_error.strerror or cause.os_error}"
+    return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__
 
 
 @functools.cache

@@ -1,23 +1,29 @@
-"""Starting a delivery once: the same id starts nothing twice, and starts again what failed."""
+"""Starting a delivery once: the same id starts nothing twice, starts again what failed, and redelivers what is left.
+
+What is refused, or cannot be done now, is a `DeliveryRefusedError` with the status 409 or 503. `call_timeout` is the
+seconds of one call to the partner. Instances that are given have their input.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from shared.durable import inputs
 from shared.durable.attempt import LOOK, WORK
-from shared.durable.batch_input import digest, is_batch
-from shared.errors import DeliveryRefusedError
+from shared.durable.durable_client import FINISHED
+from shared.durable.inputs import BatchInput, SingleInput, from_json, is_batch
+from shared.durable.progress import from_ranges
+from shared.errors import DeliveryInputError, DeliveryRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.durable.durable_client import DurableClient, Instance
+    from shared.durable.inputs import DeliveryOptions
     from shared.resource import Resource
 
 logger = logging.getLogger(__name__)
@@ -50,11 +56,7 @@ def keyed_id(resource: Resource, key: str) -> str:
 
 
 async def start_new(client: DurableClient, resource: Resource, input_: Mapping[str, Any], now: datetime) -> str:
-    """Start a delivery that is new in any case. Return its id.
-
-    Raises:
-        DeliveryRefusedError: 503, it could not be started.
-    """
+    """Start a delivery that is new in any case. Return its id."""
     instance_id = new_id(resource, now)
     await client.start(orchestrator(resource, input_), instance_id, input_)
     return instance_id
@@ -66,11 +68,7 @@ async def start_once(
     """Start a delivery under this id, unless it is there already with the same payload. Return the id.
 
     The host would overwrite a finished instance, so the id is looked up first. A delivery that has failed is started
-    again: its caller asks again. `call_timeout` is the seconds of one call to the partner.
-
-    Raises:
-        DeliveryRefusedError: 409 where the id stands for another payload, or failed and is redelivered under another
-            id; 503 where it could not be started.
+    again, unless it is redelivered: its caller asks again.
     """
     if there := await client.find(instance_id, show_input=True):
         _check_payload(there, input_)
@@ -80,12 +78,43 @@ async def start_once(
             raise DeliveryRefusedError(409, f"The delivery failed, and is redelivered as {redelivery.id}: watch that.")
         input_ = started_again(there, input_, call_timeout)
         logger.warning("delivery started again", extra={"instance_id": instance_id})
-    # False: another caller has started it in between.
     if not await client.start(orchestrator(resource, input_), instance_id, input_):
+        # Another caller has started it in between.
         there = await client.find(instance_id, show_input=True)
         if there is not None:
             _check_payload(there, input_)
     return instance_id
+
+
+async def redeliver(
+    client: DurableClient, instance: Instance, resource: Resource, options: DeliveryOptions, call_timeout: float
+) -> str:
+    """Start a delivery with what a finished one has left undelivered. Return its id; asking again starts nothing new.
+
+    A record keeps its idempotency key, for the partner may have stored it and would know it by that. One that the
+    partner has rejected gets a new key, for under the old one the partner may repeat its answer.
+    """
+    if instance.status not in FINISHED:
+        raise DeliveryRefusedError(409, f"The delivery is {instance.status}: only a finished one can be redelivered.")
+    try:
+        left = _left_of_batch if is_batch(instance.input) else _left_of_one
+        input_ = left(instance, resource, options)
+    except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
+        detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
+        raise DeliveryRefusedError(409, detail) from exc
+    if input_ is None:
+        raise DeliveryRefusedError(409, "The delivery has delivered everything: nothing is left to redeliver.")
+    if instance.status != "Completed":
+        input_["pause"] = settling_pause(instance, call_timeout)
+    # An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
+    instance_id = instance.id
+    for _ in range(_MOST_REDELIVERIES):
+        instance_id = next_redelivery(instance_id)
+        there = await client.find(instance_id, show_input=True)
+        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
+            return await start_once(client, resource, instance_id, input_, call_timeout)
+    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
+    raise DeliveryRefusedError(409, detail)
 
 
 def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
@@ -95,20 +124,19 @@ def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
 
 def started_again(ended: Instance, input_: Mapping[str, Any], call_timeout: float) -> dict[str, Any]:
     """Return the input with which to start a delivery again that ended without a verdict: it may have posted."""
-    all_records = f"0-{input_['total'] - 1}" if is_batch(input_) else None
-    return {**input_, "uncertain": all_records or True, "pause": LOOK, **settling_pause(ended, call_timeout)}
+    uncertain = [*range(input_["total"])] if is_batch(input_) else True
+    return {**input_, "uncertain": uncertain, "pause": max(LOOK, settling_pause(ended, call_timeout))}
 
 
-def settling_pause(ended: Instance, call_timeout: float) -> dict[str, float]:
-    """Return `{"pause": seconds}` until no activity of an ended delivery can be calling the partner, `{}` if none can.
+def settling_pause(ended: Instance, call_timeout: float) -> float:
+    """Return the seconds until no activity of an ended delivery can be calling the partner.
 
     An activity makes no call that ends later than `WORK` seconds after it has begun, and it begins while its
     orchestration goes on, or notices that it does not.
     """
     settled = WORK / 2 + max(WORK / 2, call_timeout) + 2 * LOOK
-    if ended.updated is not None:
-        settled -= max(timedelta(), datetime.now(UTC) - ended.updated).total_seconds()
-    return {"pause": settled} if settled > 0 else {}
+    ago = (datetime.now(UTC) - ended.updated).total_seconds() if ended.updated is not None else 0.0
+    return max(0.0, settled - max(0.0, ago))
 
 
 async def running_redelivery(client: DurableClient, instance: Instance) -> Instance | None:
@@ -117,47 +145,67 @@ async def running_redelivery(client: DurableClient, instance: Instance) -> Insta
     return None if redelivery is None or redelivery.is_older_than(instance) else redelivery
 
 
-async def redelivery_id(client: DurableClient, instance: Instance, input_: Mapping[str, Any]) -> str:
-    """Return the id of the redelivery with this input: always the same one, so that asking twice starts one.
-
-    An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
-
-    Raises:
-        DeliveryRefusedError: 409 where too many are skipped, 503 where Durable Functions does not answer.
-    """
-    instance_id = instance.id
-    for _ in range(_MOST_REDELIVERIES):
-        instance_id = next_redelivery(instance_id)
-        there = await client.find(instance_id, show_input=True)
-        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
-            return instance_id
-    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
-    raise DeliveryRefusedError(409, detail)
-
-
 def next_redelivery(instance_id: str) -> str:
     """Return the id of a delivery's first redelivery, or of a redelivery's next: "…-redelivery-2"."""
     root, mark, number = instance_id.rpartition(_REDELIVERY)
-    if mark and number.isdecimal():
-        return f"{root}{_REDELIVERY}{int(number) + 1}"
-    return f"{instance_id}{_REDELIVERY}1"
+    return f"{root}{_REDELIVERY}{int(number) + 1}" if mark and number.isdecimal() else f"{instance_id}{_REDELIVERY}1"
 
 
 def fingerprint(input_: object) -> str | None:
-    """Return a digest of what the caller sent: the rest of an input is the app's, and changes with its settings.
-
-    The same JSON in another form is the same payload.
-    """
+    """Return a digest of what the caller sent: the rest of an input is the app's, and changes with its settings."""
     if not isinstance(input_, dict):
         return None
-    if is_batch(input_):
-        return str(input_.get("digest"))
     try:
-        return digest([str(input_.get("record")).encode()])
-    except (msgspec.MsgspecError, ArithmeticError, ValueError, RecursionError):
+        return str(input_.get("digest")) if is_batch(input_) else inputs.digest([str(input_.get("record")).encode()])
+    except (ArithmeticError, ValueError, RecursionError):
         return None
 
 
 def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
     if fingerprint(there.input) != fingerprint(input_):
         raise DeliveryRefusedError(409, "The Idempotency-Key was used for another payload.")
+
+
+def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
+    delivery, result = from_json(instance.input, SingleInput), _said(instance, instance.output)
+    state = result.get("state")
+    if state == "delivered":
+        return None
+    input_ = inputs.single_input(resource.name, delivery.record.encode(), options)
+    # A rejection without a status is this app's: the partner has not been asked.
+    if state != "rejected" or result.get("status") is None:
+        input_["key"] = delivery.key or inputs.idempotency_key(instance.id)
+    # What was ended while it was posting may have posted.
+    was_posting = instance.status != "Completed" and state == "delivering"
+    was_uncertain = result.get("uncertain") or delivery.uncertain or delivery.progress.is_uncertain
+    if was_posting or (was_uncertain and state != "rejected"):
+        input_["uncertain"] = True
+    return input_
+
+
+def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
+    batch, result = from_json(instance.input, BatchInput), _said(instance, instance.custom_status)
+    created, exists, rejected, uncertain, posting = (
+        from_ranges(result.get(name, ""))
+        for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
+    )
+    left = sorted(set(range(batch.total)) - created - exists)
+    if not left:
+        return None
+    known = batch.progress.pending if batch.progress else {}
+    before = batch.uncertain | {index for index, record in known.items() if record.is_uncertain}
+    if instance.status != "Completed":
+        uncertain |= posting | (before - rejected)
+    records, places = inputs.records_of(instance.input), list(enumerate(left))
+    input_ = inputs.batch_input(resource.name, [records[index] for index in left], options)
+    input_["keys"] = {place: batch.key_of(instance.id, index) for place, index in places if index not in rejected}
+    input_["uncertain"] = [place for place, index in places if index in uncertain]
+    return input_
+
+
+def _said(instance: Instance, ended: object) -> dict[str, Any]:
+    """Return what a completed delivery `ended` with, else its last custom status."""
+    said = ended if instance.status == "Completed" else instance.custom_status
+    if instance.status == "Completed" and not (isinstance(said, dict) and "state" in said):
+        raise DeliveryInputError("It has no result of a delivery")
+    return said if isinstance(said, dict) else {}

@@ -1,4 +1,4 @@
-"""What the app's timers do: have failed deliveries go on, and purge the history of old ones."""
+"""What the app's timers do: have failed deliveries go on, purge the history of old ones, count those under way."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.durable.batch_input import is_batch
-from shared.durable.delivery_options import check_batch, check_delivery
 from shared.durable.durable_client import FINISHED
+from shared.durable.inputs import BatchInput, SingleInput, from_json, is_batch
 from shared.durable.starting import orchestrator, running_redelivery, started_again
 from shared.errors import DeliveryInputError, DeliveryRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable
     from datetime import datetime
 
     from shared.durable.durable_client import DurableClient, Instance
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_REWINDS = 3
-PAGE = 100
-# A run looks at so many pages, and leaves the rest to the next one.
-MAX_PAGES = 10_000
-# The extension replaces what failed by events of this type, and adds one: two for each rewind of an orchestrator.
-_REWOUND, _EVENTS_OF_A_REWIND = "GenericEvent", 2
 
 
 class Recovery:
@@ -37,59 +31,57 @@ class Recovery:
     name of its resource.
     """
 
-    def __init__(
-        self, resources: Iterable[Resource], on_rewound: Callable[[str], None] = lambda _resource: None
-    ) -> None:
-        self._resources = {
-            name: resource for resource in resources for name in (resource.deliver, resource.deliver_batch)
-        }
+    def __init__(self, resources: Iterable[Resource], on_rewound: Callable[[str], None]) -> None:
+        self._resources = {name: each for each in resources for name in (each.deliver, each.deliver_batch)}
         self._on_rewound = on_rewound
         self._given_up: dict[str, datetime | None] = {}
 
     async def run(self, client: DurableClient, call_timeout: Callable[[Resource], float]) -> int:
         """Look at all failed deliveries. Return how many go on. `call_timeout` is the seconds of one call."""
         recovered = 0
-        async for failed in _instances(client, ["Failed"]):
+        async for failed in _instances(client, runtimeStatus="Failed"):
             resource = self._resources.get(failed.name)
             if resource is None or self._given_up.get(failed.id, ()) == failed.updated:
                 continue
             try:
-                recovered += await self._recover(client, failed, resource, call_timeout(resource))
+                recovered += await self._recover(client, failed.id, resource, call_timeout(resource))
             except DeliveryRefusedError as exc:
                 # One that cannot be recovered now must not hold back the others.
                 logger.warning("delivery not recovered", extra={"instance_id": failed.id, "reason": str(exc)})
         return recovered
 
-    async def _recover(self, client: DurableClient, listed: Instance, resource: Resource, call_timeout: float) -> bool:
-        failed = await client.find(listed.id, show_input=True, show_history=True)
+    async def _recover(self, client: DurableClient, id_: str, resource: Resource, call_timeout: float) -> bool:
+        failed = await client.find(id_, show_input=True, show_history=True)
         if failed is None or failed.status != "Failed" or await running_redelivery(client, failed):
             return False
+        kind: type[BatchInput | SingleInput] = BatchInput if is_batch(failed.input) else SingleInput
         try:
-            check = check_batch if is_batch(failed.input) else check_delivery
-            restarts = check(failed.input).get("recoveries", 0)
+            recoveries = from_json(failed.input, kind).recoveries
         except DeliveryInputError:
-            restarts = MAX_REWINDS  # it can only fail again
+            recoveries = MAX_REWINDS  # it can only fail again
         kinds = [event.get("EventType") for event in failed.history]
-        recoveries = restarts + -(-kinds.count(_REWOUND) // _EVENTS_OF_A_REWIND)
-        fields = {"instance_id": failed.id, "recoveries": recoveries, "reason": str(failed.output)[:500]}
+        # The extension replaces what failed by events of this type, and adds one: two for each rewind.
+        recoveries += -(-kinds.count("GenericEvent") // 2)
+        fields = {"instance_id": id_, "recoveries": recoveries, "reason": str(failed.output)[:500]}
         if recoveries >= MAX_REWINDS:
-            self._given_up[failed.id] = failed.updated
+            self._given_up[id_] = failed.updated
             logger.error("delivery failed for good", extra=fields)
             return False
         # A rewind would run activities again that have failed, and the history would fit no more.
-        is_rewound = "TaskFailed" not in kinds and await _rewind(client, failed)
-        if not is_rewound:
+        if "TaskFailed" not in kinds and await _rewind(client, id_):
+            logger.warning("delivery rewound", extra=fields)
+        else:
             input_ = started_again(failed, failed.input, call_timeout) | {"recoveries": recoveries + 1}
-            if not await client.start(orchestrator(resource, input_), failed.id, input_):
+            if not await client.start(orchestrator(resource, input_), id_, input_):
                 return False
-        logger.warning("delivery rewound" if is_rewound else "delivery started again", extra=fields)
+            logger.warning("delivery started again", extra=fields)
         self._on_rewound(resource.name)
         return True
 
 
-async def _rewind(client: DurableClient, failed: Instance) -> bool:
+async def _rewind(client: DurableClient, instance_id: str) -> bool:
     try:
-        return await client.manage("rewind", failed.id, "RecoverDeliveries")
+        return await client.manage("rewind", instance_id, "RecoverDeliveries")
     except DeliveryRefusedError:
         return False  # the engine does not offer it
 
@@ -103,7 +95,7 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
     before = now - max(timedelta(days=days), timedelta(seconds=least), timedelta(hours=1))
     purged = 0
     # What was started later has not ended earlier.
-    async for instance in _instances(client, sorted(FINISHED), created_to=before):
+    async for instance in _instances(client, runtimeStatus=",".join(sorted(FINISHED)), createdTimeTo=before):
         if instance.updated is not None and instance.updated < before:
             try:
                 purged += await client.purge(instance.id)
@@ -116,19 +108,17 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
 async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, float]]:
     """Count the deliveries that are under way, and the age of the oldest in seconds, by the orchestrator's name."""
     found: dict[str, tuple[int, float]] = {}
-    async for instance in _instances(client, ["Pending", "Running", "Suspended"]):
+    async for instance in _instances(client, runtimeStatus="Pending,Running,Suspended"):
         count, oldest = found.get(instance.name, (0, 0.0))
         age = (now - instance.created).total_seconds() if instance.created is not None else 0.0
         found[instance.name] = count + 1, max(oldest, age)
     return found
 
 
-async def _instances(
-    client: DurableClient, statuses: Sequence[str], created_to: datetime | None = None
-) -> AsyncIterator[Instance]:
+async def _instances(client: DurableClient, **filters: str | datetime) -> AsyncIterator[Instance]:
     token = None
-    for _ in range(MAX_PAGES):
-        page, token = await client.list_instances(statuses=statuses, created_to=created_to, top=PAGE, token=token)
+    while True:
+        page, token = await client.list_instances(token, **filters, top=100)
         for instance in page:
             yield instance
         if token is None:

@@ -11,19 +11,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from shared.durable.batch import from_ranges
-from shared.durable.batch_input import records_of
 from shared.durable.durable_client import FINISHED, DurableClient, Instance
-from shared.durable.redelivery import redeliver as start_redelivery
+from shared.durable.inputs import records_of
+from shared.durable.progress import from_ranges
 from shared.durable.starting import keyed_id, prefix_of
+from shared.durable.starting import redeliver as start_redelivery
 from shared.http.messages import Reply, Request, refuse
 from shared.rules.record import IDEMPOTENCY_KEY, shown_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from shared.durable.delivery_options import DeliveryOptions
     from shared.durable.durable_client import Operation
+    from shared.durable.inputs import DeliveryOptions
     from shared.resource import Resource
 
 VERBS = ("cancel", "suspend", "resume", "redeliver")
@@ -109,12 +109,14 @@ async def list_deliveries(
         found = [instance for instance in looked_up if instance]
     else:
         found, token = await client.list_instances(
-            statuses=sorted(status for status, ours in STATES_OF.items() if "state" in asked and states & set(ours)),
-            created_from=since,
-            created_to=until,
-            prefix=prefix_of(named[0]) if len(named) == 1 else None,
+            asked.get("token"),
+            runtimeStatus=",".join(
+                sorted(status for status, ours in STATES_OF.items() if "state" in asked and states & set(ours))
+            ),
+            createdTimeFrom=since,
+            createdTimeTo=until,
+            instanceIdPrefix=prefix_of(named[0]) if len(named) == 1 else None,
             top=int(asked.get("top", MAX_PAGE)),
-            token=asked.get("token"),
         )
     shown = [
         view(request, instance, resource.name, is_whole=False)
@@ -285,14 +287,9 @@ def _attempt(step: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(told, dict):
         return {}
     if "outcome" not in told:
-        counts = {
-            "deferred": len(told.get("deferred", ())),
-            "rejected": len(told.get("others", ())),
-            "created": len(from_ranges(told.get("created", ""))),
-            "exists": len(from_ranges(told.get("exists", ""))),
-        }
-        outcome = next((name for name, count in counts.items() if count), "deferred")
-        told = {**told, "outcome": outcome, "records": sum(counts.values())}
+        outcomes = [each["outcome"] for each in told.get("outcomes", {}).values()]
+        worst = next((name for name in ("deferred", "rejected", "created", "exists") if name in outcomes), "deferred")
+        told = {**told, "outcome": worst, "records": len(outcomes)}
     return {name: told[name] for name in ("outcome", "status", "reason", "records") if name in told}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.durable.batch_input import batch_input, single_input
 from shared.durable.durable_client import DurableClient, Instance, wait_until_finished
+from shared.durable.inputs import batch_input, single_input
 from shared.durable.starting import keyed_id, start_new, start_once
 from shared.errors import ApiConnectError, ApiUnavailableError, DeliveryRefusedError, TokenError, TokenRejectedError
 from shared.http import intake
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.client.resource_api import ResourceApi
-    from shared.durable.delivery_options import DeliveryOptions
+    from shared.durable.inputs import DeliveryOptions
     from shared.resource import ApiResponse, Resource
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def accept_record(
     request: Request, client: DurableClient, resource: Resource, options: DeliveryOptions, call_timeout: float
 ) -> Reply:
     """Accept a record, and start its delivery: 202 with links to watch it, or with `Prefer: wait` its result."""
-    input_ = single_input(resource.name, intake.read_one(request, resource).text, options.to_json())
+    input_ = single_input(resource.name, intake.read_one(request, resource).text, options)
     return await _started(request, client, resource, input_, call_timeout)
 
 
@@ -45,7 +45,7 @@ async def accept_batch(
 ) -> Reply:
     """Accept a batch of records, and start its delivery, as `accept_record` does for one."""
     texts = [record.text for record in intake.read_batch(request, resource)]
-    input_ = batch_input(resource.name, texts, options.to_json())
+    input_ = batch_input(resource.name, texts, options)
     return await _started(request, client, resource, input_, call_timeout)
 
 

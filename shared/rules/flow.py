@@ -7,12 +7,11 @@ seconds) is an argument everywhere. docs/flow.md explains the algorithm and its 
 from __future__ import annotations
 
 import math
-import random as random_module
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from shared.rules.flow_limits import FEW, FEWEST, LAST_PROBE, ConcurrencyLimit, Outage, RateLimit
+from shared.rules.flow_limits import FEW, ConcurrencyLimit, Outage, RateLimit
 from shared.rules.rate_limit import QuotaLimit
 
 if TYPE_CHECKING:
@@ -20,13 +19,12 @@ if TYPE_CHECKING:
 
 # A partner that has not answered for so many seconds, or four times its latency, is asked by few.
 TRUST = 2.0
-# Pushback on so many of the recent calls is about the partner; less is about single records.
-# Soon after a cut it takes more.
-PUSHBACK, MORE_PUSHBACK, RECENT = 2, 5, 30
+# Pushback on several of so many calls is about the partner; on fewer, it is about single records.
+RECENT = 30
 # The longest pause that a Retry-After imposes on all calls, and the one without it, in seconds.
 LONGEST_PAUSE, PAUSE = 30.0, 0.5
-# Seconds of unused turns that may be made up for.
-CREDIT = 0.01
+# Seconds of unused turns that may be made up for: a busy event loop comes late to a turn.
+CREDIT = 0.05
 # Seconds between two reports of a changed limit, and the factor that makes a change worth one.
 REPORT, CHANGE = 5.0, 1.1
 
@@ -71,25 +69,19 @@ class Flow:
     """The limiter. `enter` when `wait` is 0.0, and `leave` when the call is over.
 
     `rate` is an upper bound in calls per second, `most` one of calls in flight. `on_change` receives a snapshot when
-    the limit has changed noticeably. `random` returns numbers from 0 to 1.
+    the limit has changed noticeably.
     """
 
     def __init__(
-        self,
-        *,
-        rate: float | None = None,
-        most: int = 64,
-        on_change: Callable[[Snapshot], None] | None = None,
-        random: Callable[[], float] = random_module.random,
+        self, *, rate: float | None = None, most: int = 64, on_change: Callable[[Snapshot], None] | None = None
     ) -> None:
         self._bound = math.inf if rate is None else rate
         self._on_change = on_change
-        self._now = -math.inf
         self.in_flight = 0
         self._rate = RateLimit()
         self._concurrency = ConcurrencyLimit(max(1, most))
         self._quota = QuotaLimit()
-        self._outage = Outage(random)
+        self._outage = Outage()
         # When the next call may start, and when one last had to wait for that.
         self._turn_at = self._needed_at = -math.inf
         # Recent calls that were sent after the last cut: whether each was pushed back.
@@ -101,14 +93,11 @@ class Flow:
 
     def wait(self, now: float) -> float:
         """Return 0.0 if a call may start now, else the seconds until that may be so; infinity: after a `leave`."""
-        now = self._advance(now)
-        if wait := self._outage.wait(now):
+        if (wait := self._outage.wait(now)) is not None:
             return wait
-        if self._outage.since is not None:
-            return 0.0
         room = self._concurrency.room
-        if now - self._succeeded_at > max(TRUST, 4 * self._concurrency.latency):
-            room = min(room, FEW - self._outage.failures)
+        if room <= FEW or now - self._succeeded_at > max(TRUST, 4 * self._concurrency.latency):
+            room = max(1, min(room, FEW) - self._outage.failures)
         if self.in_flight >= room:
             self._concurrency.full_at = now
             return math.inf
@@ -120,46 +109,38 @@ class Flow:
 
     def enter(self, now: float) -> None:
         """Count a call that starts."""
-        now = self._advance(now)
         self.in_flight += 1
         self._quota.enter()
-        if self._outage.since is not None:
-            self._outage.probe(now)
+        self._outage.enter(now)
         rate = min(self._rate.rate, self._bound, self._quota.rate)
         if rate < math.inf:
             self._turn_at = max(self._turn_at, now - CREDIT) + 1 / rate
 
     def leave(self, now: float, result: CallResult) -> None:
         """Take in what came of a call."""
-        now = self._advance(now)
-        level, self.in_flight = self.in_flight, max(0, self.in_flight - 1)
+        level, self.in_flight = self.in_flight, self.in_flight - 1
         if not result.is_about_partner:
             return
-        sent_at = now - (result.seconds if 0 <= result.seconds < math.inf else 0.0)
         if result.is_failure:
-            self._fail(now, sent_at, level, result)
+            self._fail(now, level, result)
         else:
-            self._succeed(now, sent_at, level, result.headers)
-        if now >= self._report_at:
+            self._succeed(now, level, result)
+        if now - self._metered_from >= 1:
             self._report(now)
 
-    def pace(self, now: float) -> float:
-        """Return the calls per second that are likely to start in the near future, at least one in `LAST_PROBE` s."""
-        now = self._advance(now)
-        if self._outage.since is not None:
-            return 1 / self._outage.pause(now)
+    @property
+    def pace(self) -> float:
+        """The calls per second that are likely to start in the near future, more than 0, while the partner is up."""
         pace = min(self._rate.rate, self._bound, self._quota.rate)
-        if self._concurrency.latency:
-            pace = min(pace, self._concurrency.room / self._concurrency.latency)
-        return max(min(pace, 1e6), 1 / LAST_PROBE)
+        latency = self._concurrency.latency
+        return min(pace, self._concurrency.room / latency) if latency else pace
 
     def outage(self, now: float) -> float | None:
         """Return the seconds since the partner was found to be down, None if it is not."""
-        return None if self._outage.since is None else self._advance(now) - self._outage.since
+        return None if self._outage.since is None else now - self._outage.since
 
     def snapshot(self, now: float, waiting: int = 0) -> Snapshot:
         """Return the state for metrics, the custom status and the console."""
-        self._meter(self._advance(now), 0)
         limits = [] if self._rate.limit is None else [self._rate.limit]
         if self._concurrency.is_found and self._concurrency.latency:
             limits.append(self._concurrency.room / self._concurrency.latency)
@@ -168,20 +149,17 @@ class Flow:
             limits.append(quota.limit / quota.window)
         is_closed = self._outage.since is not None
         is_down = is_closed and not self._outage.is_pushback
+        is_idle = now - self._metered_from > 2  # noqa: PLR2004, a second is measured, and the next one not yet
         return {
             "state": "down" if is_down else "limited" if limits or is_closed else "open",
             "limit": min(limits, default=None),
-            "rate": self._measured,
+            "rate": 0.0 if is_idle else self._measured,
             "in_flight": self.in_flight,
             "waiting": waiting,
         }
 
-    def _advance(self, now: float) -> float:
-        """Return a time that never goes back."""
-        self._now = max(self._now, now)
-        return self._now
-
-    def _succeed(self, now: float, sent_at: float, level: int, headers: Mapping[str, str]) -> None:
+    def _succeed(self, now: float, level: int, result: CallResult) -> None:
+        sent_at = now - result.seconds
         if self._outage.succeed():
             self._concurrency.restart()
             self._recent.clear()
@@ -191,72 +169,44 @@ class Flow:
             self._recent.append(False)
         self._succeeded_at = now
         self._rate.succeed(now, self._needed_at)
-        self._concurrency.succeed(now, level, now - sent_at)
-        self._meter(now, 1)
-        if headers:
-            self._quota.read(now, sent_at, headers, self.in_flight)
+        self._concurrency.succeed(now, level, result.seconds)
+        self._metered += 1
+        if result.headers:
+            self._quota.read(now, sent_at, result.headers, self.in_flight)
 
-    def _fail(self, now: float, sent_at: float, level: int, result: CallResult) -> None:
-        named = result.retry_after or 0.0
-        pause = min(named, LONGEST_PAUSE) if result.is_pushback and named > 0 else 0.0
+    def _fail(self, now: float, level: int, result: CallResult) -> None:
+        pause = min(result.retry_after or 0.0, LONGEST_PAUSE) if result.is_pushback else 0.0
         if self._outage.since is None and result.status in {429, 503}:
             is_crowded = level >= self._concurrency.room
             if is_crowded:
                 # Where only few are in flight, 429 is not for their number.
-                self._concurrency.narrow(now, max(self.in_flight, FEWEST if result.status == 429 else 1))  # noqa: PLR2004
+                self._concurrency.narrow(now, max(self.in_flight, 3 if result.status == 429 else 1))  # noqa: PLR2004
             # A call that was sent before the last cut cannot know of it.
-            if sent_at >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
+            if now - result.seconds >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._recent.append(True)
-                if result.is_pushback and self._is_about_all():
+                if result.is_pushback and sum(self._recent) >= self._rate.proof(now):
                     self._cut(now, pause)
-        self._outage.fail(
-            now,
-            self.in_flight,
-            self._concurrency.latency,
-            is_pushback=result.is_pushback,
-            is_answered=result.status is not None,
-            pause=pause,
-        )
-
-    def _is_about_all(self) -> bool:
-        """Return whether recent pushback is about the partner, not about single records."""
-        limit = self._rate.limit
-        if limit is not None and not self._rate.is_measured(self._now):
-            # Too little is known since the last cut: it takes more proof.
-            return sum(self._recent) >= MORE_PUSHBACK
-        if limit is not None and self._rate.rate > limit:
-            # This was a try to exceed the limit.
-            return True
-        return sum(self._recent) >= PUSHBACK and self._rate.has_successes
+        self._outage.fail(now, self.in_flight, self._concurrency.latency, result.status, pause)
+        self._outage.is_pushback = result.is_pushback
 
     def _cut(self, now: float, pause: float) -> None:
-        limit, is_measured = self._rate.limit, self._rate.is_measured(now)
-        accepted = 1 - sum(self._recent) / len(self._recent)
+        is_first = self._rate.limit is None
         pause = max(pause, PAUSE)
-        # A partner that accepts nothing is closed for a time. That says little about its rate: the next cut knows more.
-        if limit is None or is_measured or accepted:
-            self._rate.cut(now, accepted, pause)
-            if limit is not None and self._rate.limit:
-                # Some allowance in store evens out the jitter of the network.
-                pause = CREDIT + 2 / self._rate.limit
-        self._turn_at = now + pause
+        limit = self._rate.cut(now, pause)
+        # Later on, some allowance in store evens out the jitter of the network.
+        self._turn_at = now + (pause if is_first else CREDIT + 2 / limit)
         self._cut_at = now
         self._recent.clear()
 
-    def _meter(self, now: float, calls: int) -> None:
-        self._metered += calls
-        if now - self._metered_from >= 1:
-            self._measured = self._metered / min(now - self._metered_from, 1e9)
-            self._metered_from, self._metered = now, 0
-
     def _report(self, now: float) -> None:
-        self._report_at = now + 1
+        """Measure the rate once a second, and tell of a limit that has changed."""
+        self._measured = self._metered / (now - self._metered_from)
+        self._metered_from, self._metered = now, 0
         snapshot = self.snapshot(now)
         (state, limit), new = self._reported, snapshot["limit"]
         is_near = limit == new or (limit and new and limit / CHANGE < new < limit * CHANGE)
-        if state == snapshot["state"] and is_near:
+        if now < self._report_at or (state == snapshot["state"] and is_near):
             return
-        self._reported = snapshot["state"], new
-        self._report_at = now + REPORT
+        self._reported, self._report_at = (snapshot["state"], new), now + REPORT
         if self._on_change is not None:
             self._on_change(snapshot)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # The limiter never goes below this rate, in calls per second.
 SLOWEST = 0.1
-# A rate is measured after so many successes in so many seconds, or fewer in more; before that it is guessed.
-ENOUGH, LONG_ENOUGH = 20, 0.5
-FEW_ENOUGH, VERY_LONG = 5, 4.0
+# A rate is measured after so many successes, if their number times their seconds is so much; before, it is guessed.
+ENOUGH, LONG_ENOUGH = 5, 12
 # A guessed rate doubles in so many seconds, and the first that was measured, which is too low after a low guess.
 GUESS_DOUBLING, ROUGH_DOUBLING = 1.0, 3.0
 # A measured rate starts just below the limit and reaches it after so many seconds. Then it grows with the cube of time.
@@ -20,18 +15,14 @@ BELOW, PLATEAU, GROWTH = 0.96, 4.0, 0.009
 # Beside that it grows by this times the root of the limit, each second: the smaller of two shares catches up.
 SHARE = 0.1
 # Below this rate, time counts in proportion: few calls a second tell little.
-UNHURRIED, UNHURRIED_GUESS = 10.0, 8.0
-# A limit that is exceeded by this factor without pushback is outdated.
-EXCEEDED = 1.3
-# One that is exceeded by this factor without pushback is forgotten.
-FORGOTTEN, FORGOTTEN_GUESS = 8.0, 100.0
+UNHURRIED = 10.0
+# A limit that is exceeded by this factor without pushback is forgotten.
+FORGOTTEN = 16.0
 # What was counted more than so many seconds ago weighs half.
 HALF_LIFE = 5.0
 
 # Calls in flight before anything is known, and the fewest that latency alone leaves.
 FEW = 5
-# The fewest calls in flight that pushback leaves.
-FEWEST = 3
 # The seconds and the calls between two attempts to exceed a ceiling, and the longest time between them, in seconds.
 PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
 # Latency above twice the lowest, and above it by so many seconds, may be a queue at the partner.
@@ -43,10 +34,10 @@ EPOCH, EPOCH_CALLS = 0.5, 10
 FAILURES = 5
 # Calls under way hold back that verdict for so many seconds, or four times the latency.
 DOUBT = 1.0
-# Seconds between probes: they grow from the first to the second, stay there for a minute, then grow to the last.
-FIRST_PROBE, PROBE, LAST_PROBE = 0.5, 3.4, 30.0
-# A partner that answers, with a server error, may be about to recover: so many probes follow so soon, then more slowly.
-QUICK_PROBES, QUICK_PROBE, SLOW_PROBE = 15, 0.3, 5.5
+# Seconds between probes: they double from the first to the second, stay there for a minute, then grow to the last.
+FIRST_PROBE, PROBE, LAST_PROBE = 1.0, 3.4, 30.0
+# A partner that answers may be about to recover: so many probes follow so soon after the answer.
+QUICK_PROBES, QUICK_PROBE = 30, 0.1
 
 
 class RateLimit:
@@ -60,7 +51,7 @@ class RateLimit:
         self.limit: float | None = None
         self.rate = math.inf
         self._doubling = 0.0
-        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+        self._grown, self._halve_at = 0.0, 2.0
         self._seen_at = self._since = -math.inf
         self._successes = 0.0
 
@@ -70,68 +61,67 @@ class RateLimit:
 
     def succeed(self, now: float, needed_at: float) -> None:
         """Count a success. `needed_at` is when a call last had to wait for the rate."""
-        if self._since == -math.inf:
-            self.restart(now)
-        self._successes += 1
         passed, self._seen_at = now - self._seen_at, now
         if self.limit is None:
             if passed > HALF_LIFE:
                 self.restart(now)
             elif now - self._since > HALF_LIFE:
-                self._since, self._successes = (now + self._since) / 2, self._successes / 2
+                self._halve(now)
+            self._successes += 1
             return
+        self._successes += 1
         if now - needed_at > max(1.0, 3 / self.rate):
             # Fewer calls than the rate allows say nothing about a higher one.
             self.restart(now)
             return
-        hurry = min(max(self.rate / (UNHURRIED_GUESS if self._doubling else UNHURRIED), 0.1), 1.0)
-        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * hurry
-        growth = 2 ** (self._grown / self._doubling) if self._doubling else _growth(self._grown)
+        self._grown += min(passed, max(0.25, 1.5 / self.rate)) * min(self.rate / UNHURRIED, 1.0)
+        growth = _growth(self._grown, self._doubling)
         self.rate = self.limit * growth + SHARE * math.sqrt(self.limit) * self._grown
-        if self._doubling and growth > self._halve_at:
-            # What was counted at half the rate weighs half.
+        if growth > self._halve_at:
+            # The partner allows more: what was counted at a lower rate weighs half.
             self._halve_at = 2 * growth
-            self._since, self._successes = (now + self._since) / 2, self._successes / 2
-        if not self._doubling and growth > EXCEEDED and not self._is_exceeded:
-            # The partner allows more than it did: what was counted at the old limit misleads.
-            self._is_exceeded = True
-            self.restart(now)
-        if growth > (FORGOTTEN_GUESS if self._doubling else FORGOTTEN):
+            self._halve(now)
+        if growth > FORGOTTEN:
             self.limit, self.rate = None, math.inf
 
-    @property
-    def has_successes(self) -> bool:
-        """Whether a call succeeded since counting began."""
-        return self._successes > 0 or self.limit is not None
+    def proof(self, now: float) -> float:
+        """Return how many of the recent calls must be pushed back before the rate is to blame."""
+        if self.limit is None:
+            return 2 if self._successes >= ENOUGH and now - self._seen_at <= HALF_LIFE else math.inf
+        if not self._is_measured(now):
+            return 3
+        # One is enough where this was a try to exceed the limit.
+        return 1 if self.rate > self.limit else 2
 
-    def is_measured(self, now: float) -> bool:
-        """Return whether enough was counted to tell the rate."""
-        seconds = now - self._since
-        return (self._successes >= ENOUGH and seconds >= LONG_ENOUGH) or (
-            self._successes >= FEW_ENOUGH and seconds >= VERY_LONG
-        )
-
-    def cut(self, now: float, accepted: float, pause: float) -> None:
-        """Lower the rate after pushback. `accepted` is the share of recent calls that were; `pause` (s) follows."""
-        seconds = now - self._since if self._since > -math.inf else 0.0
-        is_measured = self.limit is None or self.is_measured(now)
+    def cut(self, now: float, pause: float) -> float:
+        """Lower the rate after pushback, which a pause of so many seconds follows. Return the limit."""
+        is_measured = self.limit is None or self._is_measured(now)
         if self.limit is None:
             # A burst was accepted on credit: the time to earn it back counts.
-            limit, self._doubling = self._successes / (seconds + pause), GUESS_DOUBLING
+            limit, self._doubling = self._successes / (now - self._since + pause), GUESS_DOUBLING
         elif is_measured:
-            limit = min(self._successes / seconds, self.rate)
+            limit = min(self._successes / (now - self._since), self.rate)
             self._doubling = ROUGH_DOUBLING if self._doubling == GUESS_DOUBLING else 0.0
         else:
             # Too little was counted since the last cut: go on counting, at a lower rate.
-            limit = min(self.rate * math.sqrt(max(accepted, 0.5)), 2 * (self._successes + 1) / max(seconds, 0.1))
+            limit = 0.75 * self.rate
         self.limit = max(limit, SLOWEST)
         self.rate = self.limit * (BELOW if is_measured and not self._doubling else 1.0)
-        self._grown, self._is_exceeded, self._halve_at = 0.0, False, 2.0
+        self._grown, self._halve_at = 0.0, 2.0
         if is_measured:
             self.restart(now)
+        return self.limit
+
+    def _is_measured(self, now: float) -> bool:
+        return self._successes >= ENOUGH and self._successes * (now - self._since) >= LONG_ENOUGH
+
+    def _halve(self, now: float) -> None:
+        self._since, self._successes = (now + self._since) / 2, self._successes / 2
 
 
-def _growth(seconds: float) -> float:
+def _growth(seconds: float, doubling: float) -> float:
+    if doubling:
+        return 2 ** (seconds / doubling)
     if seconds <= PLATEAU:
         return BELOW + (1 - BELOW) * seconds / PLATEAU
     return 1 + GROWTH * (seconds - PLATEAU) ** 3
@@ -152,10 +142,9 @@ class ConcurrencyLimit:
         self.full_at = -math.inf  # when a call last found no room
         self._step = 1
         self._widen_at = -math.inf
-        self._narrowed = self._refusals = 0  # to what room, and how often in a row since
         self._lowest = math.inf
         self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
-        self._epoch_room = self._steady_epochs = 0
+        self._epoch_room = self._steady = 0  # the room of the last epoch, and for how many it has not changed
         self._trial: tuple[float, int] | None = None
 
     def restart(self) -> None:
@@ -184,29 +173,26 @@ class ConcurrencyLimit:
     def narrow(self, now: float, room: int) -> None:
         """Leave room for so many calls: one more was refused."""
         room = max(1, room)
-        if now >= self._widen_at:
-            # Whoever refuses one call more again and again is asked less often.
-            self._refusals = self._refusals + 1 if self.is_found and room == self._narrowed else 0
-        self.room, self.is_found, self._step, self._narrowed = room, True, 1, room
-        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room) * 2.0 ** min(self._refusals, 8)
+        self.room, self.is_found, self._step = room, True, 1
+        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room)
         self._widen_at = now + min(pause, LONGEST_PROBE)
 
     def _compare(self, now: float, level: int) -> None:
-        mean, peak, is_steady = self._seconds / self._calls, self._peak, self.room == self._epoch_room
+        """See whether fewer calls are faster, where latency has risen."""
+        mean, peak = self._seconds / self._calls, self._peak
         self._epoch_at, self._calls, self._seconds, self._peak = now + max(EPOCH, 3 * mean), 0, 0.0, 0
         # Room that nobody needs would be filled when the partner falls silent.
         self.room = min(self.room, max(2 * peak, FEW))
-        self._steady_epochs = self._steady_epochs + 1 if is_steady else 0
+        self._steady = self._steady + 1 if self.room == self._epoch_room else 0
         self._epoch_room = self.room
         if self._trial is not None:
-            before, room = self._trial
-            self._trial = None
+            (before, room), self._trial = self._trial, None
             if mean > 0.93 * before:
                 # Fewer calls did not make it faster: it is slow, not crowded.
                 self._lowest, self.room = mean, max(self.room, room)
                 return
         self._lowest = min(self._lowest, mean)
-        if self._steady_epochs > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
+        if self._steady > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:
             self._trial = mean, self.room
             self.narrow(now, max(FEW, self.room * 4 // 5))
             self._epoch_room = self.room
@@ -214,67 +200,53 @@ class ConcurrencyLimit:
 
 
 class Outage:
-    """Tells when the partner is down, and when to probe it. `random` returns numbers from 0 to 1."""
+    """Tells when the partner is down, and when to probe it."""
 
-    def __init__(self, random: Callable[[], float]) -> None:
-        self._random = random
+    def __init__(self) -> None:
         self.failures = 0
         self.since: float | None = None
         self.is_pushback = False  # it refuses all calls, which is not an outage
-        self._is_answering = False
-        self._probes = 0
+        self._quick = QUICK_PROBES
         self._doubted_until = self._probe_at = -math.inf
 
     def succeed(self) -> bool:
         """Take in a success. Return whether the partner was down."""
         was_down, self.failures, self.since = self.since is not None, 0, None
+        # Who refuses most calls does not get many quick ones again and again.
+        self._quick = min(self._quick + 1, QUICK_PROBES)
         return was_down
 
-    def fail(  # noqa: PLR0913, each is one thing
-        self, now: float, in_flight: int, latency: float, *, is_pushback: bool, is_answered: bool, pause: float
-    ) -> None:
+    def fail(self, now: float, in_flight: int, latency: float, status: int | None, pause: float) -> None:
         """Take in a failure, with `in_flight` calls still under way. `pause` is what it asks for, in seconds."""
         self.failures += 1
-        self._is_answering = is_answered
         if self.failures == FAILURES:
             self._doubted_until = now + max(DOUBT, 4 * latency)
-        is_changed, self.is_pushback = self.is_pushback != is_pushback, is_pushback
         if self.since is None:
-            if self.failures >= FAILURES and not in_flight:
-                self._begin(now)
-        elif is_changed:
-            # Another kind of trouble: its time begins now.
+            if self.failures < FAILURES or in_flight:
+                return
             self._begin(now)
-        if pause and self.since is not None:
-            self._probe_at = now + pause
+        if pause:
+            self._probe_at = max(self._probe_at, now + pause)
+        elif status is not None and self._quick > 0:
+            self._quick -= 1
+            self._probe_at = now + QUICK_PROBE
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until a call may find out how the partner is, 0.0 where it is not in doubt."""
+    def wait(self, now: float) -> float | None:
+        """Return the seconds until a call may find out how the partner is, None where it is not in doubt."""
         if self.failures < FAILURES:
-            return 0.0
+            return None
         if self.since is None:
             if now < self._doubted_until:
                 return self._doubted_until - now
             self._begin(now)
         return max(0.0, self._probe_at - now)
 
-    def probe(self, now: float) -> None:
-        """Note that a call is sent to find out."""
-        self._probes += 1
-        self._probe_at = now + self.pause(now)
-
-    def pause(self, now: float) -> float:
-        """Return the seconds between two probes."""
-        age = now - (now if self.since is None else self.since)
-        if self.is_pushback:
-            pause = min(max(age / 8, FIRST_PROBE), LAST_PROBE)
-        elif self._is_answering:
-            pause = QUICK_PROBE if self._probes <= QUICK_PROBES else min(max(SLOW_PROBE, age / 25), LAST_PROBE)
-        else:
-            pause = min(max(0.8 * age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
-        return pause * (0.9 + 0.2 * self._random())
+    def enter(self, now: float) -> None:
+        """Note that a call is sent, which is a probe while the partner is down."""
+        if self.since is not None:
+            age = now - self.since
+            self._probe_at = now + min(max(age, FIRST_PROBE), max(PROBE, age / 25), LAST_PROBE)
 
     def _begin(self, now: float) -> None:
         self.since = now
-        self._probes = 0
-        self.probe(now)
+        self._probe_at = now + FIRST_PROBE

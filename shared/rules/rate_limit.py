@@ -53,15 +53,20 @@ def read_quota(headers: Mapping[str, str]) -> Quota | None:
     `headers` is case-insensitive, or has names in lower case.
     """
 
-    def field(name: str) -> str | None:
-        value = headers.get(name)
-        return None if value is None or len(value) > _MAX_FIELD else value
+    def field(name: str) -> str:
+        value = headers.get(name, "")
+        return value if len(value) <= _MAX_FIELD else ""
 
-    if (quota := field("ratelimit")) is not None:
-        return _from_structured_field(quota, field("ratelimit-policy") or "")
+    if structured := field("ratelimit"):
+        return _from_structured_field(structured, dict(_items(field("ratelimit-policy"))))
     for prefix in ("ratelimit-", "x-ratelimit-", "x-rate-limit-"):
-        if (remaining := field(prefix + "remaining")) is not None:
-            return _from_triple(remaining, field(prefix + "reset"), field(prefix + "limit"), headers)
+        if remaining := field(prefix + "remaining"):
+            left, seconds = _number(remaining), _number(field(prefix + "reset"))
+            if seconds is not None and seconds > _UNIX_TIME:
+                seconds = _until(seconds, headers.get("date", ""))
+            limit = field(prefix + "limit")
+            terms = {"q": _number(limit) or 0, **dict(_PARAMETER.findall(limit))}
+            return None if left is None or seconds is None else _quota(left, seconds, terms)
     return None
 
 
@@ -111,53 +116,38 @@ class QuotaLimit:
         self.rate = max(left, 1) / (min(max(quota.seconds, 1.0), LONGEST_SPREAD) * SPREAD)
 
 
-def _from_structured_field(field: str, policy: str) -> Quota | None:
-    policies = dict(_items(policy))
-    quotas = []
+def _from_structured_field(field: str, policies: Mapping[str, Mapping[str, str]]) -> Quota | None:
     items = _items(field)
-    if items and all(not parameters for _, parameters in items):
+    if not any(parameters for _, parameters in items):
         # Version 7: a dictionary. Each member is an item of its own here, and its value a parameter.
         values = dict(_PARAMETER.findall(field))
         items = [("", {"r": values["remaining"], "t": values.get("reset", "1")})] if "remaining" in values else []
+    quotas = []
     for name, parameters in items:
         if "r" in parameters:
             terms = policies.get(name, {})
-            window = float(terms["w"]) if "w" in terms else None
-            seconds = float(parameters["t"]) if "t" in parameters else window or 1.0
-            limit = int(terms["q"]) if "q" in terms else None
-            quotas.append(_quota(int(parameters["r"]), seconds, limit, window))
+            quotas.append(_quota(float(parameters["r"]), float(parameters.get("t", terms.get("w", 1))), terms))
     return min(quotas, key=lambda quota: quota.remaining, default=None)
 
 
-def _from_triple(remaining: str, reset: str | None, limit: str | None, headers: Mapping[str, str]) -> Quota | None:
-    left, seconds, most = _number(remaining), _number(reset), _number(limit)
-    if left is None or seconds is None:
+def _until(time: float, date: str) -> float | None:
+    """Return the seconds until a Unix time in s or ms. The server's own clock says how far away its time is."""
+    try:
+        now = parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
         return None
-    if seconds > _UNIX_TIME:
-        # The server's own clock says how far away its time is.
-        try:
-            now = parsedate_to_datetime(headers.get("date") or "").timestamp()
-        except (ValueError, OverflowError):
-            return None
-        seconds = (seconds / 1000 if seconds > _UNIX_TIME_IN_MS else seconds) - now
-    windows = dict(_PARAMETER.findall(limit or ""))
-    window = float(windows["w"]) if "w" in windows else None
-    return _quota(int(left), seconds, None if most is None else int(most), window)
+    return (time / 1000 if time > _UNIX_TIME_IN_MS else time) - now
 
 
-def _quota(remaining: int, seconds: float, limit: int | None, window: float | None) -> Quota:
-    return Quota(
-        remaining,
-        min(max(seconds, 0.0), MAX_SECONDS),
-        limit or None,
-        min(window, MAX_SECONDS) if window else None,
-    )
+def _quota(remaining: float, seconds: float, terms: Mapping[str, str | float]) -> Quota:
+    window = min(float(terms.get("w", 0)), MAX_SECONDS)
+    return Quota(int(remaining), min(max(seconds, 0.0), MAX_SECONDS), int(terms.get("q", 0)) or None, window or None)
 
 
 def _items(field: str) -> list[tuple[str, dict[str, str]]]:
     return [(name.strip(), dict(_PARAMETER.findall(rest))) for name, rest in _ITEM.findall(field) if name or rest]
 
 
-def _number(value: str | None) -> float | None:
-    match = _NUMBER.match(value or "")
+def _number(value: str) -> float | None:
+    match = _NUMBER.match(value)
     return float(match[1]) if match else None

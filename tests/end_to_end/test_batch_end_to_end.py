@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from shared.durable.batch_input import records_of
+from shared.durable.inputs import records_of
 from tests.end_to_end.stage import PREFIX, RESOURCE, id_of, ids, record, records, until
 
 if TYPE_CHECKING:

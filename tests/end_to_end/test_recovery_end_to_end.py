@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from shared.durable.batch_input import batch_input, single_input
+from shared.durable.inputs import DeliveryOptions, batch_input, single_input, to_json
 from shared.durable.starting import keyed_id
+from shared.rules.retry import RetryPolicy
 from tests.end_to_end.stage import RESOURCE, copy_app, id_of, ids, record, until
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Json, Stage
 
-TERMS = {"retry": {"deadline": 60, "first": 0.1, "max": 1}, "settle": 1}
+OPTIONS = DeliveryOptions(RetryPolicy(60, 0.1, 1), settle=1)
+TERMS = to_json(OPTIONS)
 DEFECT = """
 
 def retry_wait(_policy, _step, _seed, least=None):
@@ -118,7 +120,7 @@ async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_rec
 @pytest.mark.timeout(240)
 async def test_a_failed_delivery_goes_on_when_its_caller_asks_again(start: StartStage) -> None:
     stage = start()
-    broken = single_input(RESOURCE.name, texts(record(1))[0], {**TERMS, "retry": {"first": -1}})
+    broken = single_input(RESOURCE.name, texts(record(1))[0], OPTIONS) | {"terms": {"retry": {"first": -1}}}
     instance_id = keyed_id(RESOURCE, "broken")
     failed = await start_past_the_intake(stage, broken, instance_id)
 
@@ -133,13 +135,13 @@ async def test_a_failed_delivery_goes_on_when_its_caller_asks_again(start: Start
     [
         (
             {"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}},
-            "its terms.retry.first is not",
+            "terms.retry must be seconds",
         ),
-        ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "its record is not a text"),
-        ({"record": "{}", "terms": TERMS}, "it names no resource"),
+        ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "Expected `str`, got `int` - at `$.record`"),
+        ({"record": "{}", "terms": TERMS}, "missing required field `resource`"),
         (
             {"resource": RESOURCE.name, "total": 2**31, "digest": "d", "packed": "", "terms": TERMS},
-            "its total is not a whole number",
+            "at `$.total`",
         ),
     ],
     ids=["terms", "record", "resource", "total"],
@@ -153,10 +155,10 @@ async def test_what_the_intake_would_never_start_fails_with_a_reason(stage: Stag
 
 async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner_not_asked(stage: Stage) -> None:
     large, odd = record(1, note="y" * 99_999), record(2, x={"__class__": "Path", "__module__": "os", "__data__": "/"})
-    inputs = [single_input(RESOURCE.name, text, TERMS) for text in (*texts(large, [5]), b"{")]
+    inputs = [single_input(RESOURCE.name, text, OPTIONS) for text in (*texts(large, [5]), b"{")]
 
     deliveries = await asyncio.gather(*(start_past_the_intake(stage, input_) for input_ in inputs))
-    batch = await start_past_the_intake(stage, batch_input(RESOURCE.name, texts(large, odd, record(3), 5), TERMS))
+    batch = await start_past_the_intake(stage, batch_input(RESOURCE.name, texts(large, odd, record(3), 5), OPTIONS))
 
     assert {delivery["state"] for delivery in deliveries} == {"rejected"}
     assert [rejection["index"] for rejection in batch["rejections"]] == [0, 3]

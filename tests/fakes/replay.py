@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
-from shared.durable.batch import Deferral, OrderResult
-from shared.rules.retry import RetryPolicy
+from shared.durable.inputs import to_json
+from shared.durable.progress import OrderResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -229,18 +229,8 @@ def _stamp(time: datetime) -> str:
 
 
 def order_result(
-    given: Mapping[str, Any], made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
+    made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
 ) -> dict[str, Any]:
     """Return the result of an activity with one attempt at each record of its order; None: the record is left."""
-    policy = RetryPolicy.from_json(given["retry"])
-    known = {index: Deferral(attempts, absent_at=at) for index, attempts, at in given.get("deferred", ())}
-    outcomes, deferrals = {}, {}
-    for index, outcome in made.items():
-        if outcome is not None and outcome.kind == "deferred":
-            deferral = known.get(index, Deferral())
-            deferral.enter(outcome, given["age"], policy, given["instanceId"])
-            deferrals[index] = deferral.since(given["age"])
-        elif outcome is not None:
-            outcomes[index] = outcome
-    left = [index for index, outcome in made.items() if outcome is None]
-    return OrderResult(outcomes, deferrals, left, left_for, limit=limit).to_json()
+    outcomes = {index: outcome.to_json() for index, outcome in made.items() if outcome is not None}
+    return to_json(OrderResult(outcomes, left_for, limit=limit))

@@ -78,7 +78,7 @@ class ScriptedPartner:
         async def api() -> Any:  # noqa: ANN401 - stands for a ResourceApi
             return self
 
-        return PartnerAccess(api, turns or FreeTurns(), timeout)
+        return PartnerAccess(api, cast("Any", turns or FreeTurns()), timeout)
 
     async def post(self, _: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         self.keys.append(idempotency_key)

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
-from shared.durable.batch import from_ranges
-from shared.durable.batch_input import batch_input, single_input
-from shared.durable.batch_orchestrator import deliver_batch
-from shared.durable.delivery_options import DeliveryOptions
-from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
+from shared.durable.inputs import DeliveryOptions, batch_input, single_input
+from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_batch, deliver_one
 from shared.rules.outcome import Outcome
 from shared.rules.retry import RetryPolicy
 from tests.fakes.replay import order_result, play
@@ -62,7 +59,7 @@ BATCHES: dict[str, tuple[DeliveryOptions, dict[str, Any], dict[int, Script]]] = 
         {},
         {1: [REFUSED], 2: [LATER, CREATED], 3: [UNCERTAIN, ABSENT, EXISTS], 9: [None, CREATED]},
     ),
-    "batch-expired": (QUICK, {"pause": 62.0, "uncertain": "1-2"}, {0: [UNCERTAIN], 5: [LATER]}),
+    "batch-expired": (QUICK, {"pause": 62.0, "uncertain": [1, 2]}, {0: [UNCERTAIN], 5: [LATER]}),
     "batch-process-lost": (OPTIONS, {}, {4: [LOST, LOST, EXISTS]}),
     "batch-long": (OPTIONS, {}, {0: [UNCERTAIN] * (ATTEMPTS_OF_A_RUN + 1) + [CREATED], 1: [REFUSED]}),
 }
@@ -77,13 +74,11 @@ def record(folder: Path, version: str) -> list[Recording]:
     folder.mkdir()
     made = []
     for name, (options, more, script) in SINGLES.items():
-        input_ = single_input(
-            PARCEL.name, '{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options.to_json()
-        )
+        input_ = single_input(PARCEL.name, '{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options)
         made += _recordings(version, name, "DeliverParcel", input_ | more, {0: script})
     texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(10)]
     for name, (options, more, scripts) in BATCHES.items():
-        input_ = batch_input(PARCEL.name, texts, options.to_json())
+        input_ = batch_input(PARCEL.name, texts, options)
         made += _recordings(version, name, "DeliverParcelBatch", input_ | more, scripts)
     for recording in made:
         recording.save(folder / f"{recording.scenario}.json")
@@ -105,12 +100,12 @@ def _recordings(
         return outcome
 
     async def activity(_: str, order: dict[str, Any]) -> dict[str, Any]:
-        if "records" not in order:
+        if "record" in order:
             outcome = outcome_of(0)
             assert outcome is not None
             return outcome.to_json()
-        made = {index: outcome_of(index) for index in sorted(from_ranges(order["records"]))}
-        return order_result(order, made, 2.0)
+        made = {index: outcome_of(index) for index in order["records"]}
+        return order_result(made, 2.0)
 
     handle = HANDLES[orchestrator]
     last = asyncio.run(play(handle, input_, activity, instance_id="parcel-0"))

@@ -1,0 +1,195 @@
+"""What is known of a delivery's records. The Structs travel as JSON in the inputs and results of activities. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shared.rules.outcome import Outcome, kept_problem, shortened
+from shared.rules.retry import retry_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shared.rules.retry import RetryPolicy
+
+MAX_RECORDS = 1_000
+Index = Annotated[int, Meta(ge=0, lt=MAX_RECORDS)]
+
+# Characters of the reason of a record, and of its problem; and of those of a batch. The Durable Task Scheduler has a
+# limit of 1 MiB.
+_MAX_REASON, _MAX_REASONS = 400, 150_000
+
+
+class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What is known of a record that is neither delivered nor given up.
+
+    A look-up missed it first at `absent_at`, after its last uncertain attempt. This and `due` are ages of the delivery
+    in seconds. `is_uncertain`: an attempt may have stored the record. `facts` are what the last attempt says.
+    """
+
+    attempts: int = 0
+    due: float = 0.0
+    absent_at: float | None = None
+    is_uncertain: bool = False
+    facts: dict[str, Any] = {}
+
+    def enter(self, outcome: Outcome, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter another attempt, whose outcome is known at this age of the delivery. Draw the backoff with `seed`.
+
+        An absence counts from when it is known, which is later than the look-up.
+        """
+        self.attempts += not outcome.was_held
+        self.is_uncertain = outcome.kind == "deferred" and (self.is_uncertain or outcome.is_uncertain)
+        self.facts = {"recordId": outcome.record_id or self.facts.get("recordId", ""), **outcome.facts()}
+        if not outcome.is_absent:
+            self.absent_at = None if outcome.is_uncertain else self.absent_at
+        elif self.absent_at is None:
+            self.absent_at = age
+        step = 1 if outcome.was_held else self.attempts
+        self.due = _tick(age + retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after))
+
+    def told(self) -> Deferral:
+        """Return what the next attempt has to know."""
+        return Deferral(self.attempts, absent_at=self.absent_at, is_uncertain=self.is_uncertain)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the members of a custom status and an output."""
+        shown = {**self.facts, "attempts": self.attempts}
+        return {**shown, "uncertain": True} if self.is_uncertain else shown
+
+
+class OrderResult(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What became of the records of an order, as outcomes in JSON by their indices; the others are left to the next.
+
+    `left_for` is the seconds for which the partner is not to be asked for these. `limit` is the limit that flow control
+    has found, in calls per second.
+    """
+
+    outcomes: dict[Index, dict[str, Any]] = {}
+    left_for: float = 0.0
+    reason: str | None = None
+    limit: float | None = None
+
+
+class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
+    """What became of each record of a batch.
+
+    `rejections` has the records that are not delivered, as the output shows them: "rejected" by the partner, or
+    "expired" at the deadline. `suspects` are pending records whose last activity failed: one may end it each time.
+    """
+
+    pending: dict[Index, Deferral] = {}
+    created: set[Index] = set()
+    exists: set[Index] = set()
+    rejections: dict[Index, dict[str, Any]] = {}
+    suspects: set[Index] = set()
+
+    def enter(self, indices: Iterable[int], result: OrderResult, age: float, policy: RetryPolicy, seed: str) -> None:
+        """Enter what became of the records of an order, as it is known at this age of the batch."""
+        for index in indices:
+            if index not in result.outcomes:
+                self.pending[index].due = _tick(age + result.left_for) if result.left_for else 0.0
+                continue
+            self.suspects.discard(index)
+            outcome = Outcome.from_json(result.outcomes[index])
+            if outcome.kind == "deferred":
+                self.pending[index].enter(outcome, age, policy, seed)
+            elif outcome.kind == "rejected":
+                self._give_up(index, {"recordId": outcome.record_id, "state": "rejected", **outcome.facts()})
+            else:
+                del self.pending[index]
+                (self.created if outcome.kind == "created" else self.exists).add(index)
+
+    def expire(self, age: float, deadline: float, *, is_stalled: bool) -> None:
+        """Give up the records that are not tried again before the deadline.
+
+        Those that nobody could try are given up only if all others stand still.
+        """
+        for index, record in list(self.pending.items()):
+            if max(age, record.due) > deadline and (record.attempts or (is_stalled and age > deadline)):
+                attempts = f"{record.attempts} attempt" + ("s" if record.attempts != 1 else "")
+                last = record.facts.get("reason", "The partner could not be asked")
+                rejection = {"recordId": "", "state": "expired", **record.shown()}
+                del rejection["attempts"]
+                self._give_up(index, {**rejection, "reason": f"The deadline passed after {attempts}. {last}"})
+
+    def counts(self) -> dict[str, int]:
+        """Count the records by what became of them."""
+        expired = sum(rejection["state"] == "expired" for rejection in self.rejections.values())
+        return {
+            "total": len(self.pending) + len(self.created) + len(self.exists) + len(self.rejections),
+            "created": len(self.created),
+            "exists": len(self.exists),
+            "rejected": len(self.rejections) - expired,
+            "expired": expired,
+        }
+
+    def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
+        """Return the members of the custom status: the counts, and which records are in which state.
+
+        A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
+        """
+        given_up = self.rejections.items()
+        uncertain = {index for index, record in self.pending.items() if record.is_uncertain}
+        records = {
+            "createdRecords": self.created,
+            "existsRecords": self.exists,
+            "rejectedRecords": {index for index, each in given_up if each["state"] == "rejected"},
+            "expiredRecords": {index for index, each in given_up if each["state"] == "expired"},
+            "uncertainRecords": uncertain | {index for index, each in given_up if each.get("uncertain")},
+            "posting": posting,
+        }
+        ranges = {name: to_ranges(indices) for name, indices in records.items() if indices}
+        return {**self.counts(), "pending": len(self.pending), **ranges}
+
+    def _give_up(self, index: int, rejection: dict[str, Any]) -> None:
+        total = self.counts()["total"]
+        del self.pending[index]
+        self.suspects.discard(index)
+        self.rejections[index] = {"index": index, **fitted_facts(rejection, total)}
+
+
+def fitted_facts(facts: dict[str, Any], total: int) -> dict[str, Any]:
+    """Return what is said of one of so many records, with as much of its reason and its problem as there is room."""
+    most = min(_MAX_REASON, _MAX_REASONS // total)
+    fitted = {name: said for name, said in facts.items() if name not in {"problem", "differing"}}
+    if "reason" in facts:
+        fitted["reason"] = shortened(facts["reason"], most)
+    if problem := kept_problem(facts.get("problem", {}), most):
+        fitted["problem"] = problem
+    return fitted
+
+
+def to_ranges(indices: Iterable[int]) -> str:
+    """Write indices in order as "0-49,51": a thousand of them fit into a custom status."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def from_ranges(text: str) -> set[int]:
+    """Read what `to_ranges` wrote.
+
+    Raises:
+        ValueError: it cannot have written this.
+    """
+    indices: set[int] = set()
+    for run in filter(None, text.split(",")):
+        first, _, last = run.partition("-")
+        if int(last or first) >= MAX_RECORDS:
+            raise ValueError(f"no batch has a record {last or first}")
+        indices.update(range(int(first), int(last or first) + 1))
+    return indices
+
+
+def _tick(age: float) -> float:
+    """Round up to a millisecond: a timer has no finer time, and must not fire before a record is due."""
+    return math.ceil(age * 1000) / 1000
