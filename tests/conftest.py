@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,9 +20,6 @@ collect_ignore = [str(path) for path in not_collected()]
 # A process that a shell started in the background ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# No test leaves this machine, and an HTTP client takes 50 ms to load the certificates of the internet's authorities.
-os.environ.setdefault("SSL_CERT_DIR", str(Path(__file__).parent))
 
 # Slow examples say something about the machine, which runs other tests at the same time.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

@@ -120,8 +120,8 @@ async def test_stray_refusals_cost_renewals_and_fail_no_call_for_want_of_a_token
             while asyncio.get_running_loop().time() < 2:
                 statuses.append((await client.get(API)).status_code)
 
-        await asyncio.gather(*(call_on() for _ in range(64)))
-    assert statuses.count(200) > 5_000  # of 12,800 without a single refusal; 64 at a time wait for at most a second
+        await asyncio.gather(*(call_on() for _ in range(16)))
+    assert statuses.count(200) > 1_250  # of 3,200 without a single refusal; 16 at a time wait for at most a second
     assert statuses.count(401) < len(statuses) / 1000  # refused twice
     assert grant.requests <= 6
 

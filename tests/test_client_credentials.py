@@ -31,7 +31,8 @@ async def server() -> AsyncIterator[TokenServer]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = RelayTransport(max_connections=10, tls=ssl.create_default_context())
+    # To load the certificates of the internet's authorities would take longer than most of the tests.
+    transport = RelayTransport(max_connections=10, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     async with httpx.AsyncClient(transport=transport) as open_client:
         yield open_client
 
@@ -136,7 +137,7 @@ async def test_nonsense_is_unavailable_and_not_kept(
 
 @pytest.mark.parametrize("codings", [1, 2])
 async def test_a_body_that_unpacks_to_gigabytes_is_not_unpacked(server: TokenServer, codings: int) -> None:
-    bomb = gzip.compress(bytes(100_000_000), 9)
+    bomb = gzip.compress(bytes(100_000_000), 1)
     encoding = "gzip"
     if codings == 2:
         bomb, encoding = gzip.compress(bomb, 9), "gzip, gzip"
