@@ -20,7 +20,7 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
-from shared.rules.content_encoding import ACCEPTED, BodyDecoder
+from shared.rules.content_encoding import BodyDecoder
 from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ POOL_SHARE = 0.8
 _CONNECT_TIMEOUT = 5.0
 _HEADERS = {
     "accept": "application/json, application/problem+json",
-    "accept-encoding": ACCEPTED,
+    "accept-encoding": "gzip",  # some servers send "deflate" without the zlib format around it
     "user-agent": "business-relay",
 }
 # `traceparent` and `tracestate` alone: the baggage is the app's own.
