@@ -249,6 +249,10 @@ def _refuse(what: str, problems: Mapping[str, bool]) -> None:
 def _resource_problems(resource: Resource) -> dict[str, bool]:
     if not (isinstance(resource.model, type) and issubclass(resource.model, Record)):
         return {"the model must be a class that inherits from Record": True}
+    try:
+        msgspec.json.Decoder(resource.model)
+    except (TypeError, ValueError, NameError) as exc:
+        return {f"the model's annotations make no check: {exc}; __post_init__ can check what they cannot": True}
     members = {each.name: each for each in msgspec.structs.fields(resource.model)}
     id_, member = f"id={resource.id!r}", members.get(resource.id)
     header, honours_key = resource.idempotency_header, resource.honours_idempotency_key

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from decimal import Decimal  # noqa: TC003, msgspec reads the annotations
+from typing import Annotated, Any
 
 import pytest
+from msgspec import Meta
 
 from shared.errors import ResourceError
 from shared.resource import ApiResponse, LookUp, Partner, Post, ProblemDetails, Put, Record, Resource, check_resources
 from tests.models import CARRIER, PARCEL, Parcel
+
+
+class Bounded(Record):
+    parcel_id: str
+    price: Annotated[Decimal, Meta(gt=0)]
 
 
 class Plain(Record, rename=None):
@@ -43,6 +50,7 @@ def test_puts_the_id_percent_encoded_into_path_and_query(id_: str, encoded: str)
         ({"id": "parcelId"}, "id='parcelId' is not a member of the model; its members are parcel_id"),
         ({"model": Plain, "id": "own_id"}, "id='own_id' has a default"),
         ({"model": dict}, "must be a class that inherits from Record"),
+        ({"model": Bounded}, "annotations make no check: Can only set `gt` on a numeric type"),
         ({"route": "/parcels"}, "must be a path such as orders"),
         *(
             ({"route": route}, "is one of the app's own routes")
