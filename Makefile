@@ -62,6 +62,7 @@ up: setup ## Run the partner API and the app until Ctrl-C
 relay: $(filter .tools/bin/uv,$(UV)) ## Install the command line, `relay`
 	@$(UV) tool install --quiet --force .
 	@echo "Installed relay: $$($(UV) tool dir --bin)/relay"
+	@command -v relay >/dev/null || echo "Your PATH lacks that folder: run \`uv tool update-shell\`, or use the whole path."
 
 local.settings.json: ## Make the settings for one machine from the example, where there are none
 	@cp local.settings.json.example $@
