@@ -76,8 +76,10 @@ class Recovery:
             self._given_up[failed.id] = failed.updated
             logger.error("delivery failed for good", extra=fields)
             return False
-        # A rewind would run activities again that have failed, and the history would fit no more.
-        is_rewound = "TaskFailed" not in kinds and await _rewind(client, failed)
+        # A rewind would run activities again that have failed, and the history would fit no more. It would not run
+        # those again that ended after the instance: a batch, which has several at a time, would wait for ever.
+        can_rewind = not is_batch(failed.input) and "TaskFailed" not in kinds
+        is_rewound = can_rewind and await _rewind(client, failed)
         if not is_rewound:
             input_ = started_again(failed, failed.input, call_timeout) | {"recoveries": recoveries + 1}
             if not await client.start(orchestrator(resource, input_), failed.id, input_):
