@@ -55,7 +55,7 @@ def test_a_record_has_the_id_that_its_caller_sent(id_type: object, text: str, id
     assert (record.id, named_id(box, record.content())) == (id_, id_)
     echo = answer(record.text)
     assert judge_post(box, record, echo, age=0, was_uncertain=False) == Outcome("created", id_, 200)
-    assert judge_look_up(box, record, echo, was_uncertain=True) == Outcome("exists", id_, 200)
+    assert judge_look_up(box, record, echo, age=0, was_uncertain=True) == Outcome("exists", id_, 200)
 
 
 def test_a_uuid_that_the_partner_writes_in_lower_case_is_the_same_id() -> None:

@@ -59,6 +59,16 @@ async def test_what_fails_again_and_again_is_reported_once(caplog: pytest.LogCap
     assert [line.message for line in caplog.records if line.levelno == logging.ERROR] == ["delivery failed for good"]
 
 
+async def test_a_batch_is_started_again_for_a_rewound_one_would_wait_for_the_activities_that_ended_after_it() -> None:
+    timer = Timer()
+    timer.host.put("1", PARCEL.deliver_batch, batch_input("Parcel", [b"{}"], {}), status="Failed")
+
+    assert await timer.run() == 1
+
+    assert (timer.host.instances["1"].starts, timer.host.instances["1"].reasons) == (2, [])
+    assert timer.host.input_of("1")["recoveries"] == 1
+
+
 @pytest.mark.parametrize("batch", [False, True])
 async def test_where_the_engine_does_not_rewind_the_delivery_is_started_again(batch: bool) -> None:  # noqa: FBT001 - a parameter
     timer = Timer()

@@ -30,8 +30,10 @@ def post(
     return judge_post(resource, RECORD, response, age=age, was_uncertain=was_uncertain)
 
 
-def look_up(response: ApiResponse, *, was_uncertain: bool = False, resource: Resource = PARCEL) -> Outcome | str:
-    return judge_look_up(resource, RECORD, response, was_uncertain=was_uncertain)
+def look_up(
+    response: ApiResponse, *, was_uncertain: bool = False, age: float = 0.0, resource: Resource = PARCEL
+) -> Outcome | str:
+    return judge_look_up(resource, RECORD, response, age=age, was_uncertain=was_uncertain)
 
 
 def summary(judged: object) -> str:
@@ -115,6 +117,7 @@ def test_a_proxys_page_is_the_partners_verdict_after_ten_minutes() -> None:
         # anything else
         *[(answer(status), "no look-up", "deferred, uncertain") for status in (401, 403, 405, 501)],
         *[(answer(status), "deferred", "deferred, uncertain") for status in (302, 400, 408, 429, 500, 503)],
+        (html(403), "deferred", "deferred, uncertain"),
         (html(404), "deferred", "deferred, uncertain"),
         (html(200), "deferred", "deferred, uncertain"),
         (UNREADABLE, "deferred", "deferred, uncertain"),
@@ -128,6 +131,12 @@ def test_a_proxys_page_is_the_partners_verdict_after_ten_minutes() -> None:
 def test_what_an_answer_to_a_look_up_means(response: ApiResponse, first: str, after_uncertain: str) -> None:
     assert summary(look_up(response)) == first
     assert summary(look_up(response, was_uncertain=True)) == after_uncertain
+
+
+def test_an_html_page_in_place_of_a_look_up_is_a_proxys_for_ten_minutes() -> None:
+    assert summary(look_up(html(403), age=PROXY_PATIENCE - 1)) == "deferred"
+    assert summary(look_up(html(403), age=PROXY_PATIENCE)) == "no look-up"
+    assert summary(look_up(html(403), age=PROXY_PATIENCE, was_uncertain=True)) == "deferred, uncertain"
 
 
 @pytest.mark.parametrize(

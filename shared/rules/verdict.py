@@ -64,9 +64,9 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
     `may_repeat`: a host that was lost may have made this attempt before. A look-up that is refused once is asked again.
     """
     if resource.look_up is not None and (was_uncertain or not resource.honours_idempotency_key):
-        found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
+        found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
         if found == "no look-up" and may_repeat:
-            found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
+            found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
         if isinstance(found, Outcome):
             return found
         if was_uncertain and not was_absent:
@@ -77,7 +77,7 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
     refused = judged.otherwise
     if resource.look_up is None:
         return replace(refused, kind="deferred", is_uncertain=True) if was_uncertain else refused
-    found = judge_look_up(resource, record, (yield "look up"), was_uncertain=was_uncertain)
+    found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
     if isinstance(found, Outcome):
         return found
     return replace(_unseen(record, settle), reason=refused.reason) if was_uncertain and not was_absent else refused
@@ -159,7 +159,7 @@ def refuses_token(status: int, challenges: str) -> bool:
 
 
 def judge_look_up(
-    resource: Resource, record: CheckedRecord, response: ApiResponse, *, was_uncertain: bool
+    resource: Resource, record: CheckedRecord, response: ApiResponse, *, age: float, was_uncertain: bool
 ) -> Outcome | Missing:
     """Judge the response to a look-up of `record`, before it is posted or after a post that decided nothing.
 
@@ -175,7 +175,7 @@ def judge_look_up(
         words = f"to a look-up, without a record that names this id at {id_pointer(resource)}"
     elif response.status in _ABSENT and not response.is_html:
         return "absent"
-    elif response.status in _NO_LOOK_UP and not was_uncertain:
+    elif response.status in _NO_LOOK_UP and not was_uncertain and not (response.is_html and age < PROXY_PATIENCE):
         return "no look-up"
     return _deferred(record, response, words, is_uncertain=was_uncertain)
 
