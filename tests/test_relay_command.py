@@ -49,7 +49,7 @@ def environ(app: RelayApp | None, tmp_path: Path, key: str = KEY) -> dict[str, s
         "RELAY_KEY": key,
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
-        # A folder without certificates: to load those of the internet's authorities takes longer than most tests.
+        # A folder without certificates: to load those of the internet's authorities would take longer than most tests.
         "SSL_CERT_FILE": "",
         "SSL_CERT_DIR": str(tmp_path),
     }

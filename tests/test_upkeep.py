@@ -61,7 +61,7 @@ async def test_what_fails_again_and_again_is_reported_once(caplog: pytest.LogCap
 
 async def test_a_batch_is_started_again_for_a_rewound_one_would_wait_for_the_activities_that_ended_after_it() -> None:
     timer = Timer()
-    timer.host.put("1", PARCEL.deliver_batch, batch_input("Parcel", [b"{}"], {}), status="Failed")
+    timer.host.put("1", PARCEL.deliver_batch, batch_input("Parcel", [b"{}"], DeliveryOptions()), status="Failed")
 
     assert await timer.run() == 1
 

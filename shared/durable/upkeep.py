@@ -67,8 +67,8 @@ class Recovery:
             self._given_up[id_] = failed.updated
             logger.error("delivery failed for good", extra=fields)
             return False
-        # A rewind would run activities again that have failed, and the history would fit no more. It would not run again
-        # what ended after the instance: a batch, which has several activities at a time, would wait for ever.
+        # A rewind would run activities again that have failed, and the history would fit no more. It would not run
+        # again what ended after the instance: a batch, which has several activities at once, would wait for ever.
         can_rewind = kind is SingleInput and "TaskFailed" not in kinds
         if can_rewind and await _rewind(client, id_):
             logger.warning("delivery rewound", extra=fields)
