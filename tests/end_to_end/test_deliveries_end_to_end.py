@@ -7,15 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.partner import RESOURCES
-from tests.end_to_end.stage import RESOURCE, id_of, ids, record, records, until
+from tests.end_to_end.stage import RESOURCE, id_of, record, records, until
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
     from tests.end_to_end.stage import Json, Stage
 
-# It waits for its second attempt for long enough to be seen, and suspended or cancelled.
-PATIENT = {"DELIVERY_RETRY_FIRST": "60", "DELIVERY_RETRY_MAX": "60"}
-OUTAGE = {"fault": "status", "route": "post", "status": 500}
+# The record waits for its second attempt for long enough to be seen, and suspended or cancelled.
+LATER = {"fault": "status", "route": "post", "status": 423, "retry_after": 60}
 
 
 async def listed(stage: Stage, **query: str) -> list[Json]:
@@ -54,9 +53,8 @@ async def test_lists_any_number_of_deliveries_and_filters_them(stage: Stage) -> 
     assert {each["resource"] for each in everything} == {RESOURCE.name}
 
 
-async def test_a_waiting_delivery_is_suspended_resumed_cancelled_and_redelivered(start: StartStage) -> None:
-    stage = start(environ=PATIENT)
-    await stage.set_faults(OUTAGE)
+async def test_a_waiting_delivery_is_suspended_resumed_and_cancelled(stage: Stage) -> None:
+    await stage.set_faults(LATER)
     links = await stage.start(record(1))
     waiting = await stage.in_state(links, "waiting")
 
@@ -71,8 +69,8 @@ async def test_a_waiting_delivery_is_suspended_resumed_cancelled_and_redelivered
     history = (await stage.ask("GET", links["historyGetUri"])).json()
 
     assert datetime.fromisoformat(waiting["nextAttempt"]) > datetime.now(UTC) + timedelta(seconds=20)
-    assert (waiting["attempts"], waiting["status"], waiting["uncertain"]) == (1, 500, True)
-    assert "500" in waiting["reason"]
+    assert (waiting["attempts"], waiting["status"]) == (1, 423)
+    assert "423" in waiting["reason"]
     assert (early.status_code, resumed_too_soon.status_code) == (409, 409)
     assert (suspended["state"], cancelled.status_code, ended["state"]) == ("suspended", 202, "cancelled")
     kinds = [event["type"] for event in history["events"]]
@@ -85,7 +83,7 @@ async def test_a_waiting_delivery_is_suspended_resumed_cancelled_and_redelivered
         "cancelled",
     ]
     [attempt] = [event for event in history["events"] if event["type"] == "attempt"]
-    assert (attempt["outcome"], attempt["status"]) == ("deferred", 500)
+    assert (attempt["outcome"], attempt["status"]) == ("deferred", 423)
     assert attempt["seconds"] >= 0
 
 
@@ -175,22 +173,3 @@ async def test_deliveries_that_a_caller_left_out_of_sight_are_found_by_their_key
 
     await until(all_ended)
     assert (await stage.stored())[id_of(1)] == 1
-
-
-async def test_a_partner_that_is_down_is_asked_by_few(start: StartStage) -> None:
-    stage = start(environ={"DELIVERY_RETRY_MAX": "1"})
-    await stage.set_faults({"fault": "status", "route": "api", "status": 503})
-    links = await stage.start_all([records(200), *(record(number) for number in range(201, 211))])
-
-    async def is_known_to_be_down() -> bool:
-        partners = (await stage.ask("GET", "health/deep?probe=false")).json()["partners"]
-        return bool(partners[RESOURCE.partner.name].get("flow", {}).get("state") == "down")
-
-    await until(is_known_to_be_down)
-    counters = await stage.counters()
-    await stage.control("POST", "recover")
-    deliveries = await stage.all_finished(links)
-
-    assert counters["lookups"] + counters["posts"] < 100
-    assert {each["state"] for each in deliveries} == {"delivered"}
-    assert await stage.stored() == ids(210)

@@ -147,6 +147,7 @@ def test_a_test_that_fails_leaves_nothing_behind() -> None:
     assert _gone(children)
 
 
+@pytest.mark.long
 def test_a_port_in_use_is_one_clear_line() -> None:
     with SandboxProcess("partner", ["--port", "0"]) as partner:
         port = partner.url.rpartition(":")[2]
