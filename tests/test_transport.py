@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import itertools
-import socket
 import ssl
 import traceback
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from shared.client.transport import NOT_SENT, RelayTransport, body_fault, request_fault
+from tests.fakes.free_port import free_port
 from tests.fakes.passing_time import let_pass
 from tests.fakes.raw_server import Connection, RawServer, answering, answering_once, response
 from tests.fakes.tls import tls_server
@@ -59,13 +59,6 @@ async def fault_of(serve: Serve, method: str = "POST") -> httpx.TransportError:
     return caught.value
 
 
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 async def hold(connection: Connection) -> None:
     """Read a request, and never answer."""
     await connection.read_request()
@@ -99,7 +92,7 @@ def holding_after(octets: bytes) -> Serve:
 async def test_a_refused_connection_was_not_sent() -> None:
     async with calling() as client:
         with pytest.raises(httpx.ConnectError, match="Connect call failed"):
-            await client.post(f"http://127.0.0.1:{unused_port()}/")
+            await client.post(f"http://127.0.0.1:{free_port()}/")
 
 
 async def test_a_call_that_gets_no_connection_in_time_was_not_sent_and_takes_no_turn_along() -> None:
@@ -374,7 +367,7 @@ async def test_long_headers_and_many_are_read() -> None:
 
 
 async def test_a_proxy_that_is_not_there_was_sent_nothing_and_is_named_without_its_password() -> None:
-    port = unused_port()
+    port = free_port()
     async with calling(proxy=f"http://user:s3cret@127.0.0.1:{port}") as client:
         with pytest.raises(httpx.ProxyError, match=f"the proxy 127.0.0.1:{port} cannot be reached") as caught:
             await client.post("https://partner.invalid/")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Self
 
 import pytest
 import redis
+
+from tests.fakes.free_port import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +26,7 @@ class RedisServer:
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:
