@@ -93,8 +93,8 @@ async def test_deliveries_wait_for_a_token_endpoint_that_is_down_and_deep_health
     lost = await deep_health(stage)
     await stage.set_faults()
     deliveries = await stage.all_finished(links)
-    well = await deep_health(stage)
     counters = await stage.counters()
+    well = await deep_health(stage)
     await asyncio.to_thread(stage.partner.stop)
     down = await deep_health(stage)
 
