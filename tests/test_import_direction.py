@@ -29,7 +29,7 @@ LAYERS = (
     "function_app",
 )
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "getproxies", "proxy_bypass"}
-MOST_MODULES = 55
+MOST_MODULES = 50
 MOST_LINES = 350
 
 PATHS = {

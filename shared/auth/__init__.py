@@ -1,1 +1,0 @@
-"""Access tokens: requesting, keeping, renewing, sharing and attaching them. Knows nothing of Azure Functions."""

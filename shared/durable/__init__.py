@@ -1,1 +1,0 @@
-"""Deliveries as durable orchestrations: orchestrators, activities and the Durable client."""
