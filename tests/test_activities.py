@@ -29,6 +29,7 @@ from tests.models import PARCEL
 if TYPE_CHECKING:
     from shared.durable.attempt import PartnerAccess
     from shared.resource import ApiResponse
+    from shared.rules.flow import CallResult
 
 RECORD = '{"parcelId": "P-1", "weight": 99999999999999.99}'
 HONOURING = replace(PARCEL, honours_idempotency_key=True)
@@ -290,6 +291,21 @@ async def test_each_record_of_an_order_is_tried_under_its_own_key() -> None:
     assert uncertain(result) == [3]
     assert sorted(partner.keys) == [f"parcel-1-{index}" for index in range(5)]
     assert sorted(partner.bodies) == texts(5)
+
+
+@in_virtual_time
+async def test_tells_how_long_ago_a_record_was_deferred() -> None:
+    class SlowTurns(FreeTurns):
+        async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
+            await asyncio.sleep(4)
+            return await super().enter(delivery, patience=patience, after=after)
+
+    partner = by_id({"P-0": answer(429)})
+
+    result = await post_order(partner, 3, partner.access(SlowTurns()), chunk=1)
+
+    assert result.outcomes[0]["ago"] == pytest.approx(8)
+    assert "ago" not in result.outcomes[2]
 
 
 @in_virtual_time

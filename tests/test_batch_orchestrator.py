@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,14 @@ async def test_a_deferred_record_waits_alone_while_the_others_go_on() -> None:
     assert orders(run) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [10, 11], [0]]
     assert len(run.timers) == 1
     assert run.timers[0] - START >= timedelta(seconds=30)
+
+
+async def test_a_wait_counts_from_the_attempt_and_not_from_the_end_of_its_order() -> None:
+    later = dataclasses.replace(LATER, ago=25.0)
+
+    run = await deliver(order(4), lambda index, _, turn: later if (index, turn) == (0, 1) else CREATED)
+
+    assert timedelta(seconds=5) <= run.timers[0] - START <= timedelta(seconds=6)
 
 
 async def test_a_partner_that_sends_one_record_away_for_a_day_gets_the_others() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 OK = CallResult(0.1, 201)
 REFUSED = CallResult(0.1, 429, retry_after=1.0)
+CROWDED = CallResult(0.0, 503)
 BROKEN = CallResult(0.1, 500)
 
 
@@ -46,6 +48,25 @@ def test_asks_a_partner_of_whom_nothing_is_known_with_few_calls() -> None:
 
 def test_opens_wide_within_a_few_round_trips() -> None:
     assert start(opened(), 0.5) == 64
+
+
+def test_exceeds_a_limit_of_calls_more_and_more_rarely_and_never_with_one_that_follows() -> None:
+    flow = opened()
+    start(flow, 0.5)
+    answer(flow, 0.5, *[CROWDED] * 24)
+    tries = []
+    for step in range(1, 400):
+        now = 0.5 + step / 10
+        answer(flow, now, *[OK] * flow.in_flight)
+        while flow.wait(now, follows=True) == 0:
+            flow.enter(now)
+        assert flow.in_flight == 40
+        if start(flow, now):
+            tries.append(now)
+            answer(flow, now, *[CROWDED] * (flow.in_flight - 40))
+
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert pauses == pytest.approx([2, 4, 8, 8, 8, 8], abs=0.2)
 
 
 def test_asks_a_silent_partner_with_few_calls() -> None:

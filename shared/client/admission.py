@@ -41,8 +41,9 @@ class Admission:
     already. So a single record passes ten batches, and none of 5,000 records waits for ever. A delivery that was sent
     away is ahead of newcomers when it comes back.
 
-    The second call of a record follows the first in its place. So a call beyond what the partner takes at a time, with
-    which its limit is found, is a record's first: a look-up, whose refusal leaves nothing uncertain.
+    The second call of a record follows the first in its place, before all others. So a call beyond what the partner
+    takes at a time, with which its limit is found, is a record's first: a look-up, whose refusal leaves nothing
+    uncertain.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Admission:
         now = self._clock()
         if after is not None:
             self._flow.leave(now, after)
-        if not (self._waiting if after is None else self._following) and self._flow.wait(now) == 0:
+        follows = after is not None
+        is_first_in_line = not (self._following if follows else self._waiting)
+        if is_first_in_line and self._flow.wait(now, follows=follows) == 0:
             self._flow.enter(now)
             if self._away:
                 self._away.pop(delivery, None)
@@ -153,7 +156,7 @@ class Admission:
             self._timer = None
         while self._waiting:
             now = self._clock()
-            wait = self._flow.wait(now)
+            wait = self._flow.wait(now, follows=bool(self._following))
             if wait > 0:
                 if wait < math.inf:
                     self._timer = asyncio.get_running_loop().call_later(wait, self._pump)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from shared.durable.attempt import WORK, Attempt, Shift
@@ -88,6 +89,7 @@ async def post_batch(
         rejected = Outcome("rejected", "", reason=str(exc)).to_json()
         return to_json(OrderResult(dict.fromkeys(order.records, rejected)))
     result, held = OrderResult(), []
+    deferred: dict[int, float] = {}
     waiting = iter(order.records)
     async with Shift(client, order, access.timeout) as shift:
 
@@ -102,11 +104,15 @@ async def post_batch(
                     result.outcomes[index] = Outcome(outcome.kind, "").to_json()
                 elif not outcome.was_held or outcome.is_uncertain:
                     result.outcomes[index] = fitted_facts(outcome.to_json(), len(records))
+                    if outcome.kind == "deferred":
+                        deferred[index] = shift.seconds
                 else:
                     # The partner was not asked: the next order asks again.
                     held.append(outcome)
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
+    for index, ended in deferred.items():
+        result.outcomes[index]["ago"] = math.floor(1000 * (shift.seconds - ended)) / 1000
     result.left_for = min((outcome.retry_after for outcome in held if outcome.retry_after), default=0.0)
     result.reason = held[0].reason if held else None
     result.limit = access.limit()

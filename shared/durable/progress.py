@@ -40,7 +40,7 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
     def enter(self, outcome: Outcome, age: float, policy: RetryPolicy, seed: str) -> None:
         """Enter another attempt, whose outcome is known at this age of the delivery. Draw the backoff with `seed`.
 
-        An absence counts from when it is known, which is later than the look-up.
+        Times count from when the attempt is known to have ended, which is later than it did.
         """
         self.attempts += not outcome.was_held
         self.is_uncertain = outcome.kind == "deferred" and (self.is_uncertain or outcome.is_uncertain)
@@ -48,10 +48,11 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
         if not outcome.is_absent:
             self.absent_at = None if outcome.is_uncertain else self.absent_at
         elif self.absent_at is None:
-            self.absent_at = age
+            self.absent_at = age - outcome.ago
         if outcome.kind == "deferred":
             step = 1 if outcome.was_held else self.attempts
-            self.due = _tick(age + retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after))
+            wait = retry_wait(policy, step, f"{seed}/{self.attempts}", outcome.retry_after)
+            self.due = _tick(age + max(0.0, wait - outcome.ago))
 
     def told(self) -> Deferral:
         """Return what the next attempt has to know."""

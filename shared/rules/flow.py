@@ -91,8 +91,11 @@ class Flow:
         self._reported: tuple[str, float | None] = ("open", None)
         self._report_at = -math.inf
 
-    def wait(self, now: float) -> float:
-        """Return 0.0 if a call may start now, else the seconds until that may be so; infinity: after a `leave`."""
+    def wait(self, now: float, *, follows: bool = False) -> float:
+        """Return 0.0 if a call may start now, else the seconds until that may be so; infinity: after a `leave`.
+
+        A call that `follows` another of its record never tries how many calls the partner takes at a time.
+        """
         if (wait := self._outage.wait(now)) is not None:
             return wait
         room = self._concurrency.room
@@ -100,6 +103,8 @@ class Flow:
             room = max(1, min(room, FEW) - self._outage.failures)
         if self.in_flight >= room:
             self._concurrency.full_at = now
+            return math.inf
+        if follows and self.in_flight >= self._concurrency.firm:
             return math.inf
         wait = max(self._turn_at - now, self._quota.wait(now))
         if wait <= 0:
@@ -177,10 +182,12 @@ class Flow:
     def _fail(self, now: float, level: int, result: CallResult) -> None:
         pause = min(result.retry_after or 0.0, LONGEST_PAUSE) if result.is_pushback else 0.0
         if self._outage.since is None and result.status in {429, 503}:
-            is_crowded = level >= self._concurrency.room
+            concurrency = self._concurrency
+            is_crowded = level >= concurrency.firm
             if is_crowded:
                 # Where only few are in flight, 429 is not for their number.
-                self._concurrency.narrow(now, max(self.in_flight, 3 if result.status == 429 else 1))  # noqa: PLR2004
+                least = concurrency.firm if concurrency.firm < concurrency.room else 3 if result.status == 429 else 1  # noqa: PLR2004
+                concurrency.narrow(now, max(self.in_flight, least))
             # A call that was sent before the last cut cannot know of it.
             if now - result.seconds >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._recent.append(True)

@@ -23,7 +23,8 @@ HALF_LIFE = 5.0
 
 # Calls in flight before anything is known, and the fewest that latency alone leaves.
 FEW = 5
-# The seconds and the calls between two attempts to exceed a ceiling, and the longest time between them, in seconds.
+# The seconds and the calls between two attempts to exceed a ceiling, at first, and the longest time between them, in
+# seconds.
 PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
 # Latency above twice the lowest, and above it by so many seconds, may be a queue at the partner.
 QUEUE = 0.1
@@ -131,16 +132,17 @@ class ConcurrencyLimit:
     """Finds how many calls may be in flight, at most `most`.
 
     It doubles with each round trip until the partner refuses calls because of their number, or until more of them only
-    wait longer. Then it stays just below, and tries one more from time to time.
+    wait longer. Then it stays just below, and tries one more from time to time: of the `room`, a part is `firm`, and
+    the rest is for calls whose refusal does no harm.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.room = min(FEW, most)
+        self.room = self.firm = min(FEW, most)
         self.is_found = False
         self.latency = 0.0
         self.full_at = -math.inf  # when a call last found no room
-        self._step = 1
+        self._step, self._trust = 1, PROBE_SECONDS
         self._widen_at = -math.inf
         self._lowest = math.inf
         self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
@@ -149,7 +151,8 @@ class ConcurrencyLimit:
 
     def restart(self) -> None:
         """Begin again with few calls."""
-        self.room, self.is_found = min(FEW, self.room), False
+        self.room = self.firm = min(FEW, self.room)
+        self.is_found = False
 
     def succeed(self, now: float, level: int, seconds: float) -> None:
         """Take in a success that took `seconds`, with `level` calls in flight, itself included."""
@@ -161,8 +164,9 @@ class ConcurrencyLimit:
             self._compare(now, level)
         if now - seconds > self.full_at or now < self._widen_at:
             return
+        self.firm = self.room
         if not self.is_found:
-            self.room = min(self.room + 1, self._most)
+            self.room = self.firm = min(self.room + 1, self._most)
         elif self.room < self._most:
             self.room = min(self.room + self._step, self._most)
             self._step *= 2
@@ -173,8 +177,11 @@ class ConcurrencyLimit:
     def narrow(self, now: float, room: int) -> None:
         """Leave room for so many calls: one more was refused."""
         room = max(1, room)
-        self.room, self.is_found, self._step = room, True, 1
-        pause = max(PROBE_SECONDS, PROBE_CALLS * self.latency / self.room)
+        # As often as the same limit has been found, so much longer it is trusted.
+        self._trust = min(2 * self._trust, LONGEST_PROBE) if room == self.firm < self.room else PROBE_SECONDS
+        self.room = self.firm = room
+        self.is_found, self._step = True, 1
+        pause = max(self._trust, PROBE_CALLS * self.latency / self.room)
         self._widen_at = now + min(pause, LONGEST_PROBE)
 
     def _compare(self, now: float, level: int) -> None:
@@ -183,13 +190,15 @@ class ConcurrencyLimit:
         self._epoch_at, self._calls, self._seconds, self._peak = now + max(EPOCH, 3 * mean), 0, 0.0, 0
         # Room that nobody needs would be filled when the partner falls silent.
         self.room = min(self.room, max(2 * peak, FEW))
+        self.firm = min(self.firm, self.room)
         self._steady = self._steady + 1 if self.room == self._epoch_room else 0
         self._epoch_room = self.room
         if self._trial is not None:
             (before, room), self._trial = self._trial, None
             if mean > 0.93 * before:
                 # Fewer calls did not make it faster: it is slow, not crowded.
-                self._lowest, self.room = mean, max(self.room, room)
+                self._lowest = mean
+                self.room = self.firm = max(self.room, room)
                 return
         self._lowest = min(self._lowest, mean)
         if self._steady > 1 and mean > 2 * self._lowest + QUEUE and level > FEW and level >= 0.8 * self.room:

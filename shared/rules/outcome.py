@@ -31,6 +31,7 @@ _FIELDS = {
     "held": "was_held",
     "misconfigured": "is_misconfigured",
     "differing": "differing",
+    "ago": "ago",
 }
 
 
@@ -45,6 +46,7 @@ class Outcome:
 
     `status` is the partner's HTTP status, None where there was none. `reason` is a sentence for people, `problem` is
     what the partner said (RFC 9457), `differing` the members of the partner's record that differ from what was sent.
+    The attempt ended `ago` seconds before its outcome was handed on, or earlier.
     """
 
     kind: OutcomeKind
@@ -58,6 +60,7 @@ class Outcome:
     was_held: bool = False
     is_misconfigured: bool = False
     differing: Sequence[str] = ()
+    ago: float = 0.0
 
     @classmethod
     def from_json(cls, outcome: Mapping[str, Any]) -> Outcome:
