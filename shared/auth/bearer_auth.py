@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NoReturn
 
 import httpx
 
+from shared.rules.verdict import refuses_token
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator
 
     from shared.auth.token_provider import TokenProvider
-
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
-# Some servers leave the quotes out, some use others, some separate by semicolons.
-_ERROR = re.compile(r"""(?:^|[\s,;])error[ \t]*+=[ \t"']*+([^\s"',;]+)""", re.IGNORECASE)
 
 
 class BearerAuth(httpx.Auth):
@@ -42,9 +39,7 @@ class BearerAuth(httpx.Auth):
         token = await self._provider.get_token()
         request.headers["Authorization"] = f"Bearer {token.value}"
         response = yield request
-        status = response.status_code
-        may_refuse = status in {_UNAUTHORIZED, _FORBIDDEN} and not response.history
-        if may_refuse and is_refused_token(status, response.headers.get_list("www-authenticate")):
+        if not response.history and refuses_token(response.status_code, response.headers):
             if not isinstance(request.stream, httpx.ByteStream):
                 self._provider.refuse(token)
                 return
@@ -62,15 +57,3 @@ class BearerAuth(httpx.Auth):
 def _origin(url: httpx.URL) -> str:
     """Return the origin (RFC 6454 section 6.1): httpx leaves the usual port out."""
     return f"{url.scheme}://{url.netloc.decode()}"
-
-
-def is_refused_token(status: int, values: Iterable[str]) -> bool:
-    """Return whether a response with this status and these WWW-Authenticate values refuses the access token itself.
-
-    A 401 does, whatever error it names (servers have invented many), unless the only one is "insufficient_scope": a new
-    token has the same scope. A 403 does if it says "invalid_token" (RFC 6750 section 3.1).
-    """
-    errors = {error.lower() for value in values for error in _ERROR.findall(value)}
-    if status == _UNAUTHORIZED:
-        return errors != {"insufficient_scope"}
-    return status == _FORBIDDEN and "invalid_token" in errors

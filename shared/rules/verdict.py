@@ -17,7 +17,7 @@ from shared.rules.record import at_pointer, id_pointer, named_id
 from shared.rules.same import differing_members, is_same_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from shared.resource import ApiResponse, Resource
     from shared.rules.outcome import OutcomeKind
@@ -135,7 +135,7 @@ def _unless_refused(
         and (was_uncertain or asks_to_wait),
     }
     deferred = {
-        "and refuses a new access token": refuses_token(status, response.headers.get("www-authenticate", "")),
+        "and refuses a new access token": refuses_token(status, response.headers),
         "which means not now": status in _NOT_NOW or asks_to_wait,
         "with an HTML page, as a proxy does": response.is_html and status != _CONFLICT and age < PROXY_PATIENCE,
     }
@@ -145,15 +145,15 @@ def _unless_refused(
     return None
 
 
-def refuses_token(status: int, challenges: str) -> bool:
-    """Return whether a response refuses the access token itself (RFC 6750 section 3.1).
+def refuses_token(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether a response refuses the access token itself (RFC 6750 section 3.1); `headers` is case-insensitive.
 
-    A 401 does, whatever error its challenges name, unless the only one is "insufficient_scope": a new token has the
-    same scope. A 403 does if it says "invalid_token".
+    A 401 does, whatever error its challenges name (servers have invented many), unless the only one is
+    "insufficient_scope": a new token has the same scope. A 403 does if it says "invalid_token".
     """
     if status not in {_UNAUTHORIZED, _FORBIDDEN}:
         return False
-    parameters = _PARAMETER.findall(challenges)
+    parameters = _PARAMETER.findall(headers.get("www-authenticate", ""))
     errors = {"".join(values).strip("' ").lower() for name, *values in parameters if name.lower() == "error"}
     return errors != {"insufficient_scope"} if status == _UNAUTHORIZED else "invalid_token" in errors
 
