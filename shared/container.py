@@ -197,8 +197,8 @@ class Container:
         return await asyncio.to_thread(build)
 
     async def probe(self, partner: Partner) -> None:
-        """See whether a token can be had and the partner answers, as `PartnerLink.probe` does."""
-        await (await self.link(partner)).probe()
+        """See whether a token can be had and the partner answers, as `ResourceApi.probe` does."""
+        await (await self.link(partner)).api.probe()
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the flow and the tokens of the partner of this name, as they are now in this process."""

@@ -11,7 +11,6 @@ from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport
-from shared.errors import ApiInterruptedError
 from shared.settings.app_settings import tls_context
 from shared.telemetry import process_telemetry
 
@@ -32,18 +31,6 @@ class PartnerLink:
     provider: TokenProvider
     token_client: httpx.AsyncClient
     stored_grant: StoredGrant | None
-
-    async def probe(self) -> None:
-        """See whether a token can be had and the partner answers, with whatever status.
-
-        Raises:
-            TokenError: no access token can be had.
-            ApiUnavailableError: the partner does not answer, or answers 5xx.
-        """
-        await self.provider.get_token()
-        response = await self.api.probe()
-        if response.status >= 500:  # noqa: PLR2004, RFC 9110 section 15.6
-            raise ApiInterruptedError(f"The API answered {response.status} to GET of its base URL")
 
     async def aclose(self) -> None:
         """Close the connections, and end what goes on in the background."""

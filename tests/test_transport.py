@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from shared.client.connection_guard import close_connection
 from shared.client.transport import NOT_SENT, RelayTransport, body_fault, request_fault
 from tests.fakes.free_port import free_port
 from tests.fakes.passing_time import let_pass
@@ -242,7 +243,8 @@ async def test_a_put_over_a_connection_that_the_server_closes_is_not_sent_again(
 
 async def test_the_connection_of_a_response_can_be_closed_after_its_body_was_read() -> None:
     async with RawServer(answering(response(b"ok"))) as server, calling() as client:
-        (await client.post(server.url)).extensions["close_connection"]()
+        await client.post(server.url)
+        close_connection()
         await client.post(server.url)
         assert server.connections == 2
 

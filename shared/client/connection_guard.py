@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
-"""Whether the connection that this task got last has served a request before."""
+_latest: ContextVar[_Watch | None] = ContextVar("latest", default=None)
+
+
+def is_reused() -> bool:
+    """Return whether the connection that this task got last has served a request before."""
+    watch = _latest.get()
+    return watch is not None and watch.is_reused
+
+
+def close_connection() -> None:
+    """Close the connection that this task got last, even if the response's body has been read."""
+    if watch := _latest.get():
+        watch.close()
 
 
 class GuardedConnector(aiohttp.TCPConnector):
@@ -49,14 +60,15 @@ class GuardedConnector(aiohttp.TCPConnector):
             if transport is None or connection.protocol is None:  # lost already: aiohttp reports it
                 return connection
             watch = transport.get_protocol()
-            is_known = isinstance(watch, _Watch)
             if not isinstance(watch, _Watch):
                 watch = _Watch(connection.protocol, transport)
                 transport.set_protocol(watch)
-            elif not watch.is_clean():
+            elif watch.is_clean():
+                watch.is_reused = True
+            else:
                 connection.close()
                 continue
-            is_reused.set(is_known)
+            _latest.set(watch)
             watch.is_idle = False
             connection.add_callback(watch.on_release)
             return connection
@@ -66,7 +78,8 @@ class _Watch(asyncio.Protocol):
     """Stands between a transport and aiohttp's protocol, and closes the transport if data arrives while it is idle."""
 
     def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
-        self.is_idle = False
+        self.is_idle = self.is_reused = False
+        self.close = transport.close
         self._protocol = protocol
         self._transport = transport
         # Everything but data is passed on as it is.
@@ -93,6 +106,6 @@ class _Watch(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass the bytes of a response on."""
         if self.is_idle:
-            self._transport.close()
+            self.close()
         else:
             self._protocol.data_received(data)

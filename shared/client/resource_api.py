@@ -11,6 +11,7 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.auth.redaction import Redactor
+from shared.client.connection_guard import close_connection
 from shared.client.responses import read_response
 from shared.client.transport import NOT_SENT
 from shared.errors import (
@@ -50,9 +51,9 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class ResourceApi:
     """The API of one partner; one instance serves any number of concurrent calls on one event loop.
 
-    `auth` attaches the access token. `timeout` is the seconds for a whole call, the wait for a token and a second
-    attempt with another token included. `headers` are sent with every request. With `telemetry` (None: nobody takes
-    spans) each call is a span, and the partner gets its trace context.
+    `auth` attaches the access token, and sees no response's body. `timeout` is the seconds for a whole call, the wait
+    for a token and a second attempt with another token included. `headers` are sent with every request. With
+    `telemetry` (None: nobody takes spans) each call is a span, and the partner gets its trace context.
 
     No method raises for a status. All raise `TokenError` if no access token can be had, `ApiConnectError` if the
     request was not sent, and `ApiInterruptedError` if it may have been sent and there is no whole response.
@@ -80,7 +81,7 @@ class ResourceApi:
         url = httpx.URL(base_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         self._server: dict[str, str | int] = {"server.address": url.host, "server.port": port}
-        self._redactor: tuple[tuple[str, ...], Redactor] = ((), Redactor([]))
+        self._redactor: tuple[list[str], Redactor] = ([], Redactor([]))
 
     async def post(self, resource: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         """Send a record with POST or PUT. All attempts at one delivery carry the same `idempotency_key`.
@@ -93,9 +94,8 @@ class ResourceApi:
             key = idempotency_key if IDEMPOTENCY_KEY.fullmatch(idempotency_key) else quote(idempotency_key, safe="")
             headers.append((resource.idempotency_header.encode(), key.encode()))
         url = url or httpx.URL(self._base_url + resource.post.target(record.id))
-        response, answer = await self._call(resource.post.method, resource.post.path, url, headers, record.text)
-        if answer.is_success and answer.content is not None:
-            _close_if_other(response, named_id(resource, answer.content), record.id)
+        answer = await self._call(resource.post.method, resource.post.path, url, headers, record.text)
+        _close_if_other(resource, answer, "", record.id)
         return answer
 
     async def look_up(self, resource: Resource, id_: str) -> ApiResponse:
@@ -105,15 +105,16 @@ class ResourceApi:
             raise ValueError(f"Resource {resource.name} has no look-up")
         headers, url = self._endpoint(resource, look_up)
         url = url or httpx.URL(self._base_url + look_up.target(id_))
-        response, answer = await self._call("GET", look_up.path, url, headers)
-        if answer.is_success and answer.content is not None:
-            _close_if_other(response, named_id(resource, at_pointer(answer.content, look_up.items)), id_)
+        answer = await self._call("GET", look_up.path, url, headers)
+        _close_if_other(resource, answer, look_up.items, id_)
         return answer
 
-    async def probe(self) -> ApiResponse:
-        """Ask for the base URL itself: any response shows that the partner answers."""
+    async def probe(self) -> None:
+        """Ask for the base URL itself: any response shows that the partner answers, but for 5xx: an interruption."""
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
-        return (await self._call("GET", "/", httpx.URL(f"{self._base_url}/"), headers))[1]
+        response = await self._call("GET", "/", httpx.URL(f"{self._base_url}/"), headers)
+        if response.status >= 500:  # noqa: PLR2004, RFC 9110 section 15.6
+            raise ApiInterruptedError(f"The API answered {response.status} to GET of its base URL")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -137,7 +138,7 @@ class ResourceApi:
 
     async def _call(
         self, method: str, path: str, url: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes = b""
-    ) -> tuple[httpx.Response, ApiResponse]:
+    ) -> ApiResponse:
         # With `stream` httpx adds no headers, which takes a third of the time.
         request = httpx.Request(
             method, url, headers=headers, stream=httpx.ByteStream(body), extensions=self._extensions
@@ -148,34 +149,31 @@ class ResourceApi:
             context: dict[str, str] = {}
             _PROPAGATOR.inject(context)
             request.headers.update(context)
-            response, answer = await self._send(request)
+            answer = await self._send(request)
             span.set_attribute("http.response.status_code", answer.status)
             # That a record is not there yet is what a look-up before the first post is to find.
             is_absent = answer.status == 404 and method == "GET"  # noqa: PLR2004, not found
             if answer.status >= 400 and not is_absent:  # noqa: PLR2004, errors begin here
                 span.set_attribute("error.type", str(answer.status))
                 span.set_status(StatusCode.ERROR)
-            return response, answer
+            return answer
 
-    async def _send(self, request: httpx.Request) -> tuple[httpx.Response, ApiResponse]:
+    async def _send(self, request: httpx.Request) -> ApiResponse:
         """Send a request, and others that the auth flow asks for, and read the last response."""
         is_sent = False
-        refused: tuple[str, ...] = ()
+        sent: list[str] = []
         flow = self._auth.async_auth_flow(request)
         try:
             async with asyncio.timeout(self._timeout):
                 request = await anext(flow)
                 while True:
+                    sent.append(request.headers.get("authorization", ""))
                     is_sent = True
                     response = await self._transport.handle_async_request(request)
                     body = await _whole_body(response)
                     is_sent = False
-                    seen = response
-                    if response.status_code in {401, 403}:  # the auth flow looks into these
-                        refused += (request.headers.get("authorization", ""),)
-                        seen = _read_already(response, body, request)
                     try:
-                        request = await flow.asend(seen)
+                        request = await flow.asend(response)
                     except StopAsyncIteration:
                         break
         except NOT_SENT as exc:
@@ -193,22 +191,21 @@ class ResourceApi:
             raise ApiInterruptedError(f"The API gave no whole response within {self._timeout:g} s") from None
         finally:
             await flow.aclose()
-        sent = (*refused, request.headers.get("authorization", ""))
         redactor = None if response.is_success else self._redactor_for(sent)
-        return response, read_response(response.status_code, response.headers, body, redactor=redactor)
+        return read_response(response.status_code, response.headers, body, redactor=redactor)
 
-    def _redactor_for(self, authorizations: tuple[str, ...]) -> Redactor:
+    def _redactor_for(self, authorizations: list[str]) -> Redactor:
         """Return what removes the tokens of these headers; many calls have the same one."""
         if authorizations != self._redactor[0]:
             self._redactor = authorizations, Redactor(header.partition(" ")[2] for header in authorizations)
         return self._redactor[1]
 
 
-def _close_if_other(response: httpx.Response, named: str | None, id_: str) -> None:
+def _close_if_other(resource: Resource, answer: ApiResponse, pointer: str, id_: str) -> None:
     """Close the connection of an answer that names another record: each answer on it may be that to another request."""
-    close = response.extensions.get("close_connection")
-    if named is not None and named != id_ and close is not None:
-        close()
+    named = named_id(resource, at_pointer(answer.content, pointer)) if answer.is_success else None
+    if named not in {None, id_}:
+        close_connection()
 
 
 async def _whole_body(response: httpx.Response) -> bytes:
@@ -229,12 +226,6 @@ async def _whole_body(response: httpx.Response) -> bytes:
         return body
     finally:
         await stream.aclose()  # type: ignore[union-attr]  # the same
-
-
-def _read_already(response: httpx.Response, body: bytes, request: httpx.Request) -> httpx.Response:
-    """Return a response whose body an auth flow can read again; httpx would decode it a second time."""
-    headers = [pair for pair in response.headers.raw if pair[0].lower() not in {b"content-encoding", b"content-length"}]
-    return httpx.Response(response.status_code, headers=headers, content=body, request=request)
 
 
 def _reason(exc: Exception) -> str:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Sequence
 
-    from aiohttp.connector import Connection
-
 NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -65,8 +63,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
 
     `proxy` is the URL of the proxy on the way to https servers, with its credentials. Redirects are not followed,
     cookies not kept, bodies not decoded. Of the extension "timeout", "pool" bounds the wait for a free connection,
-    "connect" that for a new one, and "read" the pauses of the response, all in seconds. A response has the extension
-    "close_connection", a function that closes its connection even when the body has been read.
+    "connect" that for a new one, and "read" the pauses of the response, all in seconds.
 
     A fault is one of `NOT_SENT` only if the request cannot have been sent: whoever trusts that sends it again.
     No fault repeats what the server sent, which may be an echo of the access token.
@@ -82,7 +79,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; the response's body is still to be read, and the response to be closed."""
         limits = request.extensions.get("timeout", {})
-        body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else await request.aread()
+        body = await request.aread()
         await self._take_turn(limits.get("pool"))
         try:
             response = await self._send(request, body, limits)
@@ -97,8 +94,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
         headers: Sequence[tuple[bytes, bytes]] = response.raw_headers
         if "set-cookie" in response.headers:  # an httpx client would send it back
             headers = [pair for pair in headers if pair[0].lower() != b"set-cookie"]
-        extensions = {"close_connection": response.close_connection}
-        return httpx.Response(response.status, headers=headers, stream=stream, extensions=extensions)
+        return httpx.Response(response.status, headers=headers, stream=stream)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -115,7 +111,9 @@ class RelayTransport(httpx.AsyncBaseTransport):
         except TimeoutError:
             raise httpx.PoolTimeout("all connections are in use") from None
 
-    async def _send(self, request: httpx.Request, body: bytes, limits: dict[str, float | None]) -> _Response:
+    async def _send(
+        self, request: httpx.Request, body: bytes, limits: dict[str, float | None]
+    ) -> aiohttp.ClientResponse:
         session = self._session or self._open_session()
         is_proxied = self._proxy_name is not None and request.url.scheme == "https"
         options = self._proxy_options if is_proxied else {}
@@ -123,7 +121,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
             options = {**options, "middlewares": (_send_once,)}
         headers = [(name.decode(_ENCODING), text.decode(_ENCODING)) for name, text in request.headers.raw]
         try:
-            return await session.request(  # type: ignore[return-value]  # of the session's response_class
+            return await session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
                 headers=CIMultiDict(headers),
@@ -139,7 +137,6 @@ class RelayTransport(httpx.AsyncBaseTransport):
         """Open the session on the running event loop, to which it belongs from then on."""
         self._session = aiohttp.ClientSession(
             connector=GuardedConnector(limit=0, keepalive_timeout=_KEEPALIVE, ssl=self._tls),
-            response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             max_line_size=_MAX_HEADER,
@@ -150,24 +147,10 @@ class RelayTransport(httpx.AsyncBaseTransport):
         return self._session
 
 
-class _Response(aiohttp.ClientResponse):
-    """Remembers its connection, which aiohttp forgets with the last byte of the body."""
-
-    _transport: asyncio.Transport | None = None
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        self._transport = connection.transport
-        return await super().start(connection)
-
-    def close_connection(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
 class _Body(httpx.AsyncByteStream):
     """A response's body as it arrives: whatever happens while it is read, the request was sent."""
 
-    def __init__(self, response: _Response, turns: asyncio.Semaphore) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, turns: asyncio.Semaphore) -> None:
         self._response = response
         self._turns = turns
         self._is_closed = False
@@ -230,7 +213,7 @@ async def _send_once(request: aiohttp.ClientRequest, send: Any) -> aiohttp.Clien
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        if request.method == "GET" and is_reused.get():
+        if request.method == "GET" and is_reused():
             raise
         raise aiohttp.ClientPayloadError from exc
     return response
