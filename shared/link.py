@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -53,13 +54,13 @@ def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSet
     )
     # Within the timeout of the call that waits for it, which then learns that no token could be had.
     request_timeout = min(_TOKEN_TIMEOUT, POOL_SHARE * settings.timeout)
-    grant, stored_grant = settings.grant.build(token_client), None
+    request_token, stored_grant = partial(settings.grant.request_token, token_client), None
     if store is not None and settings.grant.is_shareable:
         # Imported only where a store is configured.
         from shared.auth.token_store import StoredGrant  # noqa: PLC0415
 
         stored_grant = StoredGrant(
-            grant,
+            request_token,
             repr(settings.grant),  # which has no secret in it
             store.url,
             store.key,
@@ -67,7 +68,7 @@ def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSet
             default_lifetime=settings.token_default_lifetime,
         )
     provider = TokenProvider(
-        stored_grant or grant,
+        stored_grant.request_token if stored_grant else request_token,
         client=partner.name,
         leeway=settings.token_leeway,
         default_lifetime=settings.token_default_lifetime,

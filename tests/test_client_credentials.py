@@ -4,20 +4,23 @@ import base64
 import gzip
 import logging
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant, text_in_file
+from shared.auth.client_credentials import ClientCredentials, text_in_file
 from shared.auth.token_endpoint import AccessToken
 from shared.client.transport import RelayTransport
 from shared.errors import TokenRejectedError, TokenUnavailableError
-from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer, refusal
+from tests.fakes.token_server import DROPPED, Answer, TokenServer, json_answer, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    Grant = Callable[[], Awaitable[AccessToken]]
 
 SECRET = "s3cr3t:/+ä"
 DOCUMENT = "/.well-known/openid-configuration"
@@ -37,16 +40,16 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield open_client
 
 
-def grant(client: httpx.AsyncClient, token_url: str | None, **settings: str) -> ClientCredentialsGrant:
+def grant(client: httpx.AsyncClient, token_url: str | None, **settings: str) -> Grant:
     own: dict[str, Any] = {"client_id": "relay", "client_secret": SECRET} | settings
-    return ClientCredentialsGrant(client, ClientCredentials("CRM_API_", token_url=token_url, **own))
+    return partial(ClientCredentials("CRM_API_", token_url=token_url, **own).request_token, client)
 
 
 async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_the_form(
     client: httpx.AsyncClient, server: TokenServer
 ) -> None:
     requesting = grant(client, server.url, client_id="re:lay ü")
-    assert await requesting.request_token() == AccessToken("token-1", 3600.0)
+    assert await requesting() == AccessToken("token-1", 3600.0)
     (request,) = server.requests
     assert (request.method, request.target, request.body) == ("POST", "/token", b"grant_type=client_credentials")
     assert request.headers["content-type"] == "application/x-www-form-urlencoded"
@@ -60,7 +63,7 @@ async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_head
     client: httpx.AsyncClient, server: TokenServer
 ) -> None:
     wishes: dict[str, Any] = {"scope": "a b", "audience": "https://api/", "resource": "x&y"}
-    await grant(client, server.url, client_auth="client_secret_post", **wishes).request_token()
+    await grant(client, server.url, client_auth="client_secret_post", **wishes)()
     (request,) = server.requests
     assert request.body == (
         b"grant_type=client_credentials&scope=a+b&audience=https%3A%2F%2Fapi%2F&resource=x%26y"
@@ -74,7 +77,7 @@ async def test_a_url_that_is_no_token_endpoint_says_which_setting_to_check(serve
     async with httpx.AsyncClient(follow_redirects=True) as client:
         server.queue.append(Answer(status, headers={"Location": server.url}))
         with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
-            await grant(client, server.url).request_token()
+            await grant(client, server.url)()
     assert len(server.requests) == 1
 
 
@@ -83,7 +86,7 @@ async def test_a_server_in_trouble_says_when_to_come_back(server: TokenServer, a
     async with httpx.AsyncClient() as client:
         server.queue.append(Answer(answer.status, answer.body, {"Retry-After": "42"}))
         with pytest.raises((TokenUnavailableError, TokenRejectedError)) as caught:
-            await grant(client, server.url).request_token()
+            await grant(client, server.url)()
     assert (caught.value.status, caught.value.retry_after) == (answer.status, 42.0)
 
 
@@ -93,7 +96,7 @@ async def test_a_refusal_carries_the_servers_words_without_the_secret_they_echo(
     encoded = base64.b64encode(b"relay:s3cr3t%3A%2F%2B%C3%A4").decode()
     server.queue.append(refusal("invalid_scope", f"not {SECRET}, s3cr3t%3A%2F%2B%C3%A4, {encoded}"))
     with pytest.raises(TokenRejectedError) as caught:
-        await grant(client, server.url).request_token()
+        await grant(client, server.url)()
     assert caught.value.description == "not [redacted], [redacted], [redacted]"
 
 
@@ -106,7 +109,7 @@ async def test_a_refusal_of_basic_credentials_names_the_other_method(server: Tok
         ):
             server.queue.append(answer)
             with pytest.raises((TokenRejectedError, TokenUnavailableError)) as caught:
-                await grant(client, server.url, client_secret=secret, client_auth=method).request_token()
+                await grant(client, server.url, client_secret=secret, client_auth=method)()
             assert ("try CRM_API_CLIENT_AUTH=client_secret_post" in str(caught.value)) == is_named
 
 
@@ -131,8 +134,8 @@ async def test_nonsense_is_unavailable_and_not_kept(
     requesting = grant(client, server.url)
     server.queue.append(answer)
     with pytest.raises(TokenUnavailableError):
-        await requesting.request_token()
-    assert (await requesting.request_token()).value == "token-1"
+        await requesting()
+    assert (await requesting()).value == "token-1"
 
 
 @pytest.mark.parametrize("codings", [1, 2])
@@ -144,7 +147,7 @@ async def test_a_body_that_unpacks_to_gigabytes_is_not_unpacked(server: TokenSer
     server.queue.append(Answer(body=bomb, headers={"Content-Encoding": encoding}))
     async with httpx.AsyncClient() as client:
         with pytest.raises(TokenUnavailableError, match=r"more than 65536 bytes|content encoding is"):
-            await grant(client, server.url).request_token()
+            await grant(client, server.url)()
 
 
 async def test_a_compressed_answer_that_nobody_asked_for_is_read(server: TokenServer) -> None:
@@ -152,59 +155,30 @@ async def test_a_compressed_answer_that_nobody_asked_for_is_read(server: TokenSe
         Answer(body=gzip.compress(b'{"access_token":"zipped"}'), headers={"Content-Encoding": "x-gzip"})
     )
     async with httpx.AsyncClient() as client:
-        assert (await grant(client, server.url).request_token()).value == "zipped"
+        assert (await grant(client, server.url)()).value == "zipped"
 
 
 async def test_a_closed_port_is_unavailable(client: httpx.AsyncClient, server: TokenServer) -> None:
     await server.__aexit__()
     with pytest.raises(TokenUnavailableError, match="the token endpoint cannot be reached: "):
-        await grant(client, server.url).request_token()
+        await grant(client, server.url)()
 
 
-async def test_a_secret_in_a_file_is_read_again_for_every_request_and_when_it_is_refused(
+async def test_a_secret_in_a_file_is_read_again_for_every_request(
     client: httpx.AsyncClient, server: TokenServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "secret"
-    file.write_text("old-secret\n")
-
-    def rotate(request: Request) -> Answer | None:
-        file.write_text("new-secret")
-        return refusal("invalid_client", status=401) if request.form["client_secret"] == "old-secret" else None
-
-    server.respond = rotate
     requesting = grant(client, server.url, client_secret_file=str(file), client_auth="client_secret_post")
-    assert (await requesting.request_token()).value == "token-1"
-    assert (await requesting.request_token()).value == "token-2"
-    sent = [request.form["client_secret"] for request in server.requests]
-    assert sent == ["old-secret", "new-secret", "new-secret"]
-
-
-@pytest.mark.parametrize(
-    ("is_rotated", "error", "requests"),
-    [(False, "invalid_client", 1), (True, "invalid_client", 2), (True, "invalid_scope", 1)],
-)
-async def test_a_refused_secret_is_not_sent_twice(
-    server: TokenServer, tmp_path: Path, error: str, requests: int, *, is_rotated: bool
-) -> None:
-    file = tmp_path / "secret"
-    file.write_text("secret-0")
-
-    def refuse(_request: Request) -> Answer:
-        if is_rotated:
-            file.write_text(f"secret-{len(server.requests)}")
-        return refusal(error, "no", status=401)
-
-    server.respond = refuse
-    async with httpx.AsyncClient() as client:
-        with pytest.raises(TokenRejectedError, match=rf"{error} \(no"):
-            await grant(client, server.url, client_secret_file=str(file)).request_token()
-    assert len(server.requests) == requests
+    for secret in ("old-secret", "new-secret"):
+        file.write_text(f"{secret}\n")
+        await requesting()
+    assert [request.form["client_secret"] for request in server.requests] == ["old-secret", "new-secret"]
 
 
 async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, tmp_path: Path) -> None:
     async with httpx.AsyncClient() as client:
         with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
-            await grant(client, server.url, client_secret_file=str(tmp_path / "none")).request_token()
+            await grant(client, server.url, client_secret_file=str(tmp_path / "none"))()
     assert server.requests == []
 
 
@@ -229,7 +203,7 @@ async def test_a_secret_too_short_to_be_redacted_is_warned_of(
     async with httpx.AsyncClient() as client:
         server.queue.append(refusal("invalid_scope", "abcdef"))
         with pytest.raises(TokenRejectedError, match="abcdef"):
-            await grant(client, server.url, client_secret="abc").request_token()
+            await grant(client, server.url, client_secret="abc")()
     assert "client secret is too short to be redacted" in caplog.messages
 
 
@@ -248,7 +222,7 @@ async def test_no_error_and_none_of_its_causes_repeats_what_a_broken_server_echo
 ) -> None:
     server.respond = lambda request: Answer(raw=echo % request.headers["authorization"].encode())
     with pytest.raises(TokenUnavailableError) as caught:
-        await grant(client, server.url).request_token()
+        await grant(client, server.url)()
     sent = server.requests[0].headers["authorization"].removeprefix("Basic ")
     error: BaseException | None = caught.value
     while error is not None:
@@ -263,7 +237,7 @@ async def test_a_fault_of_the_proxy_names_the_proxy_and_not_its_password(kind: t
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
         with pytest.raises(TokenUnavailableError, match="http://proxy:1 answered 407") as caught:
-            await grant(client, "https://login.example/token").request_token()
+            await grant(client, "https://login.example/token")()
     assert caught.value.__context__ is None
 
 
@@ -272,7 +246,7 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
 ) -> None:
     requesting = grant(client, server.url, client_secret="s3cr3t")
     with caplog.at_level(logging.DEBUG):
-        token = await requesting.request_token()
+        token = await requesting()
     encoded = base64.b64encode(b"relay:s3cr3t").decode()
     for text in [caplog.text, *map(repr, (requesting, token))]:
         assert not any(secret in text for secret in ("s3cr3t", encoded, "token-1"))
@@ -286,11 +260,11 @@ async def test_a_federated_token_is_read_again_for_every_request(server: TokenSe
             if content is not None:
                 file.write_bytes(content)
             with pytest.raises(TokenUnavailableError, match="the client's credential"):
-                await requesting.request_token()
+                await requesting()
         assert server.requests == []
         for assertion in ("first.assertion.a", "second.assertion.b"):
             file.write_text(f"{assertion}\n")
-            await requesting.request_token()
+            await requesting()
     assert server.requests[0].body == (
         b"grant_type=client_credentials&client_id=relay"
         b"&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"
@@ -306,7 +280,7 @@ class TestDiscovery:
         server.respond = lambda request: configuration(server) if request.target == DOCUMENT else None
         requesting = grant(client, None, issuer=server.origin)
         assert server.requests == []
-        assert [(await requesting.request_token()).value for _ in range(2)] == ["token-1", "token-2"]
+        assert [(await requesting()).value for _ in range(2)] == ["token-1", "token-2"]
         assert [request.target for request in server.requests] == [DOCUMENT, "/token"] * 2
         assert "authorization" not in server.requests[0].headers
 
@@ -317,7 +291,7 @@ class TestDiscovery:
     ) -> None:
         issuer = server.origin + configured
         server.queue.append(configuration(server, issuer.removesuffix("/") + slash))
-        assert (await grant(client, None, issuer=issuer).request_token()).value == "token-1"
+        assert (await grant(client, None, issuer=issuer)()).value == "token-1"
         assert server.requests[0].target == configured.removesuffix("/") + DOCUMENT
 
     @pytest.mark.parametrize(
@@ -339,25 +313,25 @@ class TestDiscovery:
         requesting = grant(client, None, issuer=server.origin)
         server.queue.extend([trouble, configuration(server)])
         with pytest.raises(TokenUnavailableError, match="the issuer"):
-            await requesting.request_token()
-        assert (await requesting.request_token()).value == "token-1"
+            await requesting()
+        assert (await requesting()).value == "token-1"
 
     async def test_trouble_names_the_setting_and_when_to_come_back(
         self, client: httpx.AsyncClient, server: TokenServer
     ) -> None:
         server.queue.extend([json_answer({}, 503, Retry_After="9"), Answer(404)])
         with pytest.raises(TokenUnavailableError, match=r"in trouble: it answered 503$") as caught:
-            await grant(client, None, issuer=server.origin).request_token()
+            await grant(client, None, issuer=server.origin)()
         assert (caught.value.status, caught.value.retry_after) == (503, 9.0)
         with pytest.raises(TokenUnavailableError, match=r"it answered 404; check CRM_API_ISSUER$"):
-            await grant(client, None, issuer=server.origin).request_token()
+            await grant(client, None, issuer=server.origin)()
 
     async def test_a_configuration_of_another_issuer_is_refused(
         self, client: httpx.AsyncClient, server: TokenServer
     ) -> None:
         server.queue.append(configuration(server, "https://evil.example\r\n"))
         with pytest.raises(TokenUnavailableError, match=r"that of another one, https://evil\.example$"):
-            await grant(client, None, issuer=server.origin).request_token()
+            await grant(client, None, issuer=server.origin)()
 
     @pytest.mark.parametrize(
         ("endpoint", "problem"),
@@ -373,7 +347,7 @@ class TestDiscovery:
     ) -> None:
         server.queue.append(configuration(server, token_endpoint=endpoint))
         with pytest.raises(TokenUnavailableError, match=problem):
-            await grant(client, None, issuer=server.origin).request_token()
+            await grant(client, None, issuer=server.origin)()
 
 
 def configuration(server: TokenServer, issuer: str = "", token_endpoint: object = None) -> Answer:

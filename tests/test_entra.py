@@ -5,6 +5,7 @@ import base64
 import dataclasses
 import logging
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from shared.auth.entra import Entra, MsalGrant
+from shared.auth.entra import Entra
 from shared.auth.token_endpoint import AccessToken
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
@@ -22,8 +23,10 @@ from tests.fakes.tls import tls_server
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
+
+    Grant = Callable[[], Coroutine[None, None, AccessToken]]
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 DOCUMENT = f"/{TENANT}/v2.0/.well-known/openid-configuration"
@@ -50,10 +53,11 @@ class Login:
         endpoints = dict.fromkeys(("token_endpoint", "authorization_endpoint"), self.server.origin + TOKEN)
         return json_answer({"issuer": issuer} | endpoints)
 
-    def grant(self, **settings: Any) -> MsalGrant:  # noqa: ANN401, whatever Entra has
+    def grant(self, **settings: Any) -> Grant:  # noqa: ANN401, whatever Entra has
         if {"client_certificate", "federated_token_file"} & settings.keys():
             settings["client_secret"] = None
-        return dataclasses.replace(SETTINGS, authority=self.server.origin, **settings).build(self.client)
+        made = dataclasses.replace(SETTINGS, authority=self.server.origin, **settings)
+        return partial(made.request_token, self.client)
 
 
 async def end_of_all_threads() -> None:
@@ -77,7 +81,7 @@ async def entra(tls: tuple[Any, Path]) -> AsyncIterator[Login]:
 
 
 async def test_a_secret_is_sent_in_the_form(entra: Login) -> None:
-    token = await entra.grant().request_token()
+    token = await entra.grant()()
 
     assert token == AccessToken("token-1", 3600.0)
     (request,) = entra.token_requests
@@ -102,15 +106,15 @@ async def test_a_secret_is_sent_in_the_form(entra: Login) -> None:
 async def test_the_scope_is_the_one_named_or_the_default_of_what_is_named(
     entra: Login, asked: dict[str, Any], scope: str
 ) -> None:
-    await entra.grant(**asked).request_token()
+    await entra.grant(**asked)()
     assert entra.token_requests[0].form["scope"] == scope
 
 
 async def test_no_cache_of_msal_answers_for_the_server(entra: Login) -> None:
     grant = entra.grant()
-    first = await grant.request_token()
-    second = await grant.request_token(refused=first)
-    third = await grant.request_token()
+    first = await grant()
+    second = await grant()
+    third = await grant()
 
     assert [token.value for token in (first, second, third)] == ["token-1", "token-2", "token-3"]
     assert len(entra.token_requests) == 3
@@ -122,8 +126,8 @@ async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Log
     file = tmp_path / "client.pem"
     file.write_bytes(key_pem(key) + certificate)
     grant = entra.grant(client_certificate=str(file))
-    await grant.request_token()
-    await grant.request_token()
+    await grant()
+    await grant()
 
     identifiers = set()
     for request in entra.token_requests:
@@ -155,14 +159,14 @@ async def test_a_certificate_file_that_entra_has_no_use_for_is_unavailable(
     file = tmp_path / "client.pem"
     file.write_bytes(make())
     with pytest.raises(TokenUnavailableError, match="the client's credential is not usable: Microsoft Entra needs"):
-        await entra.grant(client_certificate=str(file)).request_token()
+        await entra.grant(client_certificate=str(file))()
     assert entra.server.requests == []
 
 
 @pytest.mark.parametrize("setting", ["client_certificate", "federated_token_file", "client_secret_file"])
 async def test_a_missing_file_is_unavailable(entra: Login, tmp_path: Path, setting: str) -> None:
     with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
-        await entra.grant(**{setting: str(tmp_path / "none")}).request_token()
+        await entra.grant(**{setting: str(tmp_path / "none")})()
 
 
 async def grant_metadata(entra: Login) -> None:
@@ -191,7 +195,7 @@ async def test_every_refusal_of_the_client_is_a_rejection(
     await grant_metadata(entra)
     entra.server.queue.append(refuse(error, description, status))
     with pytest.raises(TokenRejectedError) as caught:
-        await entra.grant().request_token()
+        await entra.grant()()
     assert (caught.value.error, caught.value.description, caught.value.status) == (error, description, status)
     assert len(entra.token_requests) == 1
 
@@ -199,7 +203,7 @@ async def test_every_refusal_of_the_client_is_a_rejection(
 async def test_an_unknown_tenant_or_resource_is_named(entra: Login) -> None:
     entra.server.queue.append(refuse("invalid_tenant", "AADSTS90002: Tenant not found.", 400))
     with pytest.raises(TokenUnavailableError, match="error invalid_tenant; AADSTS90002: Tenant not found"):
-        await entra.grant().request_token()
+        await entra.grant()()
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
@@ -210,9 +214,9 @@ async def test_a_server_in_trouble_is_unavailable_until_it_recovers(entra: Login
         await grant_metadata(entra)
     entra.server.queue.append(json_answer({"error": "temporarily_unavailable"}, status, Retry_After="33"))
     with pytest.raises(TokenUnavailableError, match=f"it answered {status}; error temporarily") as caught:
-        await grant.request_token()
+        await grant()
     assert (caught.value.status, caught.value.retry_after) == (status, 33.0)
-    assert (await grant.request_token()).value == "token-1"
+    assert (await grant()).value == "token-1"
 
 
 @pytest.mark.parametrize(
@@ -249,18 +253,18 @@ async def test_nonsense_is_unavailable_and_not_kept(entra: Login, answer: Answer
         await grant_metadata(entra)
     entra.server.queue.append(answer)
     with pytest.raises(TokenUnavailableError):
-        await grant.request_token()
-    assert (await grant.request_token()).value == "token-1"
+        await grant()
+    assert (await grant()).value == "token-1"
 
 
 async def test_a_request_that_nobody_waits_for_any_more_sends_no_token_request(entra: Login) -> None:
-    await entra.grant().request_token()  # so that MSAL is imported already
+    await entra.grant()()  # so that MSAL is imported already
     entra.server.came.clear()
     released = asyncio.Event()
     metadata = entra.respond(Request("GET", DOCUMENT, {}, b""))
     assert metadata
     entra.server.queue.append(dataclasses.replace(metadata, after=released))
-    flight = asyncio.create_task(entra.grant().request_token())
+    flight = asyncio.create_task(entra.grant()())
     await entra.server.came.wait()
     flight.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -275,11 +279,11 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log
 ) -> None:
     grant = entra.grant()
     with caplog.at_level(logging.DEBUG):
-        token = await grant.request_token()
+        token = await grant()
         await grant_metadata(entra)
         entra.server.queue.append(Answer(body=b'{"access_token": "token-9", '))
         with pytest.raises(TokenUnavailableError) as caught:
-            await grant.request_token()
+            await grant()
     for text in (caplog.text, repr(grant), repr(SETTINGS), repr(token), str(caught.value)):
         assert "s3cr3t" not in text
         assert "token-1" not in text
@@ -289,10 +293,8 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_an_error_or_a_debug_log
 async def test_a_failure_of_msal_before_any_answer_shows_its_type_alone(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("s3cr3t")
-    grant = dataclasses.replace(SETTINGS, client_secret_file=str(file), authority="ftp://s3cr3t").build(
-        httpx.AsyncClient()
-    )
+    settings = dataclasses.replace(SETTINGS, client_secret_file=str(file), authority="ftp://s3cr3t")
     with pytest.raises(TokenUnavailableError, match="MSAL failed with ValueError") as caught:
-        await grant.request_token()
+        await settings.request_token(httpx.AsyncClient())
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__context__ is None

@@ -5,19 +5,22 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from shared.auth.entra import ManagedIdentity, MsalGrant
+from shared.auth.entra import ManagedIdentity
 from shared.auth.token_endpoint import AccessToken
 from shared.errors import TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Grant = Callable[[], Awaitable[AccessToken]]
 
 MACHINE = "http://169.254.169.254"
 RESOURCE = "https://api.example"
@@ -44,8 +47,8 @@ class Machine:
         self.client = httpx.AsyncClient(transport=_Detour(server))
         server.expires_in = "86399"
 
-    def grant(self, client_id: str | None = None) -> MsalGrant:
-        return ManagedIdentity(client_id, RESOURCE).build(self.client)
+    def grant(self, client_id: str | None = None) -> Grant:
+        return partial(ManagedIdentity(client_id, RESOURCE).request_token, self.client)
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ async def machine() -> AsyncIterator[Machine]:
 
 
 async def test_the_system_assigned_identity_of_a_machine_is_asked_by_resource(machine: Machine) -> None:
-    token = await machine.grant().request_token()
+    token = await machine.grant()()
 
     assert token == AccessToken("token-1", 86_399.0, 43_199.0)  # MSAL asks for renewal at half of a long life
     (request,) = machine.server.requests
@@ -67,14 +70,14 @@ async def test_the_system_assigned_identity_of_a_machine_is_asked_by_resource(ma
 
 
 async def test_a_user_assigned_identity_is_named_by_its_client_id(machine: Machine) -> None:
-    await machine.grant("client-7").request_token()
+    await machine.grant("client-7")()
     assert machine.server.requests[0].query["client_id"] == "client-7"
 
 
 async def test_no_cache_of_msal_answers_for_the_endpoint(machine: Machine) -> None:
     grant = machine.grant()
-    first = await grant.request_token()
-    second = await grant.request_token(refused=first)
+    first = await grant()
+    second = await grant()
     assert (first.value, second.value) == ("token-1", "token-2")
     assert len(machine.server.requests) == 2
 
@@ -85,8 +88,8 @@ async def test_an_unknown_identity_is_named_and_not_replayed(machine: Machine) -
         json_answer({"error": "invalid_request", "error_description": "Identity not found"}, 400)
     )
     with pytest.raises(TokenUnavailableError, match="it answered 400; error invalid_request; Identity not found"):
-        await grant.request_token()
-    assert (await grant.request_token()).value == "token-1"
+        await grant()
+    assert (await grant()).value == "token-1"
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
@@ -94,9 +97,9 @@ async def test_an_endpoint_in_trouble_is_unavailable_until_it_recovers(machine: 
     grant = machine.grant()
     machine.server.queue.append(json_answer({"error": "busy", "error_description": "later"}, status, Retry_After="3"))
     with pytest.raises(TokenUnavailableError, match=f"it answered {status}; error busy; later") as caught:
-        await grant.request_token()
+        await grant()
     assert (caught.value.status, caught.value.retry_after) == (status, 3.0)
-    assert (await grant.request_token()).value == "token-1"
+    assert (await grant()).value == "token-1"
 
 
 @pytest.mark.parametrize(
@@ -116,8 +119,8 @@ async def test_nonsense_is_unavailable_and_not_kept(machine: Machine, answer: An
     grant = machine.grant()
     machine.server.queue.append(answer)
     with pytest.raises(TokenUnavailableError):
-        await grant.request_token()
-    assert (await grant.request_token()).value == "token-1"
+        await grant()
+    assert (await grant()).value == "token-1"
 
 
 ASK = """
@@ -128,11 +131,11 @@ from shared.errors import TokenError
 
 async def ask():
     client = httpx.AsyncClient(trust_env=False)
-    grant = ManagedIdentity(sys.argv[1] or None, "https://api.example").build(client)
+    identity = ManagedIdentity(sys.argv[1] or None, "https://api.example")
     try:
         async with client:
-            token = await grant.request_token()
-            second = await grant.request_token(refused=token)
+            token = await identity.request_token(client)
+            second = await identity.request_token(client)
     except TokenError as exc:
         return [type(exc).__name__, str(exc)]
     return [token.value, second.value, token.expires_in > 3000]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from shared.auth.client_credentials import ClientCredentials, ClientCredentialsGrant
+from shared.auth.client_credentials import ClientCredentials
 from shared.auth.private_key_jwt import client_key_from_pem
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from shared.settings.reader import SettingReader
@@ -26,10 +27,13 @@ from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
 from tests.fakes.token_server import Request, TokenServer, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from shared.auth.token_endpoint import AccessToken
     from tests.fakes.certificates import SigningKey
+
+    Grant = Callable[[], Awaitable[AccessToken]]
 
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -51,11 +55,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "client.pem"
 
 
-def grant(client: httpx.AsyncClient, server: TokenServer, file: Path, **settings: str) -> ClientCredentialsGrant:
+def grant(client: httpx.AsyncClient, server: TokenServer, file: Path, **settings: str) -> Grant:
     own: dict[str, Any] = {"client_auth": "private_key_jwt", "client_certificate": str(file)} | settings
-    return ClientCredentialsGrant(
-        client, ClientCredentials("CRM_", "relay", token_url=server.url, **own), clock=lambda: 1_750_000_000.9
-    )
+    made = ClientCredentials("CRM_", "relay", token_url=server.url, **own)
+    return partial(made.request_token, client, lambda: 1_750_000_000.9)
 
 
 def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) -> dict[str, Any]:
@@ -88,7 +91,7 @@ async def test_signs_an_assertion_for_the_token_endpoint(
     file.write_bytes(key_pem(key))
     requesting = grant(client, server, file)
 
-    assert (await requesting.request_token()).value == "token-1"
+    assert (await requesting()).value == "token-1"
 
     (request,) = server.requests
     form = request.form
@@ -108,7 +111,7 @@ async def test_names_the_key_where_a_certificate_or_a_key_id_is_there(
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = certificate_pem(key)
     file.write_bytes(key_pem(key) + certificate)
-    await grant(client, server, file, client_key_id="key-7").request_token()
+    await grant(client, server, file, client_key_id="key-7")()
 
     header = jwt.get_unverified_header(server.requests[0].form["client_assertion"])
     octets = x509.load_pem_x509_certificate(certificate).fingerprint(SHA256())
@@ -143,7 +146,7 @@ async def test_the_audience_is_the_issuer_unless_there_is_none_or_a_setting_deci
     issuer = {"ISSUER": "https://relay.example/issuer/", "CLIENT_ID": "relay", "CLIENT_CERTIFICATE": str(file)}
     read = SettingReader(issuer | {"CLIENT_AUTH": "private_key_jwt"} | settings)
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        await ClientCredentials.from_settings(read).build(client).request_token()
+        await ClientCredentials.from_settings(read).request_token(client)
     assert read.problems == []
     assert claims_of(sent[0], key, "ES256", audience)["aud"] == audience
 
@@ -155,7 +158,7 @@ async def test_the_algorithm_can_be_chosen(
     client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
 ) -> None:
     file.write_bytes(key_pem(key))
-    await grant(client, server, file, client_key_algorithm=algorithm).request_token()
+    await grant(client, server, file, client_key_algorithm=algorithm)()
     header, content, signature = server.requests[0].form["client_assertion"].split(".")
     assert jwt.get_unverified_header(f"{header}.{content}.{signature}")["alg"] == algorithm
     checks = jwt.algorithms.get_default_algorithms()[{"Ed25519": "EdDSA"}.get(algorithm, algorithm)]
@@ -168,7 +171,7 @@ async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
 ) -> None:
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP384R1())))
     with pytest.raises(TokenUnavailableError, match="its key signs with ES384, not with ES256"):
-        await grant(client, server, file, client_key_algorithm="ES256").request_token()
+        await grant(client, server, file, client_key_algorithm="ES256")()
 
 
 @pytest.mark.parametrize(
@@ -181,18 +184,18 @@ async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(TokenUnavailableError, match=f"the client's credential .*{problem}"):
-        await requesting.request_token()
+        await requesting()
     assert server.requests == []
 
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
-    assert (await requesting.request_token()).value == "token-1"
+    assert (await requesting()).value == "token-1"
 
 
 async def test_an_echoed_assertion_is_redacted(client: httpx.AsyncClient, server: TokenServer, file: Path) -> None:
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
     server.respond = lambda request: refusal("invalid_client", f"bad {request.form['client_assertion']}")
     with pytest.raises(TokenRejectedError) as caught:
-        await grant(client, server, file).request_token()
+        await grant(client, server, file)()
     assert caught.value.description == "bad [redacted]"
 
 

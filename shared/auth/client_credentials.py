@@ -12,17 +12,16 @@ import codecs
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import quote_plus, urlencode
 
 from shared.auth.redaction import LEAST_SECRET
 from shared.auth.token_endpoint import access_token_from, discover, endpoint_problem, exchange
-from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
+from shared.errors import CredentialError, TokenUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     import httpx
 
@@ -47,7 +46,7 @@ _UNAUTHORIZED = 401
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """The settings of this grant. `prefix` begins their names; exactly one of `token_url` and `issuer` is set."""
+    """The grant, and its settings. `prefix` begins their names; exactly one of `token_url` and `issuer` is set."""
 
     SOURCES: ClassVar = ("TOKEN_URL", "ISSUER")
     KEYS: ClassVar = (*SOURCES, "CLIENT_AUTH", *_TEXTS, *_OF_A_KEY)
@@ -105,110 +104,70 @@ class ClientCredentials:
         """The URL of the token endpoint or of the issuer that names it."""
         return self.token_url or self.issuer
 
-    @property
-    def credential_file(self) -> str | None:
-        """The file that holds the credential, None if it is `client_secret`."""
-        return self.client_secret_file or self.client_certificate or self.federated_token_file
+    async def request_token(self, client: httpx.AsyncClient, clock: Callable[[], float] = time.time) -> AccessToken:
+        """Request one access token. An issuer is asked for its token endpoint each time. `clock` is in POSIX seconds.
 
-    def build(self, client: httpx.AsyncClient) -> ClientCredentialsGrant:
-        """Return the grant."""
-        return ClientCredentialsGrant(client, self)
-
-
-class ClientCredentialsGrant:
-    """Requests access tokens with the client credentials grant; a TokenGrant.
-
-    `client` stays the caller's to close; its own authentication and redirects are not used for token requests. An
-    issuer is asked for its token endpoint each time. `clock` returns POSIX seconds.
-    """
-
-    def __init__(
-        self, client: httpx.AsyncClient, settings: ClientCredentials, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._client = client
-        self._settings = settings
-        self._clock = clock
-
-    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
-        """Request one access token, and once more if the refused credentials have been rotated meanwhile."""
-        settings = self._settings
-        url = issuer = settings.token_url or ""
-        if settings.issuer:
-            url, issuer = await discover(self._client, settings.issuer, f"{settings.prefix}ISSUER")
-        return await request_with(settings.credential_file, settings.client_secret, partial(self._ask, url, issuer))
-
-    async def _ask(self, url: str, issuer: str, credential: str) -> AccessToken:
-        settings = self._settings
-        headers, proof, secrets = await usable(lambda: self._proof(url, issuer, credential))
-        wishes = {"scope": settings.scope, "audience": settings.audience, "resource": settings.resource}
+        Raises:
+            TokenError: there is no token, or no credential.
+        """
+        url = issuer = self.token_url or ""
+        if self.issuer:
+            url, issuer = await discover(client, self.issuer, f"{self.prefix}ISSUER")
+        headers, proof, secrets = await usable(lambda: self._proof(url, issuer, clock()))
+        wishes = {"scope": self.scope, "audience": self.audience, "resource": self.resource}
         form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish} | proof
         answer = await exchange(
-            self._client,
+            client,
             "POST",
             url,
-            setting=None if settings.issuer else f"{settings.prefix}TOKEN_URL",
+            setting=None if self.issuer else f"{self.prefix}TOKEN_URL",
             headers=headers,
             content=urlencode(form).encode("ascii"),
         )
         error = answer.document().get("error", "invalid_client" if answer.status == _UNAUTHORIZED else "")
-        if error == "invalid_client" and settings.client_auth == "client_secret_basic":
+        if error == "invalid_client" and self.client_auth == "client_secret_basic":
             # Not all servers decode the form-encoding that RFC 6749 section 2.3.1 asks for, or take this method at all.
-            hint = f"if id and secret are right, try {settings.prefix}CLIENT_AUTH=client_secret_post"
+            hint = f"if id and secret are right, try {self.prefix}CLIENT_AUTH=client_secret_post"
             answer = replace(answer, hint=hint)
         return access_token_from(answer, secrets=secrets)
 
-    def _proof(self, url: str, issuer: str, credential: str) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    def _proof(self, url: str, issuer: str, now: float) -> tuple[dict[str, str], dict[str, str], list[str]]:
         """Return the headers and the form that prove who the client is (RFC 6749 section 2.3), and their secrets."""
-        settings = self._settings
-        form = {"client_id": settings.client_id}
-        if settings.client_auth == "client_secret_basic":
+        credential = credential_in(
+            self.client_secret, self.client_secret_file, self.client_certificate, self.federated_token_file
+        )
+        form = {"client_id": self.client_id}
+        if self.client_auth == "client_secret_basic":
             # Both are form-encoded before they are joined: a colon in the client id would end it otherwise.
-            joined = f"{quote_plus(settings.client_id)}:{quote_plus(credential)}"
+            joined = f"{quote_plus(self.client_id)}:{quote_plus(credential)}"
             basic = base64.b64encode(joined.encode()).decode()
             return {"Authorization": f"Basic {basic}"}, {}, [credential, basic]
-        if settings.client_auth == "client_secret_post":
+        if self.client_auth == "client_secret_post":
             return {}, form | {"client_secret": credential}, [credential]
         assertion = credential
-        if settings.client_certificate is not None:
+        if self.client_certificate is not None:
             from shared.auth.private_key_jwt import signed_assertion  # noqa: PLC0415, 50 ms that only its users pay
 
-            audience = settings.client_assertion_audience
+            audience = self.client_assertion_audience
             assertion = signed_assertion(
                 credential,
-                settings.client_id,
+                self.client_id,
                 {"issuer": issuer, "token_endpoint": url}.get(audience, audience),
-                key_id=settings.client_key_id,
-                algorithm=settings.client_key_algorithm,
-                now=self._clock(),
+                key_id=self.client_key_id,
+                algorithm=self.client_key_algorithm,
+                now=now,
             )
         form |= {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
         return {}, form, [assertion]
 
 
-async def request_with(
-    file: str | None, secret: str | None, request: Callable[[str], Awaitable[AccessToken]]
-) -> AccessToken:
-    """Request a token with the credential as it is now, and once more if a refused one has been rotated meanwhile.
-
-    The credential is the text in `file`, without it `secret`.
-
-    Raises:
-        TokenError: there is no token, or no credential.
-    """
-    if file is None:
-        if secret and len(secret) < LEAST_SECRET:
-            logger.warning("client secret is too short to be redacted", extra={"least": LEAST_SECRET})
-        return await request(secret or "")
-    credential = await usable(partial(text_in_file, file))
-    try:
-        return await request(credential)
-    except TokenRejectedError as exc:
-        if exc.error != "invalid_client":
-            raise
-        rotated = await usable(partial(text_in_file, file))
-        if rotated == credential:
-            raise
-    return await request(rotated)
+def credential_in(secret: str | None, *files: str | None) -> str:
+    """Return the text that is now in the one of the files that is named, without one the secret."""
+    for file in filter(None, files):
+        return text_in_file(file)
+    if secret and len(secret) < LEAST_SECRET:
+        logger.warning("client secret is too short to be redacted", extra={"least": LEAST_SECRET})
+    return secret or ""
 
 
 def text_in_file(file: str) -> str:

@@ -15,11 +15,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlencode
 
-from shared.auth.client_credentials import ASSERTIONS, SECRETS, TARGETS, request_with, usable
+from shared.auth.client_credentials import ASSERTIONS, SECRETS, TARGETS, credential_in, usable
 from shared.auth.token_endpoint import access_token_from, exchange, token_error
 from shared.errors import CredentialError, TokenUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
 
     from shared.auth.token_endpoint import AccessToken, Answer
@@ -42,7 +44,6 @@ class Entra:
     KEYS: ClassVar = (*SOURCES, "CLIENT_ID", *_CREDENTIALS, *TARGETS)
     is_shareable: ClassVar = True
     server: ClassVar = AUTHORITY
-    what: ClassVar = "Microsoft Entra"
 
     tenant_id: str
     client_id: str
@@ -67,17 +68,17 @@ class Entra:
         texts: dict[str, Any] = {key.lower(): read.text(key) for key in (*_CREDENTIALS, *TARGETS)}
         return cls(tenant_id=read.text("TENANT_ID") or "", client_id=read.text("CLIENT_ID") or "", **texts)
 
-    def build(self, client: httpx.AsyncClient) -> MsalGrant:
-        """Return the grant."""
-        return MsalGrant(client, self)
+    async def request_token(self, client: httpx.AsyncClient) -> AccessToken:
+        """Request one access token; the scope is `scope` or `<resource or audience>/.default`.
 
-    @property
-    def credential_file(self) -> str | None:
-        """The file that holds the credential, None if it is `client_secret`."""
-        return self.client_secret_file or self.client_certificate or self.federated_token_file
+        Raises:
+            TokenError: there is no token, or no credential.
+        """
+        files = self.client_secret_file, self.client_certificate, self.federated_token_file
+        credential = await usable(partial(credential_in, self.client_secret, *files))
+        return await _request_token(client, "Microsoft Entra", partial(self._ask, credential))
 
-    def ask(self, text: str, http: _Answers) -> Result:
-        """Return what MSAL makes of the answers; the scope is `scope` or `<resource or audience>/.default`."""
+    def _ask(self, text: str, http: _Answers) -> Result:
         import msal  # type: ignore[import-untyped]  # noqa: PLC0415, 130 ms that only its users pay
 
         credential: object = text
@@ -112,9 +113,6 @@ class ManagedIdentity:
     SOURCES: ClassVar = ("MANAGED_IDENTITY",)
     KEYS: ClassVar = (*SOURCES, *TARGETS)
     server: ClassVar = None  # a link-local or loopback address: no proxy stands before it
-    what: ClassVar = "the identity endpoint"
-    credential_file: ClassVar = None
-    client_secret: ClassVar = None
 
     client_id: str | None
     resource: str
@@ -137,16 +135,18 @@ class ManagedIdentity:
         """Whether other processes may use the tokens: every app and slot has a system-assigned identity of its own."""
         return self.client_id is not None
 
-    def build(self, client: httpx.AsyncClient) -> MsalGrant:
-        """Return the grant; `client` must use no proxy."""
-        return MsalGrant(client, self)
+    async def request_token(self, client: httpx.AsyncClient) -> AccessToken:
+        """Request one access token; `client` must use no proxy.
 
-    def ask(self, _: str, http: _Answers) -> Result:
-        """Return what MSAL makes of the answers.
-
-        It finds the endpoint: that of App Service and Azure Functions if the platform names one (IDENTITY_ENDPOINT),
+        MSAL finds the endpoint: that of App Service and Azure Functions if the platform names one (IDENTITY_ENDPOINT),
         else the virtual machine's (IMDS), which hands out the same token for hours.
+
+        Raises:
+            TokenError: there is none.
         """
+        return await _request_token(client, "the identity endpoint", self._ask)
+
+    def _ask(self, http: _Answers) -> Result:
         import msal  # noqa: PLC0415, as above
 
         user = self.client_id and msal.UserAssignedManagedIdentity(client_id=self.client_id)
@@ -161,56 +161,49 @@ def _require_target(read: SettingReader, is_set: str) -> None:
         read.complain(f"{is_set}, so one of {', '.join(map(read.name, TARGETS))} is needed")
 
 
-class MsalGrant:
-    """Requests access tokens through MSAL; a TokenGrant. `client` stays the caller's to close.
+async def _request_token(client: httpx.AsyncClient, what: str, ask: Callable[[_Answers], Result]) -> AccessToken:
+    """Request an access token of `what`; `ask` has MSAL make of the answers what it makes of them.
 
     Each run has an MSAL client of its own: MSAL's caches, of tokens as of refusals, can never answer for the server.
     """
+    answers: tuple[Answer, ...] = ()
+    secrets: list[str] = []
+    while isinstance(outcome := await usable(partial(_run, ask, answers)), _UnsentError):
+        method, url, sent = outcome.args
+        headers, form = sent.get("headers") or {}, sent.get("data") or {}
+        secrets += [value for name, value in (headers | form).items() if name in _SECRET_FIELDS]
+        answer = await exchange(
+            client,
+            method,
+            f"{url}?{urlencode(sent['params'])}" if sent.get("params") else url,
+            what=what,
+            headers=headers,
+            content=urlencode(form).encode("ascii") if method == "POST" else None,
+        )
+        # MSAL would log what is no JSON, and it may hold a token.
+        if not answer.document() and (answer.is_success or method == "POST"):
+            raise token_error(answer, "its answer is no JSON object" if answer.is_success else None, secrets)
+        answers = (*answers, answer)
+    if isinstance(outcome, TokenUnavailableError):
+        if not answers:
+            raise outcome
+        raise token_error(answers[-1], "MSAL cannot read its answer" if answers[-1].is_success else None, secrets)
+    # App Service answers in a form of its own, of which MSAL makes a token response.
+    return access_token_from(replace(answers[-1], body=json.dumps(outcome).encode()), secrets=secrets)
 
-    def __init__(self, client: httpx.AsyncClient, settings: Entra | ManagedIdentity) -> None:
-        self._client = client
-        self._settings = settings
 
-    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:  # noqa: ARG002, none is kept here
-        """Request one access token, and once more if the refused credential has been rotated meanwhile."""
-        return await request_with(self._settings.credential_file, self._settings.client_secret, self._ask)
-
-    async def _ask(self, credential: str) -> AccessToken:
-        answers: tuple[Answer, ...] = ()
-        secrets: list[str] = []
-        while isinstance(outcome := await usable(partial(self._run, credential, answers)), _UnsentError):
-            method, url, sent = outcome.args
-            headers, form = sent.get("headers") or {}, sent.get("data") or {}
-            secrets += [value for name, value in (headers | form).items() if name in _SECRET_FIELDS]
-            answer = await exchange(
-                self._client,
-                method,
-                f"{url}?{urlencode(sent['params'])}" if sent.get("params") else url,
-                what=self._settings.what,
-                headers=headers,
-                content=urlencode(form).encode("ascii") if method == "POST" else None,
-            )
-            # MSAL would log what is no JSON, and it may hold a token.
-            if not answer.document() and (answer.is_success or method == "POST"):
-                raise token_error(answer, "its answer is no JSON object" if answer.is_success else None, secrets)
-            answers = (*answers, answer)
-        if isinstance(outcome, TokenUnavailableError):
-            if not answers:
-                raise outcome
-            raise token_error(answers[-1], "MSAL cannot read its answer" if answers[-1].is_success else None, secrets)
-        # App Service answers in a form of its own, of which MSAL makes a token response.
-        return access_token_from(replace(answers[-1], body=json.dumps(outcome).encode()), secrets=secrets)
-
-    def _run(self, credential: str, answers: tuple[Answer, ...]) -> Result | _UnsentError | TokenUnavailableError:
-        """Return an error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
-        try:
-            return self._settings.ask(credential, _Answers(answers))
-        except _UnsentError as exc:
-            return exc
-        except CredentialError:
-            raise
-        except Exception as exc:  # noqa: BLE001, MSAL has no error type for most of what goes wrong in it
-            return TokenUnavailableError(f"MSAL failed with {type(exc).__name__}")
+def _run(
+    ask: Callable[[_Answers], Result], answers: tuple[Answer, ...]
+) -> Result | _UnsentError | TokenUnavailableError:
+    """Return an error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
+    try:
+        return ask(_Answers(answers))
+    except _UnsentError as exc:
+        return exc
+    except CredentialError:
+        raise
+    except Exception as exc:  # noqa: BLE001, MSAL has no error type for most of what goes wrong in it
+        return TokenUnavailableError(f"MSAL failed with {type(exc).__name__}")
 
 
 class _UnsentError(Exception):

@@ -11,13 +11,13 @@ import math
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from shared.errors import TokenError, TokenRejectedError, TokenUnavailableError
 from shared.telemetry import PARTNER, TOKEN_REQUEST_DURATION, TOKEN_TIME_TO_EXPIRY, Telemetry, process_telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from shared.auth.token_endpoint import AccessToken
 
@@ -36,17 +36,6 @@ _LONGEST_REJECTED, _LONGEST_RETRY_AFTER = 5.0, 3600.0
 _FREE_RENEWALS = 2
 # The part of the request timeout for which a caller waits until a renewal is due; the rest is for the renewal.
 _PATIENCE = 0.5
-
-
-class TokenGrant(Protocol):
-    """A way to request an access token: one token request per call."""
-
-    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
-        """Request one access token; a grant with a cache never returns `refused`, which the API has refused.
-
-        Raises:
-            TokenError: there is none.
-        """
 
 
 @dataclass(slots=True)
@@ -83,9 +72,10 @@ def backoff(failures: int, jitter: float, longest: float = _LONGEST_STEP) -> flo
 class TokenProvider:
     """Hands out the access token of one grant, on one event loop; at most one token request is under way.
 
-    `leeway` seconds before its expiry a token is old, `default_lifetime` counts if the server names none,
-    `request_timeout` ends one token request for all who wait. `clock` is monotonic, `jitter` returns a number in [0,
-    1), `client` names the API client in logs and metrics.
+    Each call of `grant` is one token request; it raises TokenError if there is no token. `leeway` seconds before its
+    expiry a token is old, `default_lifetime` counts if the server names none, `request_timeout` ends one token request
+    for all who wait. `clock` is monotonic, `jitter` returns a number in [0, 1), `client` names the API client in logs
+    and metrics.
 
     It never hands out an expired token, nor a refused one before its backoff step is over. The refusal of a token that
     the API has accepted may be a stray one: it serves the other callers until its renewal. Every coroutine may be
@@ -94,7 +84,7 @@ class TokenProvider:
 
     def __init__(  # noqa: PLR0913, each has a default; time and chance are arguments, so that no test needs a patch
         self,
-        grant: TokenGrant,
+        grant: Callable[[], Awaitable[AccessToken]],
         *,
         client: str = "",
         leeway: float = 60.0,
@@ -118,11 +108,11 @@ class TokenProvider:
         self._failure: TokenError = TokenUnavailableError("none was requested")
         self._failures = 0
         self._failing_until = -math.inf
-        # The API's refusals in a row, the values not to be handed out again before a time, the token for which no other
-        # has come yet, and when its renewal is due.
+        # The API's refusals in a row, the values not to be handed out again before a time, whether no other token has
+        # come since the last, and when its renewal is due.
         self._refusals = 0
         self._refused: dict[str, float] = {}
-        self._to_replace: AccessToken | None = None
+        self._is_refused = False
         self._due = -math.inf
 
     async def get_token(self) -> AccessToken:
@@ -173,20 +163,20 @@ class TokenProvider:
         """
         now, held = self._clock(), self._held
         self._refused = {value: until for value, until in self._refused.items() if now < until}
-        if held is None:
-            self._to_replace = refused
-        elif held.token.value == refused.value:
-            if self._to_replace is None or self._to_replace.value != refused.value:  # else its renewal is on its way
+        if held is not None and held.token.value == refused.value:
+            if not self._is_refused:  # else its renewal is on its way
                 if now - self._due > _LONGEST_STEP:
                     self._refusals = 0
                 self._refusals = min(self._refusals, _FREE_RENEWALS) + 1 if held.is_accepted else self._refusals + 1
                 too_many = self._refusals - _FREE_RENEWALS
                 self._due = max(self._due, now + (backoff(too_many, self._jitter()) if too_many > 0 else 0.0))
-                self._to_replace = held.token
             if held.is_accepted:
                 held.is_accepted, held.old_at = False, min(held.old_at, now)
             else:
                 self._held = None
+            self._is_refused = True
+        elif held is None:
+            self._is_refused = True
         # It may have been a stray refusal: the endpoint may issue the same token again, if not at once.
         self._refused.setdefault(refused.value, now + backoff(max(1, self._refusals), self._jitter()))
 
@@ -229,14 +219,13 @@ class TokenProvider:
             await asyncio.sleep(delay)
         began_at = max(self._clock(), self._due)
         live = self._held if self._held is not None and began_at < self._held.expires_at else None
-        refused = self._to_replace
         outcome: AccessToken | TokenError
         try:
             # One ahead of the old token's end delays nobody: it begins a trace of its own.
-            is_ahead = live is not None and refused is None
+            is_ahead = live is not None and not self._is_refused
             with self._telemetry.span("request access token", self._attributes, is_detached=is_ahead) as span:
                 async with asyncio.timeout(self._request_timeout):
-                    outcome = await self._grant.request_token(refused)
+                    outcome = await self._grant()
                 if outcome.is_shared:
                     span.update_name("take shared access token")
         except TokenError as exc:
@@ -268,16 +257,16 @@ class TokenProvider:
         elif now < until:
             self._counts["failed"] += 1
             self._refused[held.token.value] = until
-            self._to_replace, self._due = held.token, max(self._due, until)
+            self._is_refused, self._due = True, max(self._due, until)
             logger.warning("token endpoint issued a refused access token again", extra=self._fields)
         else:
             if self._held is not None:
                 left = max(0.0, self._held.expires_at - now)
                 self._telemetry.record(TOKEN_TIME_TO_EXPIRY, left, self._attributes)
-            if self._to_replace is not None:
+            if self._is_refused:
                 self._counts["renewed_after_refusal"] += 1
                 logger.info("access token renewed after a refusal", extra=self._fields)
-            self._held, self._to_replace = held, None
+            self._held, self._is_refused = held, False
             self._failures, self._failing_until = 0, -math.inf
 
     def _fail(self, failure: TokenError, live: HeldToken | None, now: float) -> None:

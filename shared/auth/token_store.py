@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio.lock import Lock
 
-    from shared.auth.token_provider import TokenGrant
-
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ _NONCE = 12  # bytes: NIST SP 800-38D section 8.2.2
 
 
 class StoredGrant:
-    """Requests access tokens through `grant` and shares them, encrypted, in the Redis at `url`; a TokenGrant.
+    """Requests access tokens through `grant` and shares them, encrypted, in the Redis at `url`.
 
     `name` names the token request, with no secret in it, and `key` is a secret text. One process requests a token while
     the others wait for it, up to a quarter of `request_timeout` (s); then they request one themselves, as they do at
@@ -53,7 +51,7 @@ class StoredGrant:
 
     def __init__(  # noqa: PLR0913, times, each by its own name
         self,
-        grant: TokenGrant,
+        grant: Callable[[], Awaitable[AccessToken]],
         name: str,
         url: str,
         key: str,
@@ -82,9 +80,8 @@ class StoredGrant:
         self._used_from = 0.0
         self._given: str | None = None
 
-    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
+    async def request_token(self) -> AccessToken:
         """Return a token that another process has requested, or request one for all."""
-        unwanted = {self._given, refused.value if refused else None}
         lease = self._redis.lock(
             f"business-relay:lease:{self._name}",
             timeout=self._request_timeout + _LEASE_MARGIN,
@@ -93,11 +90,11 @@ class StoredGrant:
             thread_local=False,
         )
         try:
-            token = await self._ask(lambda: self._await_stored(lease, unwanted))
+            token = await self._ask(lambda: self._await_stored(lease))
             if token is None:
                 issued_at = self._clock()  # before the request, so that no token seems to live longer than it does
-                token = await self._grant.request_token(refused)
-                if refused is None or token.value != refused.value:
+                token = await self._grant()
+                if token.value != self._given:
                     await self._ask(lambda: self._write(token, issued_at))
         finally:
             await self._ask(lambda: self._release(lease))
@@ -120,12 +117,12 @@ class StoredGrant:
         self._used_from = self._clock() + _PAUSE
         return None
 
-    async def _await_stored(self, lease: Lock, unwanted: set[str | None]) -> AccessToken | None:
+    async def _await_stored(self, lease: Lock) -> AccessToken | None:
         """Return the stored token, waiting while another process has the lease; None if it is ours to request."""
-        token = await self._read(unwanted)
+        token = await self._read()
         if token is None:
             await lease.acquire()
-            token = await self._read(unwanted)  # its last holder may have stored one in between
+            token = await self._read()  # its last holder may have stored one in between
         return token
 
     async def _release(self, lease: Lock) -> None:
@@ -133,7 +130,7 @@ class StoredGrant:
         with contextlib.suppress(self._no_lease_error):
             await lease.release()
 
-    async def _read(self, unwanted: set[str | None]) -> AccessToken | None:
+    async def _read(self) -> AccessToken | None:
         """Return the stored token with what is left of its life, None if there is none to be used."""
         stored: Any = await self._redis.get(f"business-relay:token:{self._name}")
         if stored is None:
@@ -147,7 +144,7 @@ class StoredGrant:
         margin = min(_MARGIN, lifetime * _MARGIN_FRACTION)
         age = self._clock() - issued_at
         # One that is issued in the future shows that one of the two clocks is wrong.
-        if value in unwanted or not -margin <= age < lifetime - margin:
+        if value == self._given or not -margin <= age < lifetime - margin:
             return None
         age = max(0.0, age)
         return AccessToken(value, lifetime - age, refresh_in and max(0.0, refresh_in - age), is_shared=True)

@@ -1,4 +1,4 @@
-"""A TokenGrant that numbers its tokens, so that a test can say which one arrived, and fails on demand."""
+"""A grant that numbers its tokens, so that a test can say which one arrived, and fails on demand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class NumberedGrant:
     """Answers with token-1, token-2, …, `latency` seconds after the request, or raises `failure` if there is one then.
 
     `again` is answered instead of a new token, as by a second cache. What was asked: `times` (the loop's, of each
-    request), `refused` (what each was told), `issued` (when each value was last requested), `cancelled`, `under_way`,
-    and `at_most`, the most requests that were under way at once.
+    request), `issued` (when each value was last requested), `cancelled`, `under_way`, and `at_most`, the most requests
+    that were under way at once.
     """
 
     def __init__(
@@ -24,24 +24,18 @@ class NumberedGrant:
         self.failure: BaseException | None = None
         self.again: AccessToken | None = None
         self.times: list[float] = []
-        self.refused: list[AccessToken | None] = []
         self.issued: dict[str, float] = {}
         self.cancelled = 0
         self.under_way = 0
         self.at_most = 0
 
     @property
-    def cache_key(self) -> str:
-        return "numbered"
-
-    @property
     def requests(self) -> int:
         return len(self.times)
 
-    async def request_token(self, refused: AccessToken | None = None) -> AccessToken:
+    async def __call__(self) -> AccessToken:
         number = self.requests + 1
         self.times.append(asyncio.get_running_loop().time())
-        self.refused.append(refused)
         self.under_way += 1
         self.at_most = max(self.at_most, self.under_way)
         try:
