@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import httpx
-
 from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport
 from shared.settings.app_settings import tls_context
-from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
     from shared.auth.token_store import StoredGrant
@@ -30,7 +27,7 @@ class PartnerLink:
 
     api: ResourceApi
     provider: TokenProvider
-    token_client: httpx.AsyncClient
+    token_transport: RelayTransport
     stored_grant: StoredGrant | None
 
     async def aclose(self) -> None:
@@ -38,7 +35,7 @@ class PartnerLink:
         await self.provider.aclose()
         if self.stored_grant is not None:
             await self.stored_grant.aclose()
-        await self.token_client.aclose()
+        await self.token_transport.aclose()
         await self.api.aclose()
 
 
@@ -49,12 +46,10 @@ def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSet
         SettingsError: certificates, or the package redis that a token store needs, cannot be loaded.
     """
     tls, most = tls_context(*settings.roots), settings.max_connections
-    token_client = httpx.AsyncClient(
-        transport=RelayTransport(max_connections=most, tls=tls, proxy=settings.token_proxy), trust_env=False
-    )
+    token_transport = RelayTransport(max_connections=most, tls=tls, proxy=settings.token_proxy)
     # Within the timeout of the call that waits for it, which then learns that no token could be had.
     request_timeout = min(_TOKEN_TIMEOUT, POOL_SHARE * settings.timeout)
-    request_token, stored_grant = partial(settings.grant.request_token, token_client), None
+    request_token, stored_grant = partial(settings.grant.request_token, token_transport), None
     if store is not None and settings.grant.is_shareable:
         # Imported only where a store is configured.
         from shared.auth.token_store import StoredGrant  # noqa: PLC0415
@@ -74,13 +69,11 @@ def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSet
         default_lifetime=settings.token_default_lifetime,
         request_timeout=request_timeout,
     )
-    telemetry = process_telemetry()
     api = ResourceApi(
         RelayTransport(max_connections=most, tls=tls, proxy=settings.proxy),
         BearerAuth(provider, origin=settings.url),
         settings.url,
         timeout=settings.timeout,
         headers=partner.headers,
-        telemetry=telemetry if telemetry.has_listener else None,
     )
-    return PartnerLink(api, provider, token_client, stored_grant)
+    return PartnerLink(api, provider, token_transport, stored_grant)

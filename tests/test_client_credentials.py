@@ -33,22 +33,21 @@ async def server() -> AsyncIterator[TokenServer]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+async def transport() -> AsyncIterator[RelayTransport]:
     # To load the certificates of the internet's authorities would take longer than most of the tests.
-    transport = RelayTransport(max_connections=10, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    async with httpx.AsyncClient(transport=transport) as open_client:
-        yield open_client
+    async with RelayTransport(max_connections=10, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as opened:
+        yield opened
 
 
-def grant(client: httpx.AsyncClient, token_url: str | None, **settings: str) -> Grant:
+def grant(transport: httpx.AsyncBaseTransport, token_url: str | None, **settings: str) -> Grant:
     own: dict[str, Any] = {"client_id": "relay", "client_secret": SECRET} | settings
-    return partial(ClientCredentials("CRM_API_", token_url=token_url, **own).request_token, client)
+    return partial(ClientCredentials("CRM_API_", token_url=token_url, **own).request_token, transport)
 
 
 async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_the_form(
-    client: httpx.AsyncClient, server: TokenServer
+    transport: RelayTransport, server: TokenServer
 ) -> None:
-    requesting = grant(client, server.url, client_id="re:lay ü")
+    requesting = grant(transport, server.url, client_id="re:lay ü")
     assert await requesting() == AccessToken("token-1", 3600.0)
     (request,) = server.requests
     assert (request.method, request.target, request.body) == ("POST", "/token", b"grant_type=client_credentials")
@@ -60,10 +59,10 @@ async def test_basic_sends_form_encoded_credentials_in_the_header_and_none_in_th
 
 
 async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_header(
-    client: httpx.AsyncClient, server: TokenServer
+    transport: RelayTransport, server: TokenServer
 ) -> None:
     wishes: dict[str, Any] = {"scope": "a b", "audience": "https://api/", "resource": "x&y"}
-    await grant(client, server.url, client_auth="client_secret_post", **wishes)()
+    await grant(transport, server.url, client_auth="client_secret_post", **wishes)()
     (request,) = server.requests
     assert request.body == (
         b"grant_type=client_credentials&scope=a+b&audience=https%3A%2F%2Fapi%2F&resource=x%26y"
@@ -74,42 +73,42 @@ async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_head
 
 @pytest.mark.parametrize("status", [301, 307, 308, 404, 405, 410])
 async def test_a_url_that_is_no_token_endpoint_says_which_setting_to_check(server: TokenServer, status: int) -> None:
-    async with httpx.AsyncClient(follow_redirects=True) as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         server.queue.append(Answer(status, headers={"Location": server.url}))
         with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
-            await grant(client, server.url)()
+            await grant(transport, server.url)()
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("answer", [json_answer({}, 503, Retry_After="42"), refusal("invalid_client", status=401)])
 async def test_a_server_in_trouble_says_when_to_come_back(server: TokenServer, answer: Answer) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         server.queue.append(Answer(answer.status, answer.body, {"Retry-After": "42"}))
         with pytest.raises((TokenUnavailableError, TokenRejectedError)) as caught:
-            await grant(client, server.url)()
+            await grant(transport, server.url)()
     assert (caught.value.status, caught.value.retry_after) == (answer.status, 42.0)
 
 
 async def test_a_refusal_carries_the_servers_words_without_the_secret_they_echo(
-    client: httpx.AsyncClient, server: TokenServer
+    transport: RelayTransport, server: TokenServer
 ) -> None:
     encoded = base64.b64encode(b"relay:s3cr3t%3A%2F%2B%C3%A4").decode()
     server.queue.append(refusal("invalid_scope", f"not {SECRET}, s3cr3t%3A%2F%2B%C3%A4, {encoded}"))
     with pytest.raises(TokenRejectedError) as caught:
-        await grant(client, server.url)()
+        await grant(transport, server.url)()
     assert caught.value.description == "not [redacted], [redacted], [redacted]"
 
 
 @pytest.mark.parametrize("answer", [refusal("invalid_client", status=400), Answer(401, b"no")])
 async def test_a_refusal_of_basic_credentials_names_the_other_method(server: TokenServer, answer: Answer) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         for secret, method, is_named in (
             ("a+b/c=", "client_secret_basic", True),
             ("a+b/c=", "client_secret_post", False),
         ):
             server.queue.append(answer)
             with pytest.raises((TokenRejectedError, TokenUnavailableError)) as caught:
-                await grant(client, server.url, client_secret=secret, client_auth=method)()
+                await grant(transport, server.url, client_secret=secret, client_auth=method)()
             assert ("try CRM_API_CLIENT_AUTH=client_secret_post" in str(caught.value)) == is_named
 
 
@@ -129,9 +128,9 @@ async def test_a_refusal_of_basic_credentials_names_the_other_method(server: Tok
     ids=["dropped", "not-http", "truncated", "bad-gzip", "brotli", "oversized", "html", "no-content", "no-token"],
 )
 async def test_nonsense_is_unavailable_and_not_kept(
-    client: httpx.AsyncClient, server: TokenServer, answer: Answer
+    transport: RelayTransport, server: TokenServer, answer: Answer
 ) -> None:
-    requesting = grant(client, server.url)
+    requesting = grant(transport, server.url)
     server.queue.append(answer)
     with pytest.raises(TokenUnavailableError):
         await requesting()
@@ -145,30 +144,30 @@ async def test_a_body_that_unpacks_to_gigabytes_is_not_unpacked(server: TokenSer
     if codings == 2:
         bomb, encoding = gzip.compress(bomb, 9), "gzip, gzip"
     server.queue.append(Answer(body=bomb, headers={"Content-Encoding": encoding}))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         with pytest.raises(TokenUnavailableError, match=r"more than 65536 bytes|content encoding is"):
-            await grant(client, server.url)()
+            await grant(transport, server.url)()
 
 
 async def test_a_compressed_answer_that_nobody_asked_for_is_read(server: TokenServer) -> None:
     server.queue.append(
         Answer(body=gzip.compress(b'{"access_token":"zipped"}'), headers={"Content-Encoding": "x-gzip"})
     )
-    async with httpx.AsyncClient() as client:
-        assert (await grant(client, server.url)()).value == "zipped"
+    async with httpx.AsyncHTTPTransport() as transport:
+        assert (await grant(transport, server.url)()).value == "zipped"
 
 
-async def test_a_closed_port_is_unavailable(client: httpx.AsyncClient, server: TokenServer) -> None:
+async def test_a_closed_port_is_unavailable(transport: RelayTransport, server: TokenServer) -> None:
     await server.__aexit__()
     with pytest.raises(TokenUnavailableError, match="the token endpoint cannot be reached: "):
-        await grant(client, server.url)()
+        await grant(transport, server.url)()
 
 
 async def test_a_secret_in_a_file_is_read_again_for_every_request(
-    client: httpx.AsyncClient, server: TokenServer, tmp_path: Path
+    transport: RelayTransport, server: TokenServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "secret"
-    requesting = grant(client, server.url, client_secret_file=str(file), client_auth="client_secret_post")
+    requesting = grant(transport, server.url, client_secret_file=str(file), client_auth="client_secret_post")
     for secret in ("old-secret", "new-secret"):
         file.write_text(f"{secret}\n")
         await requesting()
@@ -176,9 +175,9 @@ async def test_a_secret_in_a_file_is_read_again_for_every_request(
 
 
 async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, tmp_path: Path) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
-            await grant(client, server.url, client_secret_file=str(tmp_path / "none"))()
+            await grant(transport, server.url, client_secret_file=str(tmp_path / "none"))()
     assert server.requests == []
 
 
@@ -200,10 +199,10 @@ def test_a_file_without_text_is_no_secret(tmp_path: Path, content: bytes) -> Non
 async def test_a_secret_too_short_to_be_redacted_is_warned_of(
     server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         server.queue.append(refusal("invalid_scope", "abcdef"))
         with pytest.raises(TokenRejectedError, match="abcdef"):
-            await grant(client, server.url, client_secret="abc")()
+            await grant(transport, server.url, client_secret="abc")()
     assert "client secret is too short to be redacted" in caplog.messages
 
 
@@ -218,11 +217,11 @@ async def test_a_secret_too_short_to_be_redacted_is_warned_of(
     ids=["header", "status-line", "content-length", "chunk"],
 )
 async def test_no_error_and_none_of_its_causes_repeats_what_a_broken_server_echoes(
-    client: httpx.AsyncClient, server: TokenServer, echo: bytes
+    transport: RelayTransport, server: TokenServer, echo: bytes
 ) -> None:
     server.respond = lambda request: Answer(raw=echo % request.headers["authorization"].encode())
     with pytest.raises(TokenUnavailableError) as caught:
-        await grant(client, server.url)()
+        await grant(transport, server.url)()
     sent = server.requests[0].headers["authorization"].removeprefix("Basic ")
     error: BaseException | None = caught.value
     while error is not None:
@@ -235,16 +234,15 @@ async def test_a_fault_of_the_proxy_names_the_proxy_and_not_its_password(kind: t
     def fail(request: httpx.Request) -> httpx.Response:
         raise kind("http://user:p4ssw0rd@proxy:1 answered 407", request=request)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
-        with pytest.raises(TokenUnavailableError, match="http://proxy:1 answered 407") as caught:
-            await grant(client, "https://login.example/token")()
+    with pytest.raises(TokenUnavailableError, match="http://proxy:1 answered 407") as caught:
+        await grant(httpx.MockTransport(fail), "https://login.example/token")()
     assert caught.value.__context__ is None
 
 
 async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
-    client: httpx.AsyncClient, server: TokenServer, caplog: pytest.LogCaptureFixture
+    transport: RelayTransport, server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    requesting = grant(client, server.url, client_secret="s3cr3t")
+    requesting = grant(transport, server.url, client_secret="s3cr3t")
     with caplog.at_level(logging.DEBUG):
         token = await requesting()
     encoded = base64.b64encode(b"relay:s3cr3t").decode()
@@ -254,8 +252,8 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
 
 async def test_a_federated_token_is_read_again_for_every_request(server: TokenServer, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    async with httpx.AsyncClient() as client:
-        requesting = grant(client, server.url, client_auth="private_key_jwt", federated_token_file=str(file))
+    async with httpx.AsyncHTTPTransport() as transport:
+        requesting = grant(transport, server.url, client_auth="private_key_jwt", federated_token_file=str(file))
         for content in (None, b""):
             if content is not None:
                 file.write_bytes(content)
@@ -276,9 +274,9 @@ async def test_a_federated_token_is_read_again_for_every_request(server: TokenSe
 class TestDiscovery:
     """The endpoint is the one that the issuer names."""
 
-    async def test_asks_the_issuer_for_each_token(self, client: httpx.AsyncClient, server: TokenServer) -> None:
+    async def test_asks_the_issuer_for_each_token(self, transport: RelayTransport, server: TokenServer) -> None:
         server.respond = lambda request: configuration(server) if request.target == DOCUMENT else None
-        requesting = grant(client, None, issuer=server.origin)
+        requesting = grant(transport, None, issuer=server.origin)
         assert server.requests == []
         assert [(await requesting()).value for _ in range(2)] == ["token-1", "token-2"]
         assert [request.target for request in server.requests] == [DOCUMENT, "/token"] * 2
@@ -287,11 +285,11 @@ class TestDiscovery:
     @pytest.mark.parametrize("configured", ["", "/", "/realms/a", "/realms/a/"])
     @pytest.mark.parametrize("slash", ["", "/"])
     async def test_finds_the_endpoint_however_the_issuer_ends(
-        self, client: httpx.AsyncClient, server: TokenServer, configured: str, slash: str
+        self, transport: RelayTransport, server: TokenServer, configured: str, slash: str
     ) -> None:
         issuer = server.origin + configured
         server.queue.append(configuration(server, issuer.removesuffix("/") + slash))
-        assert (await grant(client, None, issuer=issuer)()).value == "token-1"
+        assert (await grant(transport, None, issuer=issuer)()).value == "token-1"
         assert server.requests[0].target == configured.removesuffix("/") + DOCUMENT
 
     @pytest.mark.parametrize(
@@ -308,30 +306,30 @@ class TestDiscovery:
         ids=["dropped", "429", "redirect", "list", "empty", "oversized", "bomb"],
     )
     async def test_a_failure_is_unavailable_and_not_kept(
-        self, client: httpx.AsyncClient, server: TokenServer, trouble: Answer
+        self, transport: RelayTransport, server: TokenServer, trouble: Answer
     ) -> None:
-        requesting = grant(client, None, issuer=server.origin)
+        requesting = grant(transport, None, issuer=server.origin)
         server.queue.extend([trouble, configuration(server)])
         with pytest.raises(TokenUnavailableError, match="the issuer"):
             await requesting()
         assert (await requesting()).value == "token-1"
 
     async def test_trouble_names_the_setting_and_when_to_come_back(
-        self, client: httpx.AsyncClient, server: TokenServer
+        self, transport: RelayTransport, server: TokenServer
     ) -> None:
         server.queue.extend([json_answer({}, 503, Retry_After="9"), Answer(404)])
         with pytest.raises(TokenUnavailableError, match=r"in trouble: it answered 503$") as caught:
-            await grant(client, None, issuer=server.origin)()
+            await grant(transport, None, issuer=server.origin)()
         assert (caught.value.status, caught.value.retry_after) == (503, 9.0)
         with pytest.raises(TokenUnavailableError, match=r"it answered 404; check CRM_API_ISSUER$"):
-            await grant(client, None, issuer=server.origin)()
+            await grant(transport, None, issuer=server.origin)()
 
     async def test_a_configuration_of_another_issuer_is_refused(
-        self, client: httpx.AsyncClient, server: TokenServer
+        self, transport: RelayTransport, server: TokenServer
     ) -> None:
         server.queue.append(configuration(server, "https://evil.example\r\n"))
         with pytest.raises(TokenUnavailableError, match=r"that of another one, https://evil\.example$"):
-            await grant(client, None, issuer=server.origin)()
+            await grant(transport, None, issuer=server.origin)()
 
     @pytest.mark.parametrize(
         ("endpoint", "problem"),
@@ -343,11 +341,11 @@ class TestDiscovery:
         ],
     )
     async def test_an_endpoint_that_would_leak_the_secret_is_refused(
-        self, client: httpx.AsyncClient, server: TokenServer, endpoint: object, problem: str
+        self, transport: RelayTransport, server: TokenServer, endpoint: object, problem: str
     ) -> None:
         server.queue.append(configuration(server, token_endpoint=endpoint))
         with pytest.raises(TokenUnavailableError, match=problem):
-            await grant(client, None, issuer=server.origin)()
+            await grant(transport, None, issuer=server.origin)()
 
 
 def configuration(server: TokenServer, issuer: str = "", token_endpoint: object = None) -> Answer:

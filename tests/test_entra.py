@@ -39,7 +39,7 @@ class Login:
 
     def __init__(self, server: TokenServer, trusted: Path) -> None:
         self.server = server
-        self.client = httpx.AsyncClient(verify=ssl.create_default_context(cafile=trusted), trust_env=False)
+        self.transport = httpx.AsyncHTTPTransport(verify=ssl.create_default_context(cafile=trusted))
         server.respond = self.respond
 
     @property
@@ -57,7 +57,7 @@ class Login:
         if {"client_certificate", "federated_token_file"} & settings.keys():
             settings["client_secret"] = None
         made = dataclasses.replace(SETTINGS, authority=self.server.origin, **settings)
-        return partial(made.request_token, self.client)
+        return partial(made.request_token, self.transport)
 
 
 async def end_of_all_threads() -> None:
@@ -76,7 +76,7 @@ async def entra(tls: tuple[Any, Path]) -> AsyncIterator[Login]:
     context, trusted = tls
     async with TokenServer(tls=context) as server:
         running = Login(server, trusted)
-        async with running.client:
+        async with running.transport:
             yield running
 
 
@@ -295,6 +295,6 @@ async def test_a_failure_of_msal_before_any_answer_shows_its_type_alone(tmp_path
     file.write_text("s3cr3t")
     settings = dataclasses.replace(SETTINGS, client_secret_file=str(file), authority="ftp://s3cr3t")
     with pytest.raises(TokenUnavailableError, match="MSAL failed with ValueError") as caught:
-        await settings.request_token(httpx.AsyncClient())
+        await settings.request_token(httpx.AsyncHTTPTransport())
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__context__ is None

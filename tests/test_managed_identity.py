@@ -44,18 +44,18 @@ class Machine:
 
     def __init__(self, server: TokenServer) -> None:
         self.server = server
-        self.client = httpx.AsyncClient(transport=_Detour(server))
+        self.transport = _Detour(server)
         server.expires_in = "86399"
 
     def grant(self, client_id: str | None = None) -> Grant:
-        return partial(ManagedIdentity(client_id, RESOURCE).request_token, self.client)
+        return partial(ManagedIdentity(client_id, RESOURCE).request_token, self.transport)
 
 
 @pytest.fixture
 async def machine() -> AsyncIterator[Machine]:
     async with TokenServer() as server:
         running = Machine(server)
-        async with running.client:
+        async with running.transport:
             yield running
 
 
@@ -130,12 +130,11 @@ from shared.auth.entra import ManagedIdentity
 from shared.errors import TokenError
 
 async def ask():
-    client = httpx.AsyncClient(trust_env=False)
     identity = ManagedIdentity(sys.argv[1] or None, "https://api.example")
     try:
-        async with client:
-            token = await identity.request_token(client)
-            second = await identity.request_token(client)
+        async with httpx.AsyncHTTPTransport() as transport:
+            token = await identity.request_token(transport)
+            second = await identity.request_token(transport)
     except TokenError as exc:
         return [type(exc).__name__, str(exc)]
     return [token.value, second.value, token.expires_in > 3000]

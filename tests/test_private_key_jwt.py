@@ -39,9 +39,9 @@ TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as open_client:
-        yield open_client
+async def transport() -> AsyncIterator[httpx.AsyncHTTPTransport]:
+    async with httpx.AsyncHTTPTransport() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "client.pem"
 
 
-def grant(client: httpx.AsyncClient, server: TokenServer, file: Path, **settings: str) -> Grant:
+def grant(transport: httpx.AsyncBaseTransport, server: TokenServer, file: Path, **settings: str) -> Grant:
     own: dict[str, Any] = {"client_auth": "private_key_jwt", "client_certificate": str(file)} | settings
     made = ClientCredentials("CRM_", "relay", token_url=server.url, **own)
-    return partial(made.request_token, client, lambda: 1_750_000_000.9)
+    return partial(made.request_token, transport, lambda: 1_750_000_000.9)
 
 
 def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) 
     ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
 )
 async def test_signs_an_assertion_for_the_token_endpoint(
-    client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
+    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path, key: SigningKey, algorithm: str
 ) -> None:
     file.write_bytes(key_pem(key))
-    requesting = grant(client, server, file)
+    requesting = grant(transport, server, file)
 
     assert (await requesting()).value == "token-1"
 
@@ -106,12 +106,12 @@ async def test_signs_an_assertion_for_the_token_endpoint(
 
 
 async def test_names_the_key_where_a_certificate_or_a_key_id_is_there(
-    client: httpx.AsyncClient, server: TokenServer, file: Path
+    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = certificate_pem(key)
     file.write_bytes(key_pem(key) + certificate)
-    await grant(client, server, file, client_key_id="key-7")()
+    await grant(transport, server, file, client_key_id="key-7")()
 
     header = jwt.get_unverified_header(server.requests[0].form["client_assertion"])
     octets = x509.load_pem_x509_certificate(certificate).fingerprint(SHA256())
@@ -145,8 +145,7 @@ async def test_the_audience_is_the_issuer_unless_there_is_none_or_a_setting_deci
 
     issuer = {"ISSUER": "https://relay.example/issuer/", "CLIENT_ID": "relay", "CLIENT_CERTIFICATE": str(file)}
     read = SettingReader(issuer | {"CLIENT_AUTH": "private_key_jwt"} | settings)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        await ClientCredentials.from_settings(read).request_token(client)
+    await ClientCredentials.from_settings(read).request_token(httpx.MockTransport(answer))
     assert read.problems == []
     assert claims_of(sent[0], key, "ES256", audience)["aud"] == audience
 
@@ -155,10 +154,10 @@ async def test_the_audience_is_the_issuer_unless_there_is_none_or_a_setting_deci
     ("key", "algorithm"), [(rsa_key(), "PS256"), (rsa_key(), "RS512"), (Ed25519PrivateKey.generate(), "Ed25519")]
 )
 async def test_the_algorithm_can_be_chosen(
-    client: httpx.AsyncClient, server: TokenServer, file: Path, key: SigningKey, algorithm: str
+    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path, key: SigningKey, algorithm: str
 ) -> None:
     file.write_bytes(key_pem(key))
-    await grant(client, server, file, client_key_algorithm=algorithm)()
+    await grant(transport, server, file, client_key_algorithm=algorithm)()
     header, content, signature = server.requests[0].form["client_assertion"].split(".")
     assert jwt.get_unverified_header(f"{header}.{content}.{signature}")["alg"] == algorithm
     checks = jwt.algorithms.get_default_algorithms()[{"Ed25519": "EdDSA"}.get(algorithm, algorithm)]
@@ -167,20 +166,20 @@ async def test_the_algorithm_can_be_chosen(
 
 
 async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
-    client: httpx.AsyncClient, server: TokenServer, file: Path
+    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path
 ) -> None:
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP384R1())))
     with pytest.raises(TokenUnavailableError, match="its key signs with ES384, not with ES256"):
-        await grant(client, server, file, client_key_algorithm="ES256")()
+        await grant(transport, server, file, client_key_algorithm="ES256")()
 
 
 @pytest.mark.parametrize(
     ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "it holds no PEM private key")]
 )
 async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
-    client: httpx.AsyncClient, server: TokenServer, file: Path, content: bytes | None, problem: str
+    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path, content: bytes | None, problem: str
 ) -> None:
-    requesting = grant(client, server, file)
+    requesting = grant(transport, server, file)
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(TokenUnavailableError, match=f"the client's credential .*{problem}"):
@@ -191,11 +190,13 @@ async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
     assert (await requesting()).value == "token-1"
 
 
-async def test_an_echoed_assertion_is_redacted(client: httpx.AsyncClient, server: TokenServer, file: Path) -> None:
+async def test_an_echoed_assertion_is_redacted(
+    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path
+) -> None:
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
     server.respond = lambda request: refusal("invalid_client", f"bad {request.form['client_assertion']}")
     with pytest.raises(TokenRejectedError) as caught:
-        await grant(client, server, file)()
+        await grant(transport, server, file)()
     assert caught.value.description == "bad [redacted]"
 
 

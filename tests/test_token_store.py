@@ -292,9 +292,9 @@ from shared.auth.token_store import StoredGrant
 from shared.auth.token_provider import TokenProvider
 
 async def main(token_url, store_url):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncHTTPTransport() as transport:
         settings = ClientCredentials("CRM_", "relay", token_url=token_url, client_secret="s3cr3t")
-        grant = functools.partial(settings.request_token, client)
+        grant = functools.partial(settings.request_token, transport)
         stored = StoredGrant(grant, "grant", store_url, "a key of thirty-two characters..")
         provider = TokenProvider(stored.request_token)
         print("ready", flush=True)

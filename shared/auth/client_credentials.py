@@ -104,7 +104,9 @@ class ClientCredentials:
         """The URL of the token endpoint or of the issuer that names it."""
         return self.token_url or self.issuer
 
-    async def request_token(self, client: httpx.AsyncClient, clock: Callable[[], float] = time.time) -> AccessToken:
+    async def request_token(
+        self, transport: httpx.AsyncBaseTransport, clock: Callable[[], float] = time.time
+    ) -> AccessToken:
         """Request one access token. An issuer is asked for its token endpoint each time. `clock` is in POSIX seconds.
 
         Raises:
@@ -112,12 +114,12 @@ class ClientCredentials:
         """
         url = issuer = self.token_url or ""
         if self.issuer:
-            url, issuer = await discover(client, self.issuer, f"{self.prefix}ISSUER")
+            url, issuer = await discover(transport, self.issuer, f"{self.prefix}ISSUER")
         headers, proof, secrets = await usable(lambda: self._proof(url, issuer, clock()))
         wishes = {"scope": self.scope, "audience": self.audience, "resource": self.resource}
         form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish} | proof
         answer = await exchange(
-            client,
+            transport,
             "POST",
             url,
             setting=None if self.issuer else f"{self.prefix}TOKEN_URL",

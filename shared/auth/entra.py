@@ -68,7 +68,7 @@ class Entra:
         texts: dict[str, Any] = {key.lower(): read.text(key) for key in (*_CREDENTIALS, *TARGETS)}
         return cls(tenant_id=read.text("TENANT_ID") or "", client_id=read.text("CLIENT_ID") or "", **texts)
 
-    async def request_token(self, client: httpx.AsyncClient) -> AccessToken:
+    async def request_token(self, transport: httpx.AsyncBaseTransport) -> AccessToken:
         """Request one access token; the scope is `scope` or `<resource or audience>/.default`.
 
         Raises:
@@ -76,7 +76,7 @@ class Entra:
         """
         files = self.client_secret_file, self.client_certificate, self.federated_token_file
         credential = await usable(partial(credential_in, self.client_secret, *files))
-        return await _request_token(client, "Microsoft Entra", partial(self._ask, credential))
+        return await _request_token(transport, "Microsoft Entra", partial(self._ask, credential))
 
     def _ask(self, text: str, http: _Answers) -> Result:
         import msal  # type: ignore[import-untyped]  # noqa: PLC0415, 130 ms that only its users pay
@@ -135,8 +135,8 @@ class ManagedIdentity:
         """Whether other processes may use the tokens: every app and slot has a system-assigned identity of its own."""
         return self.client_id is not None
 
-    async def request_token(self, client: httpx.AsyncClient) -> AccessToken:
-        """Request one access token; `client` must use no proxy.
+    async def request_token(self, transport: httpx.AsyncBaseTransport) -> AccessToken:
+        """Request one access token; `transport` must use no proxy.
 
         MSAL finds the endpoint: that of App Service and Azure Functions if the platform names one (IDENTITY_ENDPOINT),
         else the virtual machine's (IMDS), which hands out the same token for hours.
@@ -144,7 +144,7 @@ class ManagedIdentity:
         Raises:
             TokenError: there is none.
         """
-        return await _request_token(client, "the identity endpoint", self._ask)
+        return await _request_token(transport, "the identity endpoint", self._ask)
 
     def _ask(self, http: _Answers) -> Result:
         import msal  # noqa: PLC0415, as above
@@ -161,7 +161,9 @@ def _require_target(read: SettingReader, is_set: str) -> None:
         read.complain(f"{is_set}, so one of {', '.join(map(read.name, TARGETS))} is needed")
 
 
-async def _request_token(client: httpx.AsyncClient, what: str, ask: Callable[[_Answers], Result]) -> AccessToken:
+async def _request_token(
+    transport: httpx.AsyncBaseTransport, what: str, ask: Callable[[_Answers], Result]
+) -> AccessToken:
     """Request an access token of `what`; `ask` has MSAL make of the answers what it makes of them.
 
     Each run has an MSAL client of its own: MSAL's caches, of tokens as of refusals, can never answer for the server.
@@ -173,7 +175,7 @@ async def _request_token(client: httpx.AsyncClient, what: str, ask: Callable[[_A
         headers, form = sent.get("headers") or {}, sent.get("data") or {}
         secrets += [value for name, value in (headers | form).items() if name in _SECRET_FIELDS]
         answer = await exchange(
-            client,
+            transport,
             method,
             f"{url}?{urlencode(sent['params'])}" if sent.get("params") else url,
             what=what,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from shared.auth.redaction import Redactor, safe_words
 from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
-from shared.rules.content_encoding import BodyDecoder
+from shared.rules.content_encoding import body_of
 from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
     # Token requests are minutes apart: a pooled connection would often be dead by then, and dead is found out too late.
     "Connection": "close",
+    "User-Agent": "business-relay",
 }
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
@@ -116,7 +117,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by its own name
-    client: httpx.AsyncClient,
+    transport: httpx.AsyncBaseTransport,
     method: str,
     url: str,
     *,
@@ -125,7 +126,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
 ) -> Answer:
-    """Send one request and read the answer, without the client's own authentication and without redirects.
+    """Send one request and read the answer; redirects are not followed.
 
     `content` is a form, `what` names the endpoint in errors, `setting` is the app setting with its URL. TokenProvider
     bounds the time.
@@ -133,24 +134,14 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     Raises:
         TokenUnavailableError: there is no whole answer.
     """
-    import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a client has imported it
+    import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a transport has imported it
 
-    body = bytearray()
+    headers = {**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})}
+    extensions = {"timeout": {"connect": _CONNECT_TIMEOUT}}
     try:
-        async with client.stream(
-            method,
-            url,
-            content=content,
-            headers={**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})},
-            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT),
-            auth=None,
-            follow_redirects=False,
-        ) as response:
-            decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
-            # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
-            async for piece in cast("httpx.AsyncByteStream", response.stream):
-                body += decoder.feed(piece)
-            decoder.end()
+        request = httpx.Request(method, url, content=content, headers=headers, extensions=extensions)
+        response = await transport.handle_async_request(request)
+        body = await body_of(response, MAX_BODY)
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
         # The transport's own words: they name the host or the proxy.
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
@@ -163,19 +154,19 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
         wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
         is_elsewhere = response.is_redirect or response.status_code in _GONE
         hint = f"check {setting}" if setting and is_elsewhere else None
-        return Answer(response.status_code, bytes(body), response.headers, what, wait, hint)
+        return Answer(response.status_code, body, response.headers, what, wait, hint)
     # Raised out here, it has no context: a traceback would show the text that was left out above.
     raise TokenUnavailableError(fault)
 
 
-async def discover(client: httpx.AsyncClient, issuer: str, setting: str) -> tuple[str, str]:
+async def discover(transport: httpx.AsyncBaseTransport, issuer: str, setting: str) -> tuple[str, str]:
     """Ask an issuer for its token endpoint (OpenID Connect Discovery 1.0 section 4); return that and its own name.
 
     Raises:
         TokenUnavailableError: the document cannot be had, is another issuer's, or names no usable endpoint.
     """
     url = issuer.removesuffix("/") + "/.well-known/openid-configuration"
-    answer = await exchange(client, "GET", url, what="the issuer", setting=setting)
+    answer = await exchange(transport, "GET", url, what="the issuer", setting=setting)
     if not answer.is_success:
         raise token_error(answer)
     document = answer.document()

@@ -21,8 +21,9 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
-from shared.rules.content_encoding import BodyDecoder
+from shared.rules.content_encoding import body_of
 from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
+from shared.telemetry import process_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +53,8 @@ class ResourceApi:
     """The API of one partner; one instance serves any number of concurrent calls on one event loop.
 
     `auth` attaches the access token, and sees no response's body. `timeout` is the seconds for a whole call, the wait
-    for a token and a second attempt with another token included. `headers` are sent with every request. With
-    `telemetry` (None: nobody takes spans) each call is a span, and the partner gets its trace context.
+    for a token and a second attempt with another token included. `headers` are sent with every request. Each call is a
+    span if anybody takes spans, and the partner gets its trace context.
 
     No method raises for a status. All raise `TokenError` if no access token can be had, `ApiConnectError` if the
     request was not sent, and `ApiInterruptedError` if it may have been sent and there is no whole response.
@@ -69,7 +70,7 @@ class ResourceApi:
         headers: Mapping[str, str] | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self.telemetry = telemetry
+        self._telemetry = telemetry or process_telemetry()
         self._transport = transport
         self._auth = auth
         self._base_url = base_url.rstrip("/")
@@ -143,9 +144,9 @@ class ResourceApi:
         request = httpx.Request(
             method, url, headers=headers, stream=httpx.ByteStream(body), extensions=self._extensions
         )
-        if self.telemetry is None:
+        if not self._telemetry.has_listener:
             return await self._send(request)
-        with self.telemetry.span(f"{method} {path}", {"http.request.method": method, **self._server}) as span:
+        with self._telemetry.span(f"{method} {path}", {"http.request.method": method, **self._server}) as span:
             context: dict[str, str] = {}
             _PROPAGATOR.inject(context)
             request.headers.update(context)
@@ -170,7 +171,7 @@ class ResourceApi:
                     sent.append(request.headers.get("authorization", ""))
                     is_sent = True
                     response = await self._transport.handle_async_request(request)
-                    body = await _whole_body(response)
+                    body = await body_of(response, MAX_BODY)
                     is_sent = False
                     try:
                         request = await flow.asend(response)
@@ -206,26 +207,6 @@ def _close_if_other(resource: Resource, answer: ApiResponse, pointer: str, id_: 
     named = named_id(resource, at_pointer(answer.content, pointer)) if answer.is_success else None
     if named not in {None, id_}:
         close_connection()
-
-
-async def _whole_body(response: httpx.Response) -> bytes:
-    """Read and decode a response's body, past httpx, which decodes without a limit.
-
-    Raises:
-        httpx.HTTPError: the body does not arrive.
-        ContentEncodingError: it has more than `MAX_BODY` bytes, or is not encoded as it says.
-    """
-    stream = response.stream
-    try:
-        decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
-        if isinstance(stream, httpx.ByteStream):
-            body = b"".join(map(decoder.feed, stream))
-        else:
-            body = b"".join([decoder.feed(piece) async for piece in response.stream])  # type: ignore[union-attr]  # async
-        decoder.end()
-        return body
-    finally:
-        await stream.aclose()  # type: ignore[union-attr]  # the same
 
 
 def _reason(exc: Exception) -> str:

@@ -1,4 +1,4 @@
-"""RelayTransport: HTTP on aiohttp's public API, under an httpx client or driven directly.
+"""RelayTransport: HTTP on aiohttp's public API.
 
 Every error of aiohttp becomes the error of httpx that tells whether the request was sent.
 """
@@ -20,7 +20,7 @@ from shared.client.connection_guard import GuardedConnector, is_reused
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
 NOT_SENT = (
     httpx.ConnectError,
@@ -91,10 +91,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._turns.release()
             raise
-        headers: Sequence[tuple[bytes, bytes]] = response.raw_headers
-        if "set-cookie" in response.headers:  # an httpx client would send it back
-            headers = [pair for pair in headers if pair[0].lower() != b"set-cookie"]
-        return httpx.Response(response.status, headers=headers, stream=stream)
+        return httpx.Response(response.status, headers=response.raw_headers, stream=stream)
 
     async def aclose(self) -> None:
         """Close the connections."""

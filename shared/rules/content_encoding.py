@@ -8,9 +8,14 @@ an encoding that is not accepted, ContentEncodingError.
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from shared.errors import BodyTooLargeError, ContentEncodingError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    import httpx
 
 ACCEPTED = "gzip, deflate"
 """The value of Accept-Encoding that names what `BodyDecoder` decodes."""
@@ -82,3 +87,14 @@ def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
     decoded = decoder.feed(body)
     decoder.end()
     return decoded
+
+
+async def body_of(response: httpx.Response, limit: int) -> bytes:
+    """Return the decoded body of a response that is still to be read, and close it; httpx decodes without a limit."""
+    try:
+        decoder = BodyDecoder(response.headers.get("content-encoding"), limit)
+        body = b"".join([decoder.feed(piece) async for piece in cast("AsyncIterable[bytes]", response.stream)])
+        decoder.end()
+        return body
+    finally:
+        await response.aclose()

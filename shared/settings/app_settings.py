@@ -29,7 +29,7 @@ NAMES = {
 }
 # The settings of a token grant, of any kind. `SOURCES` choose the kind: exactly one is set. `KEYS` are all that it
 # reads. `server` is a URL of the server that it asks first, None for one that no proxy stands before. `is_shareable`
-# says whether other processes may use the tokens. `request_token(client)` is one token request.
+# says whether other processes may use the tokens. `request_token(transport)` is one token request.
 GrantSettings = ClientCredentials | Entra | ManagedIdentity
 # The first kind's settings are checked if no source is named.
 GRANTS: tuple[type[GrantSettings], ...] = get_args(GrantSettings)
