@@ -19,7 +19,7 @@ from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import MAX_BODY, ResourceApi
 from shared.client.transport import NOT_SENT, RelayTransport
 from shared.errors import ApiConnectError, ApiInterruptedError, TokenUnavailableError
-from shared.resource import LookUp, Partner, Put
+from shared.resource import LookUp, Put
 from shared.rules.record import CheckedRecord
 from tests.fakes.numbered_grant import NumberedGrant
 from tests.fakes.passing_time import let_pass
@@ -28,7 +28,7 @@ from tests.fakes.recorder import Recorder
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from tests.fakes.raw_server import Connection, Serve
 
@@ -45,10 +45,11 @@ async def calling(
     *,
     timeout: float = PATIENT,  # noqa: ASYNC109, it is the client's
     max_connections: int = 10,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ResourceApi]:
     transport = RelayTransport(max_connections=max_connections, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     provider = TokenProvider(grant or NumberedGrant())
-    api = ResourceApi(transport, BearerAuth(provider, origin=url), url, timeout=timeout)
+    api = ResourceApi(transport, BearerAuth(provider, origin=url), url, timeout=timeout, headers=headers)
     yield api
     await api.aclose()
     await provider.aclose()
@@ -75,10 +76,9 @@ def holding_after(octets: bytes) -> Serve:
 
 
 async def test_a_post_carries_the_record_as_it_was_sent_and_its_headers() -> None:
-    resource = replace(PARCEL, partner=Partner("CARRIER_API", headers={"X-Tenant": "7", "User-Agent": "acme"}))
     async with RawServer(answering(response(b'{"id":7}', status="201 Created"))) as server:
-        async with calling(f"{server.url}/v1/") as api:
-            answer = await api.post(resource, RECORD, idempotency_key="key-1:0")
+        async with calling(f"{server.url}/v1/", headers={"X-Tenant": "7", "User-Agent": "acme"}) as api:
+            answer = await api.post(PARCEL, RECORD, idempotency_key="key-1:0")
         (request,) = server.requests
     assert (answer.status, answer.content, answer.is_success) == (201, {"id": 7}, True)
     assert (request.method, request.target, request.body) == ("POST", "/v1/parcels", RECORD.text)

@@ -71,13 +71,14 @@ class ResourceApi:
         telemetry: Telemetry | None = None,
     ) -> None:
         self._telemetry = telemetry or process_telemetry()
+        self._is_traced = self._telemetry.has_listener
         self._transport = transport
         self._auth = auth
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
         self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(_CONNECT_TIMEOUT, timeout)}}
-        self._headers = headers or {}
-        # By the id of a description, which its entry keeps alive: the headers, and the URL unless the id is part of it.
+        self._headers = _HEADERS | {name.lower(): value for name, value in (headers or {}).items()}
+        # By the id of a description, which its entry keeps alive: its headers, and its URL unless an id is part of it.
         self._endpoints: dict[int, tuple[Post | LookUp, list[tuple[bytes, bytes]], httpx.URL | None]] = {}
         url = httpx.URL(base_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
@@ -112,8 +113,7 @@ class ResourceApi:
 
     async def probe(self) -> None:
         """Ask for the base URL itself: any response shows that the partner answers, but for 5xx: an interruption."""
-        headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
-        response = await self._call("GET", "/", httpx.URL(f"{self._base_url}/"), headers)
+        response = await self._call("GET", "/", httpx.URL(f"{self._base_url}/"), _encoded(self._headers))
         if response.status >= 500:  # noqa: PLR2004, RFC 9110 section 15.6
             raise ApiInterruptedError(f"The API answered {response.status} to GET of its base URL")
 
@@ -126,15 +126,10 @@ class ResourceApi:
     ) -> tuple[list[tuple[bytes, bytes]], httpx.URL | None]:
         endpoint = self._endpoints.get(id(description))
         if endpoint is None:
-            named = {**_HEADERS}
-            if description is resource.post:
-                named["content-type"] = resource.post.media_type
-            for headers in (self._headers, resource.partner.headers):
-                named |= {name.lower(): value for name, value in headers.items()}
-            encoded = [(name.encode(), value.encode()) for name, value in named.items()]
+            own = {"content-type": resource.post.media_type} if description is resource.post else {}
             is_fixed = description.target("a") == description.target("b")
             url = httpx.URL(self._base_url + description.target("")) if is_fixed else None
-            endpoint = self._endpoints[id(description)] = description, encoded, url
+            endpoint = self._endpoints[id(description)] = description, _encoded(self._headers | own), url
         return endpoint[1:]
 
     async def _call(
@@ -144,7 +139,7 @@ class ResourceApi:
         request = httpx.Request(
             method, url, headers=headers, stream=httpx.ByteStream(body), extensions=self._extensions
         )
-        if not self._telemetry.has_listener:
+        if not self._is_traced:
             return await self._send(request)
         with self._telemetry.span(f"{method} {path}", {"http.request.method": method, **self._server}) as span:
             context: dict[str, str] = {}
@@ -200,6 +195,10 @@ class ResourceApi:
         if authorizations != self._redactor[0]:
             self._redactor = authorizations, Redactor(header.partition(" ")[2] for header in authorizations)
         return self._redactor[1]
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 def _close_if_other(resource: Resource, answer: ApiResponse, pointer: str, id_: str) -> None:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from shared.errors import BodyTooLargeError, ContentEncodingError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
-
     import httpx
 
 ACCEPTED = "gzip, deflate"
@@ -91,10 +89,11 @@ def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
 
 async def body_of(response: httpx.Response, limit: int) -> bytes:
     """Return the decoded body of a response that is still to be read, and close it; httpx decodes without a limit."""
+    stream = cast("httpx.AsyncByteStream", response.stream)
     try:
         decoder = BodyDecoder(response.headers.get("content-encoding"), limit)
-        body = b"".join([decoder.feed(piece) async for piece in cast("AsyncIterable[bytes]", response.stream)])
+        body = b"".join([decoder.feed(piece) async for piece in stream])
         decoder.end()
         return body
     finally:
-        await response.aclose()
+        await stream.aclose()
