@@ -11,11 +11,10 @@ import base64
 import html
 import json
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote
 
-from shared.rules.outcome import shortened
+from shared.rules.outcome import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,8 +70,4 @@ def _letters(text: str) -> str:
 
 def safe_words(words: object, redactor: Redactor) -> str | None:
     """Return a server's words fit for an error: redacted, printable, at most 300 characters. None if there are none."""
-    if not isinstance(words, str):
-        return None
-    safe = redactor.redact(words)
-    safe = " ".join("".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in safe).split())
-    return shortened(safe, _MAX_WORDS) or None
+    return one_line(redactor.redact(words), _MAX_WORDS) or None if isinstance(words, str) else None

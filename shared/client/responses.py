@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from shared.errors import JsonError
 from shared.resource import ApiResponse, ProblemDetails
 from shared.rules import strict_json
-from shared.rules.outcome import shortened
+from shared.rules.outcome import one_line
 from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
@@ -30,12 +31,9 @@ MAX_ERROR = 16 * 1024
 
 # Levels of a problem's member: Newtonsoft.Json reads 64.
 _MAX_DEPTH = 8
+_utc_now = partial(datetime.now, UTC)
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype html", b"<html")
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def read_response(
@@ -58,15 +56,13 @@ def read_response(
         if redactor is not None and body:
             body = redactor.redact(body.decode(errors="replace")).encode()
     text = body.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
-    problem = None if is_success else _problem(text)
-    if not text:
-        return ApiResponse(status, headers, body, problem=problem, retry_after=seconds)
+    content, is_readable, is_html = None, True, False
     try:
-        content = strict_json.decode_exactly(text)
+        content = strict_json.decode_exactly(text) if text else None
     except JsonError:
         is_readable, is_html = _look_at(text, headers.get("content-type", ""))
-        return ApiResponse(status, headers, body, None, problem, is_readable, is_html, seconds)
-    return ApiResponse(status, headers, body, content, problem, retry_after=seconds)
+    problem = None if is_success else _problem(text)
+    return ApiResponse(status, headers, body, content, problem, is_readable, is_html, seconds)
 
 
 def _look_at(text: bytes, content_type: str) -> tuple[bool, bool]:
@@ -92,21 +88,22 @@ def _problem(text: bytes) -> ProblemDetails:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         content = text
     if not isinstance(content, dict):
-        words = "" if content is None else _line(text[: 4 * MAX_TEXT].decode(errors="replace"))
+        words = "" if content is None else one_line(text.decode(errors="replace"), MAX_TEXT)
         return ProblemDetails(detail=words or None)
     standard = {name: content.pop(name) for name in ("title", "detail", "type") if isinstance(content.get(name), str)}
     # The status and the instance are known from the response itself.
     extensions = [pair for pair in content.items() if pair[0] not in {"status", "instance"}]
     return ProblemDetails(
-        **{name: _line(words) for name, words in standard.items()},
-        members=tuple((_line(name), _short(value)) for name, value in extensions[:MAX_MEMBERS]),
+        **{name: one_line(words, MAX_TEXT) for name, words in standard.items()},
+        members=tuple((one_line(name, MAX_TEXT), _short(value)) for name, value in extensions[:MAX_MEMBERS]),
     )
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401, it is any JSON
     """Return a value that is short and flat, else the beginning of its JSON text."""
     text = msgspec.json.encode(value)
-    return value if len(text) <= MAX_TEXT and _is_plain(value, _MAX_DEPTH) else _line(text.decode(errors="replace"))
+    is_short = len(text) <= MAX_TEXT and _is_plain(value, _MAX_DEPTH)
+    return value if is_short else one_line(text.decode(), MAX_TEXT)
 
 
 def _is_plain(value: object, levels: int) -> bool:
@@ -115,9 +112,3 @@ def _is_plain(value: object, levels: int) -> bool:
         members = value.values() if isinstance(value, dict) else value
         return levels > 0 and all(_is_plain(member, levels - 1) for member in members)
     return not isinstance(value, int) or -(2**63) <= value < 2**64
-
-
-def _line(text: str) -> str:
-    """Return one line of printable text."""
-    text = "".join(character if character.isprintable() else " " for character in text[: 2 * MAX_TEXT])
-    return shortened(" ".join(text.split()), MAX_TEXT)

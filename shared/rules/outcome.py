@@ -85,6 +85,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def one_line(text: str, most: int) -> str:
+    """Return the text as one line of at most `most` printable characters."""
+    return shortened(" ".join("".join(c if c.isprintable() else " " for c in text).split()), most)
+
+
 def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
     """Return a custom status that Durable Functions accepts: without the problem, with a shorter reason if need be."""
     fitting = dict(status)
