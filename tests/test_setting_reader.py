@@ -103,13 +103,13 @@ REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/a b/?c#
 def test_a_reference_that_is_not_resolved_is_one_problem_and_no_other(reference: str) -> None:
     read = reader(APP_KEY=reference)
     for _ in range(2):
-        assert read.text("KEY") == reference.strip()
-        assert read.url("KEY") == reference.strip()
+        assert read.has("KEY")
+        assert read.url("KEY") is None
         assert read.choice("KEY", ("a",), "a") == "a"
         assert read.number("KEY", 1.0, least=0.5, most=60) == 1
         assert read.number("KEY", 2, least=1, most=60) == 2
         read.require("KEY", "it is needed")
-        assert read.checked_text("KEY") is None
+        assert read.text("KEY") is None
     assert read.problems == [
         (
             "APP_KEY is a reference that is not resolved: the secret does not exist, the app's identity may not read "
@@ -121,7 +121,7 @@ def test_a_reference_that_is_not_resolved_is_one_problem_and_no_other(reference:
 @pytest.mark.parametrize("value", ["", "s3cr3t", "Microsoft.KeyVault(x)", "a @Microsoft.KeyVault(x)", "@Microsoft"])
 def test_another_value_is_no_reference(value: str) -> None:
     read = reader(APP_KEY=value)
-    assert read.checked_text("KEY") == (value or None)
+    assert read.text("KEY") == (value or None)
     assert read.problems == []
 
 

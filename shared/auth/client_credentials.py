@@ -39,7 +39,7 @@ _METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")  # R
 # RFC 7518 section 3.1, RFC 8037, RFC 9864
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 _OF_A_KEY = ("CLIENT_KEY_ID", "CLIENT_KEY_ALGORITHM", "CLIENT_ASSERTION_AUDIENCE")
-_TEXTS = ("CLIENT_ID", *SECRETS, *ASSERTIONS, "CLIENT_KEY_ID", *TARGETS)
+_TEXTS = (*SECRETS, *ASSERTIONS, "CLIENT_KEY_ID", *TARGETS)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
 _UNAUTHORIZED = 401
 
@@ -49,7 +49,7 @@ class ClientCredentials:
     """The grant, and its settings. `prefix` begins their names; exactly one of `token_url` and `issuer` is set."""
 
     SOURCES: ClassVar = ("TOKEN_URL", "ISSUER")
-    KEYS: ClassVar = (*SOURCES, "CLIENT_AUTH", *_TEXTS, *_OF_A_KEY)
+    KEYS: ClassVar = (*SOURCES, "CLIENT_ID", "CLIENT_AUTH", *_TEXTS, *_OF_A_KEY)
     is_shareable: ClassVar = True
 
     prefix: str
@@ -72,31 +72,32 @@ class ClientCredentials:
     def from_settings(cls, read: SettingReader) -> Self:
         """Read the settings; what is missing, wrong or contradictory is a problem of the reader's."""
         method = read.choice("CLIENT_AUTH", _METHODS, _METHODS[0])
-        read.require("CLIENT_ID", "the token endpoint asks for it")
+        client_id = read.require("CLIENT_ID", "the token endpoint asks for it")
         uses = f"{read.name('CLIENT_AUTH')}={method}"
         if method != "private_key_jwt":
             read.require_one_of(SECRETS, f"{uses} needs")
             read.refuse((*ASSERTIONS, *_OF_A_KEY), f"{uses} does not use: private_key_jwt does")
         else:
             read.require_one_of(ASSERTIONS, f"{uses} needs")
-            if read.text("FEDERATED_TOKEN_FILE"):
+            if read.has("FEDERATED_TOKEN_FILE"):
                 read.refuse(_OF_A_KEY, "does nothing for a federated token: whoever signs it decides")
         issuer = read.url("ISSUER")
         # OpenID Connect Core draft 36 and FAPI 2.0 ask for the issuer, RFC 7523 section 3 for the token endpoint.
         named = ("issuer", "token_endpoint") if issuer else ("token_endpoint",)
-        audience = read.checked_text("CLIENT_ASSERTION_AUDIENCE") or named[0]
+        audience = read.text("CLIENT_ASSERTION_AUDIENCE") or named[0]
         if audience not in named and endpoint_problem(audience):
             name = read.name("CLIENT_ASSERTION_AUDIENCE")
             read.complain(f"{name} must be issuer (with {read.name('ISSUER')}), token_endpoint or a URL")
         texts: dict[str, Any] = {key.lower(): read.text(key) for key in _TEXTS}
         return cls(
-            **texts | {"client_id": texts["client_id"] or ""},
             prefix=read.name(""),
+            client_id=client_id,
             token_url=read.url("TOKEN_URL", may_have_query=True),  # RFC 6749 section 3.2
             issuer=issuer,
             client_auth=method,
             client_key_algorithm=read.choice("CLIENT_KEY_ALGORITHM", _ALGORITHMS, "") or None,
             client_assertion_audience=audience,
+            **texts,
         )
 
     @property

@@ -60,13 +60,13 @@ class Entra:
     def from_settings(cls, read: SettingReader) -> Self:
         """Read the settings; what is missing, wrong or contradictory is a problem of the reader's."""
         is_set = f"{read.name('TENANT_ID')} is set"
-        if not _TENANT.fullmatch(read.checked_text("TENANT_ID") or "reference"):
+        if (tenant_id := read.text("TENANT_ID")) and not _TENANT.fullmatch(tenant_id):
             read.complain(f"{read.name('TENANT_ID')} must be a GUID or a domain name")
-        read.require("CLIENT_ID", is_set)
+        client_id = read.require("CLIENT_ID", is_set)
         read.require_one_of(_CREDENTIALS, f"{is_set}, which needs")
         _require_target(read, is_set)
         texts: dict[str, Any] = {key.lower(): read.text(key) for key in (*_CREDENTIALS, *TARGETS)}
-        return cls(tenant_id=read.text("TENANT_ID") or "", client_id=read.text("CLIENT_ID") or "", **texts)
+        return cls(tenant_id or "", client_id, **texts)
 
     async def request_token(self, transport: httpx.AsyncBaseTransport) -> AccessToken:
         """Request one access token; the scope is `scope` or `<resource or audience>/.default`.
@@ -157,7 +157,7 @@ class ManagedIdentity:
 
 def _require_target(read: SettingReader, is_set: str) -> None:
     """Complain if nothing says what the token is for: Microsoft Entra issues none without."""
-    if not any(read.text(target) for target in TARGETS):
+    if not any(map(read.has, TARGETS)):
         read.complain(f"{is_set}, so one of {', '.join(map(read.name, TARGETS))} is needed")
 
 

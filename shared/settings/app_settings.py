@@ -74,7 +74,7 @@ class AppSettings:
         )
         if retry.first > retry.max:
             read.complain("DELIVERY_RETRY_FIRST must not be more than DELIVERY_RETRY_MAX")
-        if (schedule := read.checked_text("DELIVERY_RECOVERY_SCHEDULE")) and not NCRONTAB.fullmatch(schedule):
+        if (schedule := read.text("DELIVERY_RECOVERY_SCHEDULE")) and not NCRONTAB.fullmatch(schedule):
             read.complain("DELIVERY_RECOVERY_SCHEDULE must be an NCRONTAB expression such as 0 */5 * * * *")
         settings = cls(
             retry=retry,
@@ -89,22 +89,21 @@ class AppSettings:
 
 
 def _token_store(read: SettingReader) -> TokenStoreSettings | None:
-    url, key = read.text("TOKEN_STORE_URL"), read.text("TOKEN_STORE_KEY")
-    if url is None and key is None:
+    if not read.has("TOKEN_STORE_URL") and not read.has("TOKEN_STORE_KEY"):
         return None
-    read.require("TOKEN_STORE_URL", "TOKEN_STORE_KEY is set")
-    read.require("TOKEN_STORE_KEY", "TOKEN_STORE_URL is set, and tokens are stored encrypted")
-    if checked := read.checked_text("TOKEN_STORE_URL"):
-        parts = _parts(checked)
+    url = read.require("TOKEN_STORE_URL", "TOKEN_STORE_KEY is set")
+    key = read.require("TOKEN_STORE_KEY", "TOKEN_STORE_URL is set, and tokens are stored encrypted")
+    if url:
+        parts = _parts(url)
         # Without a host in its place redis-py takes one of the query.
         is_plain = parts is not None and parts.scheme == "redis" and not is_loopback(parts.hostname or "")
         if parts is None or parts.scheme not in {"redis", "rediss", "unix"} or is_plain:
             read.complain("TOKEN_STORE_URL must be a rediss:// or unix:// URL, or redis:// to a loopback address")
         elif any(check in parts.query for check in _TLS_CHECKS):
             read.complain("TOKEN_STORE_URL must not say how the server's certificate is checked: it is")
-    if (checked := read.checked_text("TOKEN_STORE_KEY")) and len(checked) < _LEAST_KEY:
+    if key and len(key) < _LEAST_KEY:
         read.complain(f"TOKEN_STORE_KEY must be a random text of at least {_LEAST_KEY} characters")
-    return TokenStoreSettings(url or "", key or "")
+    return TokenStoreSettings(url, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ class PartnerSettings:
         read.require("URL")
         sources = {source: kind for kind in GRANTS for source in kind.SOURCES}
         read.require_one_of([*sources], "there must be")
-        kind = next((kind for source, kind in sources.items() if read.text(source)), GRANTS[0])
+        kind = next((kind for source, kind in sources.items() if read.has(source)), GRANTS[0])
         grant = kind.from_settings(read)
         url = (read.url("URL") or "").rstrip("/")
         # Names in lower case are sorted last: they replace those in upper case, as everywhere.
@@ -195,7 +194,7 @@ def proxy_for(url: str, network: SettingReader) -> str | None:
     if parts is None or parts.scheme != "https":
         # Plain http is for a loopback address: no proxy is on the way to it, and none may read the access token.
         return None
-    proxy, hosts = network.checked_text("HTTPS_PROXY"), (parts.hostname or "", parts.netloc.lower())
+    proxy, hosts = network.text("HTTPS_PROXY"), (parts.hostname or "", parts.netloc.lower())
     # A host, a domain above it, or all.
     excepted = [name.strip().lower().removeprefix(".") for name in (network.text("NO_PROXY") or "").split(",")]
     if proxy is None or any(each in {"*", host} or host.endswith(f".{each}") for each in excepted for host in hosts):

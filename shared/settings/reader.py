@@ -45,29 +45,30 @@ class SettingReader:
         if self.problems:
             raise SettingsError(self.problems)
 
+    def has(self, key: str) -> bool:
+        """Return whether the setting is there, and not empty."""
+        return bool(self._environ.get(self.name(key), "").strip())
+
     def text(self, key: str) -> str | None:
-        """Return the setting's text, None if it is missing or empty."""
+        """Return the setting's text, None if it is missing, empty or a reference."""
         text = self._environ.get(self.name(key), "").strip()
-        if text.lower().startswith(_REFERENCES):
-            self.complain(
-                f"{self.name(key)} is a reference that is not resolved: the secret does not exist, the app's identity "
-                "may not read it, or the vault cannot be reached"
-            )
-        return text or None
+        if not text.lower().startswith(_REFERENCES):
+            return text or None
+        self.complain(
+            f"{self.name(key)} is a reference that is not resolved: the secret does not exist, the app's identity "
+            "may not read it, or the vault cannot be reached"
+        )
+        return None
 
-    def checked_text(self, key: str) -> str | None:
-        """Return the text if there is one to check: none if it is a reference."""
-        text = self.text(key)
-        return None if text is None or text.lower().startswith(_REFERENCES) else text
-
-    def require(self, key: str, reason: str = "") -> None:
-        """Complain if the setting is missing."""
-        if self.text(key) is None:
+    def require(self, key: str, reason: str = "") -> str:
+        """Return the setting's text; complain if it is missing."""
+        if not self.has(key):
             self.complain(f"{self.name(key)} is missing" + (reason and f": {reason}"))
+        return self.text(key) or ""
 
     def require_one_of(self, keys: Sequence[str], need: str) -> None:
         """Complain unless exactly one of the settings is there; `need` begins the sentence."""
-        count = sum(self.text(key) is not None for key in keys)
+        count = sum(map(self.has, keys))
         if count != 1:
             names = ", ".join(map(self.name, keys))
             self.complain(f"{need} exactly one of {names}" + (f", not {count}" if count else ""))
@@ -75,21 +76,21 @@ class SettingReader:
     def refuse(self, keys: Sequence[str], reason: str) -> None:
         """Complain of each of the settings that is there; `reason` continues the sentence "… is set, which"."""
         for key in keys:
-            if self.text(key) is not None:
+            if self.has(key):
                 self.complain(f"{self.name(key)} is set, which {reason}")
 
     def url(self, key: str, *, may_have_query: bool = False) -> str | None:
         """Return an absolute URL: https, or plain http to a loopback address; no credentials or fragment."""
-        text = self.checked_text(key)
+        text = self.text(key)
         if text is not None:
             has_query = "?" in text and not may_have_query
             if problem := endpoint_problem(text) or ("it has a query" if has_query else None):
                 self.complain(f"{self.name(key)} is not usable: {problem}")
-        return self.text(key)
+        return text
 
     def choice(self, key: str, choices: Sequence[str], default: str) -> str:
         """Return one of `choices`."""
-        text = self.checked_text(key)
+        text = self.text(key)
         if text is None or text in choices:
             return text or default
         self.complain(f"{self.name(key)} must be one of {', '.join(choices)}")
@@ -97,7 +98,7 @@ class SettingReader:
 
     def number(self, key: str, default: _Number, *, least: float, most: float) -> _Number:
         """Return a number from `least` to `most`, a whole one if `default` is one."""
-        text = self.checked_text(key)
+        text = self.text(key)
         if text is None:
             return default
         with suppress(ValueError):
