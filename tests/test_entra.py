@@ -143,6 +143,23 @@ async def test_a_certificate_signs_a_fresh_assertion_for_each_request(entra: Log
     assert len(identifiers) == 2
 
 
+async def test_a_certificate_that_is_refused_is_a_rejection_that_does_not_show_its_assertion(
+    entra: Login, tmp_path: Path
+) -> None:
+    key = rsa_key()
+    file = tmp_path / "client.pem"
+    file.write_bytes(key_pem(key) + certificate_pem(key))
+
+    def refuse_it(request: Request) -> Answer | None:
+        echo = f"AADSTS700027: not {request.form.get('client_assertion')}"
+        return entra.respond(request) or json_answer({"error": "invalid_client", "error_description": echo}, 401)
+
+    entra.server.respond = refuse_it
+    with pytest.raises(TokenRejectedError) as caught:
+        await entra.grant(client_certificate=str(file))()
+    assert caught.value.description == "AADSTS700027: not [redacted]"
+
+
 def rsa_without_certificate() -> bytes:
     return key_pem(rsa_key())
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus
 
 from shared.auth.redaction import LEAST_SECRET
 from shared.auth.token_endpoint import access_token_from, discover, endpoint_problem, exchange
@@ -119,14 +119,8 @@ class ClientCredentials:
         headers, proof, secrets = await usable(lambda: self._proof(url, issuer, clock()))
         wishes = {"scope": self.scope, "audience": self.audience, "resource": self.resource}
         form = {"grant_type": "client_credentials"} | {name: wish for name, wish in wishes.items() if wish} | proof
-        answer = await exchange(
-            transport,
-            "POST",
-            url,
-            setting=None if self.issuer else f"{self.prefix}TOKEN_URL",
-            headers=headers,
-            content=urlencode(form).encode("ascii"),
-        )
+        setting = None if self.issuer else f"{self.prefix}TOKEN_URL"
+        answer = await exchange(transport, "POST", url, setting=setting, headers=headers, data=form)
         error = answer.document().get("error", "invalid_client" if answer.status == _UNAUTHORIZED else "")
         if error == "invalid_client" and self.client_auth == "client_secret_basic":
             # Not all servers decode the form-encoding that RFC 6749 section 2.3.1 asks for, or take this method at all.

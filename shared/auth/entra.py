@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import urlencode
 
 from shared.auth.client_credentials import ASSERTIONS, SECRETS, TARGETS, credential_in, usable
 from shared.auth.token_endpoint import access_token_from, exchange, token_error
@@ -172,16 +171,12 @@ async def _request_token(
     secrets: list[str] = []
     while isinstance(outcome := await usable(partial(_run, ask, answers)), _UnsentError):
         method, url, sent = outcome.args
-        headers, form = sent.get("headers") or {}, sent.get("data") or {}
-        secrets += [value for name, value in (headers | form).items() if name in _SECRET_FIELDS]
-        answer = await exchange(
-            transport,
-            method,
-            f"{url}?{urlencode(sent['params'])}" if sent.get("params") else url,
-            what=what,
-            headers=headers,
-            content=urlencode(form).encode("ascii") if method == "POST" else None,
-        )
+        headers, data = sent.get("headers") or {}, sent.get("data") or {}
+        # MSAL writes an assertion as bytes.
+        data = {name: value.decode() if isinstance(value, bytes) else value for name, value in data.items()}
+        secrets += [value for name, value in (headers | data).items() if name in _SECRET_FIELDS]
+        params = sent.get("params")
+        answer = await exchange(transport, method, url, what=what, headers=headers, params=params, data=data)
         # MSAL would log what is no JSON, and it may hold a token.
         if not answer.document() and (answer.is_success or method == "POST"):
             raise token_error(answer, "its answer is no JSON object" if answer.is_success else None, secrets)

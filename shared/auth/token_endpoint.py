@@ -36,7 +36,6 @@ _HEADERS = {
     "Connection": "close",
     "User-Agent": "business-relay",
 }
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 # The codes of RFC 6749 section 5.2 that only a change of the client's configuration can mend.
 _CONFIGURATION_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"})
@@ -124,11 +123,12 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     what: str = "the token endpoint",
     setting: str | None = None,
     headers: Mapping[str, str] | None = None,
-    content: bytes | None = None,
+    params: Mapping[str, str] | None = None,
+    data: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request and read the answer; redirects are not followed.
 
-    `content` is a form, `what` names the endpoint in errors, `setting` is the app setting with its URL. TokenProvider
+    `data` is a form, `what` names the endpoint in errors, `setting` is the app setting with its URL. TokenProvider
     bounds the time.
 
     Raises:
@@ -136,10 +136,9 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     """
     import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a transport has imported it
 
-    headers = {**_HEADERS, **(headers or {}), **(_FORM if content is not None else {})}
-    extensions = {"timeout": {"connect": _CONNECT_TIMEOUT}}
+    headers, extensions = {**_HEADERS, **(headers or {})}, {"timeout": {"connect": _CONNECT_TIMEOUT}}
     try:
-        request = httpx.Request(method, url, content=content, headers=headers, extensions=extensions)
+        request = httpx.Request(method, url, params=params, headers=headers, data=data, extensions=extensions)
         response = await transport.handle_async_request(request)
         body = await body_of(response, MAX_BODY)
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
