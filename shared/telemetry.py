@@ -63,15 +63,14 @@ FLOW_IN_FLIGHT = Metric("business_relay.flow.in_flight", "{call}", "Calls that a
 TOKEN_REQUEST_DURATION = Metric("business_relay.token.request.duration", "s", "Time that one token request took")
 TOKEN_TIME_TO_EXPIRY = Metric("business_relay.token.time_to_expiry", "s", "Time left to a token that was replaced")
 TOKEN_COUNTERS = {
-    name: Metric(f"business_relay.token.{name}", unit, description)
-    for name, unit, description in (
-        ("hit", "{call}", "Calls answered with the cached token"),
-        ("joined", "{call}", "Calls that waited for the token request of another"),
-        ("requested", "{request}", "Token requests that have ended"),
-        ("shared", "{token}", "Tokens taken from the token store"),
-        ("failed", "{request}", "Token requests that brought no usable token"),
-        ("renewed_after_refusal", "{token}", "Tokens that replaced one the API had refused"),
-    )
+    "hit": Metric("business_relay.token.hit", "{call}", "Calls answered with the cached token"),
+    "joined": Metric("business_relay.token.joined", "{call}", "Calls that waited for another's token request"),
+    "requested": Metric("business_relay.token.requested", "{request}", "Token requests that have ended"),
+    "shared": Metric("business_relay.token.shared", "{token}", "Tokens taken from the token store"),
+    "failed": Metric("business_relay.token.failed", "{request}", "Token requests that brought no usable token"),
+    "renewed_after_refusal": Metric(
+        "business_relay.token.renewed_after_refusal", "{token}", "Tokens that replaced one the API had refused"
+    ),
 }
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
