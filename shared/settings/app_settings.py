@@ -138,6 +138,7 @@ class PartnerSettings:
         url = (read.url("URL") or "").rstrip("/")
         # Names in lower case are sorted last: they replace those in upper case, as everywhere.
         network = SettingReader({variable.upper(): environ[variable] for variable in sorted(environ)})
+        network.problems = read.problems
         settings = cls(
             name=name,
             url=url,
@@ -161,8 +162,6 @@ class PartnerSettings:
         for both in sorted(own & others):
             read.complain(f"{both} is a setting of two partners: rename one of them")
         read.suggest(own, others)
-        for problem in network.problems:
-            read.complain(problem)
         read.raise_problems()
         return settings
 
