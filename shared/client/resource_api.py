@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -83,7 +84,6 @@ class ResourceApi:
         url = httpx.URL(base_url)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         self._server: dict[str, str | int] = {"server.address": url.host, "server.port": port}
-        self._redactor: tuple[list[str], Redactor] = ([], Redactor([]))
 
     async def post(self, resource: Resource, record: CheckedRecord, *, idempotency_key: str) -> ApiResponse:
         """Send a record with POST or PUT. All attempts at one delivery carry the same `idempotency_key`.
@@ -187,14 +187,14 @@ class ResourceApi:
             raise ApiInterruptedError(f"The API gave no whole response within {self._timeout:g} s") from None
         finally:
             await flow.aclose()
-        redactor = None if response.is_success else self._redactor_for(sent)
+        redactor = None if response.is_success else _redactor_of(*sent)
         return read_response(response.status_code, response.headers, body, redactor=redactor)
 
-    def _redactor_for(self, authorizations: list[str]) -> Redactor:
-        """Return what removes the tokens of these headers; many calls have the same one."""
-        if authorizations != self._redactor[0]:
-            self._redactor = authorizations, Redactor(header.partition(" ")[2] for header in authorizations)
-        return self._redactor[1]
+
+@functools.lru_cache(maxsize=8)
+def _redactor_of(*authorizations: str) -> Redactor:
+    """Return what removes the tokens of these headers; many calls have the same one."""
+    return Redactor(header.partition(" ")[2] for header in authorizations)
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
