@@ -95,7 +95,7 @@ async def own(options: Options) -> AsyncIterator[OwnCalls]:
 
 @asynccontextmanager
 async def own_under_httpx(options: Options) -> AsyncIterator[httpx.AsyncClient]:
-    """Ours, as token requests take it."""
+    """Ours, under an httpx client."""
     async with httpx.AsyncClient(transport=own_transport(options), timeout=options.timeout()) as client:
         yield client
 

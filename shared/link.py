@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.auth.bearer_auth import BearerAuth
+from shared.auth.token_endpoint import MAX_BODY
 from shared.auth.token_provider import TokenProvider
 from shared.client.resource_api import POOL_SHARE, ResourceApi
 from shared.client.transport import RelayTransport
@@ -46,7 +47,7 @@ def build_link(partner: Partner, settings: PartnerSettings, store: TokenStoreSet
         SettingsError: certificates, or the package redis that a token store needs, cannot be loaded.
     """
     tls, most = tls_context(*settings.roots), settings.max_connections
-    token_transport = RelayTransport(max_connections=most, tls=tls, proxy=settings.token_proxy)
+    token_transport = RelayTransport(max_connections=most, tls=tls, proxy=settings.token_proxy, max_body=MAX_BODY)
     # Within the timeout of the call that waits for it, which then learns that no token could be had.
     request_timeout = min(_TOKEN_TIMEOUT, POOL_SHARE * settings.timeout)
     request_token, stored_grant = partial(settings.grant.request_token, token_transport), None

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from shared.auth.client_credentials import ClientCredentials, text_in_file
-from shared.auth.token_endpoint import AccessToken
+from shared.auth.token_endpoint import MAX_BODY, AccessToken
 from shared.client.transport import RelayTransport
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, TokenServer, json_answer, refusal
@@ -35,7 +35,8 @@ async def server() -> AsyncIterator[TokenServer]:
 @pytest.fixture
 async def transport() -> AsyncIterator[RelayTransport]:
     # To load the certificates of the internet's authorities would take longer than most of the tests.
-    async with RelayTransport(max_connections=10, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as opened:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    async with RelayTransport(max_connections=10, tls=tls, max_body=MAX_BODY) as opened:
         yield opened
 
 
@@ -72,20 +73,22 @@ async def test_post_sends_the_credentials_and_all_wishes_in_the_form_and_no_head
 
 
 @pytest.mark.parametrize("status", [301, 307, 308, 404, 405, 410])
-async def test_a_url_that_is_no_token_endpoint_says_which_setting_to_check(server: TokenServer, status: int) -> None:
-    async with httpx.AsyncHTTPTransport() as transport:
-        server.queue.append(Answer(status, headers={"Location": server.url}))
-        with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
-            await grant(transport, server.url)()
+async def test_a_url_that_is_no_token_endpoint_says_which_setting_to_check(
+    transport: RelayTransport, server: TokenServer, status: int
+) -> None:
+    server.queue.append(Answer(status, headers={"Location": server.url}))
+    with pytest.raises(TokenUnavailableError, match=f"it answered {status}; check CRM_API_TOKEN_URL"):
+        await grant(transport, server.url)()
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("answer", [json_answer({}, 503, Retry_After="42"), refusal("invalid_client", status=401)])
-async def test_a_server_in_trouble_says_when_to_come_back(server: TokenServer, answer: Answer) -> None:
-    async with httpx.AsyncHTTPTransport() as transport:
-        server.queue.append(Answer(answer.status, answer.body, {"Retry-After": "42"}))
-        with pytest.raises((TokenUnavailableError, TokenRejectedError)) as caught:
-            await grant(transport, server.url)()
+async def test_a_server_in_trouble_says_when_to_come_back(
+    transport: RelayTransport, server: TokenServer, answer: Answer
+) -> None:
+    server.queue.append(Answer(answer.status, answer.body, {"Retry-After": "42"}))
+    with pytest.raises((TokenUnavailableError, TokenRejectedError)) as caught:
+        await grant(transport, server.url)()
     assert (caught.value.status, caught.value.retry_after) == (answer.status, 42.0)
 
 
@@ -100,16 +103,17 @@ async def test_a_refusal_carries_the_servers_words_without_the_secret_they_echo(
 
 
 @pytest.mark.parametrize("answer", [refusal("invalid_client", status=400), Answer(401, b"no")])
-async def test_a_refusal_of_basic_credentials_names_the_other_method(server: TokenServer, answer: Answer) -> None:
-    async with httpx.AsyncHTTPTransport() as transport:
-        for secret, method, is_named in (
-            ("a+b/c=", "client_secret_basic", True),
-            ("a+b/c=", "client_secret_post", False),
-        ):
-            server.queue.append(answer)
-            with pytest.raises((TokenRejectedError, TokenUnavailableError)) as caught:
-                await grant(transport, server.url, client_secret=secret, client_auth=method)()
-            assert ("try CRM_API_CLIENT_AUTH=client_secret_post" in str(caught.value)) == is_named
+async def test_a_refusal_of_basic_credentials_names_the_other_method(
+    transport: RelayTransport, server: TokenServer, answer: Answer
+) -> None:
+    for secret, method, is_named in (
+        ("a+b/c=", "client_secret_basic", True),
+        ("a+b/c=", "client_secret_post", False),
+    ):
+        server.queue.append(answer)
+        with pytest.raises((TokenRejectedError, TokenUnavailableError)) as caught:
+            await grant(transport, server.url, client_secret=secret, client_auth=method)()
+        assert ("try CRM_API_CLIENT_AUTH=client_secret_post" in str(caught.value)) == is_named
 
 
 @pytest.mark.parametrize(
@@ -138,23 +142,25 @@ async def test_nonsense_is_unavailable_and_not_kept(
 
 
 @pytest.mark.parametrize("codings", [1, 2])
-async def test_a_body_that_unpacks_to_gigabytes_is_not_unpacked(server: TokenServer, codings: int) -> None:
+async def test_a_body_that_unpacks_to_gigabytes_is_not_unpacked(
+    transport: RelayTransport, server: TokenServer, codings: int
+) -> None:
     bomb = gzip.compress(bytes(100_000_000), 1)
     encoding = "gzip"
     if codings == 2:
         bomb, encoding = gzip.compress(bomb, 9), "gzip, gzip"
     server.queue.append(Answer(body=bomb, headers={"Content-Encoding": encoding}))
-    async with httpx.AsyncHTTPTransport() as transport:
-        with pytest.raises(TokenUnavailableError, match=r"more than 65536 bytes|content encoding is"):
-            await grant(transport, server.url)()
+    with pytest.raises(TokenUnavailableError, match=r"more than 65536 bytes|content encoding is"):
+        await grant(transport, server.url)()
 
 
-async def test_a_compressed_answer_that_nobody_asked_for_is_read(server: TokenServer) -> None:
+async def test_a_compressed_answer_that_nobody_asked_for_is_read(
+    transport: RelayTransport, server: TokenServer
+) -> None:
     server.queue.append(
         Answer(body=gzip.compress(b'{"access_token":"zipped"}'), headers={"Content-Encoding": "x-gzip"})
     )
-    async with httpx.AsyncHTTPTransport() as transport:
-        assert (await grant(transport, server.url)()).value == "zipped"
+    assert (await grant(transport, server.url)()).value == "zipped"
 
 
 async def test_a_closed_port_is_unavailable(transport: RelayTransport, server: TokenServer) -> None:
@@ -174,10 +180,11 @@ async def test_a_secret_in_a_file_is_read_again_for_every_request(
     assert [request.form["client_secret"] for request in server.requests] == ["old-secret", "new-secret"]
 
 
-async def test_a_secret_that_cannot_be_read_is_unavailable(server: TokenServer, tmp_path: Path) -> None:
-    async with httpx.AsyncHTTPTransport() as transport:
-        with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
-            await grant(transport, server.url, client_secret_file=str(tmp_path / "none"))()
+async def test_a_secret_that_cannot_be_read_is_unavailable(
+    transport: RelayTransport, server: TokenServer, tmp_path: Path
+) -> None:
+    with pytest.raises(TokenUnavailableError, match="the client's credential cannot be read: No such file"):
+        await grant(transport, server.url, client_secret_file=str(tmp_path / "none"))()
     assert server.requests == []
 
 
@@ -197,12 +204,11 @@ def test_a_file_without_text_is_no_secret(tmp_path: Path, content: bytes) -> Non
 
 
 async def test_a_secret_too_short_to_be_redacted_is_warned_of(
-    server: TokenServer, caplog: pytest.LogCaptureFixture
+    transport: RelayTransport, server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with httpx.AsyncHTTPTransport() as transport:
-        server.queue.append(refusal("invalid_scope", "abcdef"))
-        with pytest.raises(TokenRejectedError, match="abcdef"):
-            await grant(transport, server.url, client_secret="abc")()
+    server.queue.append(refusal("invalid_scope", "abcdef"))
+    with pytest.raises(TokenRejectedError, match="abcdef"):
+        await grant(transport, server.url, client_secret="abc")()
     assert "client secret is too short to be redacted" in caplog.messages
 
 
@@ -250,19 +256,20 @@ async def test_no_secret_and_no_token_is_shown_by_a_repr_or_a_debug_log(
         assert not any(secret in text for secret in ("s3cr3t", encoded, "token-1"))
 
 
-async def test_a_federated_token_is_read_again_for_every_request(server: TokenServer, tmp_path: Path) -> None:
+async def test_a_federated_token_is_read_again_for_every_request(
+    transport: RelayTransport, server: TokenServer, tmp_path: Path
+) -> None:
     file = tmp_path / "token"
-    async with httpx.AsyncHTTPTransport() as transport:
-        requesting = grant(transport, server.url, client_auth="private_key_jwt", federated_token_file=str(file))
-        for content in (None, b""):
-            if content is not None:
-                file.write_bytes(content)
-            with pytest.raises(TokenUnavailableError, match="the client's credential"):
-                await requesting()
-        assert server.requests == []
-        for assertion in ("first.assertion.a", "second.assertion.b"):
-            file.write_text(f"{assertion}\n")
+    requesting = grant(transport, server.url, client_auth="private_key_jwt", federated_token_file=str(file))
+    for content in (None, b""):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(TokenUnavailableError, match="the client's credential"):
             await requesting()
+    assert server.requests == []
+    for assertion in ("first.assertion.a", "second.assertion.b"):
+        file.write_text(f"{assertion}\n")
+        await requesting()
     assert server.requests[0].body == (
         b"grant_type=client_credentials&client_id=relay"
         b"&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared.auth.entra import Entra
-from shared.auth.token_endpoint import AccessToken
+from shared.auth.token_endpoint import MAX_BODY, AccessToken
+from shared.client.transport import RelayTransport
 from shared.errors import TokenRejectedError, TokenUnavailableError
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
 from tests.fakes.tls import tls_server
@@ -39,7 +40,8 @@ class Login:
 
     def __init__(self, server: TokenServer, trusted: Path) -> None:
         self.server = server
-        self.transport = httpx.AsyncHTTPTransport(verify=ssl.create_default_context(cafile=trusted))
+        tls = ssl.create_default_context(cafile=trusted)
+        self.transport = RelayTransport(max_connections=10, tls=tls, max_body=MAX_BODY)
         server.respond = self.respond
 
     @property
@@ -312,6 +314,6 @@ async def test_a_failure_of_msal_before_any_answer_shows_its_type_alone(tmp_path
     file.write_text("s3cr3t")
     settings = dataclasses.replace(SETTINGS, client_secret_file=str(file), authority="ftp://s3cr3t")
     with pytest.raises(TokenUnavailableError, match="MSAL failed with ValueError") as caught:
-        await settings.request_token(httpx.AsyncHTTPTransport())
+        await settings.request_token(httpx.MockTransport(lambda _: httpx.Response(500)))
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__context__ is None

@@ -3,22 +3,25 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from shared.auth.entra import ManagedIdentity
 from shared.auth.token_endpoint import AccessToken
+from shared.client.transport import RelayTransport
 from shared.errors import TokenUnavailableError
 from tests.fakes.token_server import DROPPED, Answer, Request, TokenServer, json_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import httpx
 
     Grant = Callable[[], Awaitable[AccessToken]]
 
@@ -26,11 +29,11 @@ MACHINE = "http://169.254.169.254"
 RESOURCE = "https://api.example"
 
 
-class _Detour(httpx.AsyncHTTPTransport):
+class _Detour(RelayTransport):
     """Sends what is meant for the machine's endpoint to a server on loopback."""
 
     def __init__(self, server: TokenServer) -> None:
-        super().__init__()
+        super().__init__(max_connections=10, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self._server = server
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -124,15 +127,16 @@ async def test_nonsense_is_unavailable_and_not_kept(machine: Machine, answer: An
 
 
 ASK = """
-import asyncio, json, sys
-import httpx
+import asyncio, json, ssl, sys
 from shared.auth.entra import ManagedIdentity
+from shared.client.transport import RelayTransport
 from shared.errors import TokenError
 
 async def ask():
     identity = ManagedIdentity(sys.argv[1] or None, "https://api.example")
     try:
-        async with httpx.AsyncHTTPTransport() as transport:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        async with RelayTransport(max_connections=1, tls=tls) as transport:
             token = await identity.request_token(transport)
             second = await identity.request_token(transport)
     except TokenError as exc:

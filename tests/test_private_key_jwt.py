@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from shared.auth.client_credentials import ClientCredentials
 from shared.auth.private_key_jwt import client_key_from_pem
+from shared.client.transport import RelayTransport
 from shared.errors import CredentialError, TokenRejectedError, TokenUnavailableError
 from shared.settings.reader import SettingReader
 from tests.fakes.certificates import certificate_pem, key_pem, rsa_key
@@ -39,8 +41,8 @@ TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 @pytest.fixture
-async def transport() -> AsyncIterator[httpx.AsyncHTTPTransport]:
-    async with httpx.AsyncHTTPTransport() as opened:
+async def transport() -> AsyncIterator[RelayTransport]:
+    async with RelayTransport(max_connections=10, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as opened:
         yield opened
 
 
@@ -86,7 +88,7 @@ def claims_of(request: Request, key: SigningKey, algorithm: str, audience: str) 
     ids=["rsa", "p-256", "p-384", "p-521", "ed25519"],
 )
 async def test_signs_an_assertion_for_the_token_endpoint(
-    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path, key: SigningKey, algorithm: str
+    transport: RelayTransport, server: TokenServer, file: Path, key: SigningKey, algorithm: str
 ) -> None:
     file.write_bytes(key_pem(key))
     requesting = grant(transport, server, file)
@@ -106,7 +108,7 @@ async def test_signs_an_assertion_for_the_token_endpoint(
 
 
 async def test_names_the_key_where_a_certificate_or_a_key_id_is_there(
-    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path
+    transport: RelayTransport, server: TokenServer, file: Path
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = certificate_pem(key)
@@ -154,7 +156,7 @@ async def test_the_audience_is_the_issuer_unless_there_is_none_or_a_setting_deci
     ("key", "algorithm"), [(rsa_key(), "PS256"), (rsa_key(), "RS512"), (Ed25519PrivateKey.generate(), "Ed25519")]
 )
 async def test_the_algorithm_can_be_chosen(
-    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path, key: SigningKey, algorithm: str
+    transport: RelayTransport, server: TokenServer, file: Path, key: SigningKey, algorithm: str
 ) -> None:
     file.write_bytes(key_pem(key))
     await grant(transport, server, file, client_key_algorithm=algorithm)()
@@ -166,7 +168,7 @@ async def test_the_algorithm_can_be_chosen(
 
 
 async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
-    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path
+    transport: RelayTransport, server: TokenServer, file: Path
 ) -> None:
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP384R1())))
     with pytest.raises(TokenUnavailableError, match="its key signs with ES384, not with ES256"):
@@ -177,7 +179,7 @@ async def test_an_algorithm_that_the_key_has_not_names_those_it_has(
     ("content", "problem"), [(None, "cannot be read: No such file"), (b"x", "it holds no PEM private key")]
 )
 async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
-    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path, content: bytes | None, problem: str
+    transport: RelayTransport, server: TokenServer, file: Path, content: bytes | None, problem: str
 ) -> None:
     requesting = grant(transport, server, file)
     if content is not None:
@@ -190,9 +192,7 @@ async def test_a_file_without_a_key_is_unavailable_until_it_is_mended(
     assert (await requesting()).value == "token-1"
 
 
-async def test_an_echoed_assertion_is_redacted(
-    transport: httpx.AsyncHTTPTransport, server: TokenServer, file: Path
-) -> None:
+async def test_an_echoed_assertion_is_redacted(transport: RelayTransport, server: TokenServer, file: Path) -> None:
     file.write_bytes(key_pem(ec.generate_private_key(ec.SECP256R1())))
     server.respond = lambda request: refusal("invalid_client", f"bad {request.form['client_assertion']}")
     with pytest.raises(TokenRejectedError) as caught:

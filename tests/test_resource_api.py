@@ -16,8 +16,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from shared.auth.bearer_auth import BearerAuth
 from shared.auth.token_provider import TokenProvider
-from shared.client.resource_api import MAX_BODY, ResourceApi
-from shared.client.transport import NOT_SENT, RelayTransport
+from shared.client.resource_api import ResourceApi
+from shared.client.transport import MAX_BODY, NOT_SENT, RelayTransport
 from shared.errors import ApiConnectError, ApiInterruptedError, TokenUnavailableError
 from shared.resource import LookUp, Put
 from shared.rules.record import CheckedRecord

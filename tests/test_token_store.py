@@ -285,14 +285,14 @@ def test_redis_is_not_imported_before_a_store_is_made_and_its_absence_is_a_setti
 
 
 PROCESS = """
-import asyncio, functools, logging, sys
-import httpx
+import asyncio, functools, logging, ssl, sys
 from shared.auth.client_credentials import ClientCredentials
 from shared.auth.token_store import StoredGrant
 from shared.auth.token_provider import TokenProvider
+from shared.client.transport import RelayTransport
 
 async def main(token_url, store_url):
-    async with httpx.AsyncHTTPTransport() as transport:
+    async with RelayTransport(max_connections=1, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as transport:
         settings = ClientCredentials("CRM_", "relay", token_url=token_url, client_secret="s3cr3t")
         grant = functools.partial(settings.request_token, transport)
         stored = StoredGrant(grant, "grant", store_url, "a key of thirty-two characters..")

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from shared.auth.redaction import Redactor, safe_words
 from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
-from shared.rules.content_encoding import body_of
 from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
-"""Bytes after decompression: more than any token response or discovery document needs."""
+"""Bytes of an answer after decompression: more than any token response or discovery document needs."""
 
 _CONNECT_TIMEOUT = 5.0  # seconds
 _GONE = {404, 405, 410}  # the statuses of a URL that is not, or no longer, a token endpoint
@@ -140,7 +139,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     try:
         request = httpx.Request(method, url, params=params, headers=headers, data=data, extensions=extensions)
         response = await transport.handle_async_request(request)
-        body = await body_of(response, MAX_BODY)
+        body = b"".join(cast("httpx.ByteStream", response.stream))
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
         # The transport's own words: they name the host or the proxy.
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"

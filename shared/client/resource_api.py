@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 import httpx
@@ -22,7 +22,6 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
-from shared.rules.content_encoding import body_of
 from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
 from shared.telemetry import process_telemetry
 
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from shared.resource import ApiResponse, LookUp, Post, Resource
     from shared.rules.record import CheckedRecord
     from shared.telemetry import Telemetry
-
-MAX_BODY = 1024 * 1024
-"""Bytes of a response's body after decompression: 16 times the largest record. A hundred may arrive at a time."""
 
 POOL_SHARE = 0.8
 """The part of a call's timeout in which a connection must be free: who waits longer learns that nothing was sent."""
@@ -166,7 +162,7 @@ class ResourceApi:
                     sent.append(request.headers.get("authorization", ""))
                     is_sent = True
                     response = await self._transport.handle_async_request(request)
-                    body = await body_of(response, MAX_BODY)
+                    body = b"".join(cast("httpx.ByteStream", response.stream))
                     is_sent = False
                     try:
                         request = await flow.asend(response)
@@ -176,11 +172,12 @@ class ResourceApi:
             raise ApiConnectError(f"The API cannot be reached: {_reason(exc)}") from exc
         except (httpx.HTTPError, httpx.StreamError) as exc:
             raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
-        except ContentEncodingError as exc:
-            is_long = isinstance(exc, BodyTooLargeError)
-            what = f"has more than {MAX_BODY} bytes" if is_long else "is not encoded as it was asked for"
-            # Without the cause, which repeats the header of the response.
-            raise ApiInterruptedError(f"The API gave no usable response: its body {what}") from None
+        except BodyTooLargeError as exc:
+            text = f"The API gave no usable response: its body has more than {exc.limit} bytes"
+            raise ApiInterruptedError(text) from None
+        except ContentEncodingError:  # its text repeats a header of the response
+            text = "The API gave no usable response: its body is not encoded as it was asked for"
+            raise ApiInterruptedError(text) from None
         except TimeoutError:
             if not is_sent:
                 raise TokenUnavailableError(f"none came within the {self._timeout:g} s of a call") from None

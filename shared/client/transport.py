@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import httpx
@@ -17,10 +17,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from shared.client.connection_guard import GuardedConnector, is_reused
+from shared.errors import BodyTooLargeError
+from shared.rules.content_encoding import decoded_body, longest_encoded
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
 
 NOT_SENT = (
     httpx.ConnectError,
@@ -31,6 +32,9 @@ NOT_SENT = (
     httpx.LocalProtocolError,
 )
 """The errors of httpx that are raised before anything of the request has left: the server cannot have acted on it."""
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a response's body after decompression: 16 times the largest record. A hundred may arrive at a time."""
 
 # Seconds that an idle connection is kept; most servers close theirs after 60 and more.
 _KEEPALIVE = 30.0
@@ -62,14 +66,18 @@ class RelayTransport(httpx.AsyncBaseTransport):
     """Sends requests of one event loop over at most `max_connections` connections at once.
 
     `proxy` is the URL of the proxy on the way to https servers, with its credentials. Redirects are not followed,
-    cookies not kept, bodies not decoded. Of the extension "timeout", "pool" bounds the wait for a free connection,
-    "connect" that for a new one, and "read" the pauses of the response, all in seconds.
+    cookies not kept, bodies read whole and decoded to at most `max_body` bytes. Of the extension "timeout", "pool"
+    bounds the wait for a free connection, "connect" that for a new one, and "read" the pauses of the response, all in
+    seconds.
 
     A fault is one of `NOT_SENT` only if the request cannot have been sent: whoever trusts that sends it again.
     No fault repeats what the server sent, which may be an echo of the access token.
     """
 
-    def __init__(self, *, max_connections: int, tls: ssl.SSLContext, proxy: str | None = None) -> None:
+    def __init__(
+        self, *, max_connections: int, tls: ssl.SSLContext, proxy: str | None = None, max_body: int = MAX_BODY
+    ) -> None:
+        self._max_body = max_body
         # Not aiohttp's limit: a waiter that is cancelled as its turn comes takes the turn along.
         self._turns = asyncio.Semaphore(max_connections)
         self._tls = tls
@@ -77,21 +85,27 @@ class RelayTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the response's body is still to be read, and the response to be closed."""
+        """Send a request whose body is bytes, and read the whole response.
+
+        Raises:
+            httpx.TransportError: there is none.
+            ContentEncodingError: its body has more than `max_body` bytes, or is not encoded as it says.
+        """
         limits = request.extensions.get("timeout", {})
-        body = await request.aread()
+        content = b"".join(cast("httpx.ByteStream", request.stream))
         await self._take_turn(limits.get("pool"))
         try:
-            response = await self._send(request, body, limits)
-            if response.content.is_eof():  # short bodies mostly arrive together with their headers
-                stream: httpx.AsyncByteStream = httpx.ByteStream(response.content.read_nowait())
-                self._turns.release()
-            else:
-                stream = _Body(response, self._turns)
-        except BaseException:
+            response = await self._send(request, content, limits)
+            try:
+                body = await self._body_of(response)
+            except BaseException:
+                response.close()  # and its connection
+                raise
+        finally:
             self._turns.release()
-            raise
-        return httpx.Response(response.status, headers=response.raw_headers, stream=stream)
+        body = decoded_body(body, response.headers.get("content-encoding"), self._max_body)
+        headers = [pair for pair in response.raw_headers if pair[0].lower() != b"content-encoding"]
+        return httpx.Response(response.status, headers=headers, stream=httpx.ByteStream(body))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -130,6 +144,18 @@ class RelayTransport(httpx.AsyncBaseTransport):
         except _CAUSES as exc:
             raise request_fault(exc, self._proxy_name if is_proxied else None) from None
 
+    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read a body as it is encoded: whatever happens, the request was sent."""
+        body = bytearray()
+        try:
+            while not response.content.at_eof():
+                body += await response.content.readany()
+                if len(body) > longest_encoded(self._max_body):
+                    raise BodyTooLargeError(self._max_body)
+        except _CAUSES as exc:
+            raise body_fault(exc) from None
+        return bytes(body)
+
     def _open_session(self) -> aiohttp.ClientSession:
         """Open the session on the running event loop, to which it belongs from then on."""
         self._session = aiohttp.ClientSession(
@@ -142,29 +168,6 @@ class RelayTransport(httpx.AsyncBaseTransport):
             trust_env=False,  # else aiohttp reads .netrc for every request
         )
         return self._session
-
-
-class _Body(httpx.AsyncByteStream):
-    """A response's body as it arrives: whatever happens while it is read, the request was sent."""
-
-    def __init__(self, response: aiohttp.ClientResponse, turns: asyncio.Semaphore) -> None:
-        self._response = response
-        self._turns = turns
-        self._is_closed = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in self._response.content.iter_any():
-                yield piece
-        except _CAUSES as exc:
-            raise body_fault(exc) from None
-
-    async def aclose(self) -> None:
-        """Free the connection. It is closed unless the body has been read to its end."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._response.close()
-            self._turns.release()
 
 
 def request_fault(cause: BaseException, proxy: str | None = None) -> httpx.TransportError:

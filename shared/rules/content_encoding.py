@@ -8,15 +8,11 @@ an encoding that is not accepted, ContentEncodingError.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any, cast
 
 from shared.errors import BodyTooLargeError, ContentEncodingError
 
-if TYPE_CHECKING:
-    import httpx
-
 ACCEPTED = "gzip, deflate"
-"""The value of Accept-Encoding that names what `BodyDecoder` decodes."""
+"""The value of Accept-Encoding that names what `decoded_body` decodes."""
 
 # RFC 9110 section 8.4.1: "x-gzip" means "gzip", and "deflate" is zlib's format.
 _CODINGS = {"gzip", "x-gzip", "deflate"}
@@ -27,73 +23,44 @@ _OVERHEAD, _AROUND = 1 / 1000, 1024
 _SLICE = 4096
 
 
-class BodyDecoder:
-    """Decodes a body piece by piece; `encoding` is its Content-Encoding, `limit` the most bytes it may decode to."""
+def longest_encoded(limit: int) -> int:
+    """Return the most bytes of an encoded body that may decode to `limit` bytes."""
+    return int(limit * (1 + _OVERHEAD)) + _AROUND
 
-    def __init__(self, encoding: str | None, limit: int) -> None:
-        self._limit = limit
-        self._size = self._encoded_size = 0
-        codings = [name.strip().lower() for name in (encoding or "").split(",")]
-        codings = [name for name in codings if name not in {"", "identity"}]
-        if len(codings) > 1 or not _CODINGS.issuperset(codings):
-            raise ContentEncodingError(f"the content encoding is {', '.join(codings)[:60]!r}; accepted are {ACCEPTED}")
-        self._coding = codings[0] if codings else None
-        # Its type has no public name.
-        self._zlib: Any = zlib.decompressobj(_GZIP_OR_ZLIB) if codings else None
 
-    def feed(self, piece: bytes) -> bytes:
-        """Return what the next piece of the body decodes to."""
-        if self._zlib is not None:
-            self._encoded_size += len(piece)
-            if self._encoded_size > self._limit * (1 + _OVERHEAD) + _AROUND:
-                raise BodyTooLargeError(self._limit)
-            try:
-                piece = self._decompressed(piece)
-            except zlib.error:
-                raise ContentEncodingError(f"the body is not {self._coding}") from None
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise BodyTooLargeError(self._limit)
-        return piece
+def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
+    """Return a whole body decoded; `encoding` is its Content-Encoding, `limit` the most bytes it may decode to."""
+    codings = [name.strip().lower() for name in (encoding or "").split(",")]
+    codings = [name for name in codings if name not in {"", "identity"}]
+    if len(codings) > 1 or not _CODINGS.issuperset(codings):
+        raise ContentEncodingError(f"the content encoding is {', '.join(codings)[:60]!r}; accepted are {ACCEPTED}")
+    if codings and body:
+        if len(body) > longest_encoded(limit):
+            raise BodyTooLargeError(limit)
+        body = _decompressed(body, codings[0], limit + 1)  # one byte above the limit is enough to know
+    if len(body) > limit:
+        raise BodyTooLargeError(limit)
+    return body
 
-    def end(self) -> None:
-        """Check that the body is complete."""
-        if self._encoded_size and not self._zlib.eof:
-            raise ContentEncodingError(f"the {self._coding} body ends in the middle")
 
-    def _decompressed(self, piece: bytes) -> bytes:
-        decoded = bytearray()
-        # One byte above the limit is enough to know.
-        most = self._limit - self._size + 1
-        for start in range(0, len(piece), _SLICE):
-            rest = piece[start : start + _SLICE]
+def _decompressed(body: bytes, coding: str, most: int) -> bytes:
+    """Return at most `most` bytes of what a body decodes to."""
+    decoded = bytearray()
+    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        for start in range(0, len(body), _SLICE):
+            rest = body[start : start + _SLICE]
             while rest and len(decoded) < most:
-                if self._zlib.eof:
+                if stream.eof:
                     # A gzip body may have several members (RFC 1952 section 2.2), and zeros after the last.
                     rest = rest.lstrip(b"\0")
                     if not rest:
                         break
-                    self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
-                decoded += self._zlib.decompress(rest, most - len(decoded))
-                rest = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
-        return bytes(decoded)
-
-
-def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """Return a whole body decoded."""
-    decoder = BodyDecoder(encoding, limit)
-    decoded = decoder.feed(body)
-    decoder.end()
-    return decoded
-
-
-async def body_of(response: httpx.Response, limit: int) -> bytes:
-    """Return the decoded body of a response that is still to be read, and close it; httpx decodes without a limit."""
-    stream = cast("httpx.AsyncByteStream", response.stream)
-    try:
-        decoder = BodyDecoder(response.headers.get("content-encoding"), limit)
-        body = b"".join([decoder.feed(piece) async for piece in stream])
-        decoder.end()
-        return body
-    finally:
-        await stream.aclose()
+                    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+                decoded += stream.decompress(rest, most - len(decoded))
+                rest = stream.unused_data if stream.eof else stream.unconsumed_tail
+    except zlib.error:
+        raise ContentEncodingError(f"the body is not {coding}") from None
+    if len(decoded) < most and not stream.eof:
+        raise ContentEncodingError(f"the {coding} body ends in the middle")
+    return bytes(decoded)
