@@ -41,7 +41,7 @@ def problems(settings: dict[str, str], **changes: str) -> list[str]:
 
 def test_every_optional_setting_has_a_default() -> None:
     settings = read(PLAIN)
-    assert (settings.name, settings.url, settings.timeout, settings.max_connections) == ("CRM", URL, 30, 100)
+    assert (settings.url, settings.timeout, settings.max_connections) == (URL, 30, 100)
     assert (settings.rate, settings.token_leeway, settings.token_default_lifetime) == (None, 60, 300)
     assert (settings.proxy, settings.token_proxy) == (None, None)
     assert settings.grant == ClientCredentials(

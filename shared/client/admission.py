@@ -81,10 +81,8 @@ class Admission:
         is_first_in_line = not (self._following if follows else self._waiting)
         if is_first_in_line and self._flow.wait(now, follows=follows) == 0:
             self._flow.enter(now)
-            if self._away:
-                self._away.pop(delivery, None)
-            if self._waiting:
-                self._pump()
+            self._away.pop(delivery, None)
+            self._pump()
             return 0.0
         if patience <= 0 or (self._flow.outage(now) is not None and self._waiting >= HELD):
             self._pump()
@@ -112,8 +110,7 @@ class Admission:
     def leave(self, result: CallResult) -> None:
         """Take in what came of a call, and give turns to those who wait."""
         self._flow.leave(self._clock(), result)
-        if self._waiting:
-            self._pump()
+        self._pump()
 
     def snapshot(self) -> Snapshot:
         """Return the state of the flow and the number of calls that wait."""

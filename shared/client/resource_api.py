@@ -170,7 +170,7 @@ class ResourceApi:
                         break
         except NOT_SENT as exc:
             raise ApiConnectError(f"The API cannot be reached: {_reason(exc)}") from exc
-        except (httpx.HTTPError, httpx.StreamError) as exc:
+        except httpx.HTTPError as exc:
             raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
         except BodyTooLargeError as exc:
             text = f"The API gave no usable response: its body has more than {exc.limit} bytes"

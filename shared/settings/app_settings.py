@@ -108,13 +108,12 @@ def _token_store(read: SettingReader) -> TokenStoreSettings | None:
 
 @dataclass(frozen=True, slots=True)
 class PartnerSettings:
-    """The settings of the partner `name`. Times are seconds, `rate` is requests per second and process.
+    """The settings of one partner. Times are seconds, `rate` is requests per second and process.
 
     `proxy` is the URL of the proxy on the way to the API, `token_proxy` of that to the token endpoint. `roots` are the
     arguments of `tls_context`.
     """
 
-    name: str
     url: str
     timeout: float
     max_connections: int
@@ -140,7 +139,6 @@ class PartnerSettings:
         network = SettingReader({variable.upper(): environ[variable] for variable in sorted(environ)})
         network.problems = read.problems
         settings = cls(
-            name=name,
             url=url,
             timeout=read.number("TIMEOUT", 30.0, least=_LEAST, most=600),
             max_connections=read.number("MAX_CONNECTIONS", 100, least=1, most=10_000),
