@@ -160,7 +160,7 @@ class ClientCredentials:
 
 def credential_in(secret: str | None, *files: str | None) -> str:
     """Return the text that is now in the one of the files that is named, without one the secret."""
-    for file in filter(None, files):
+    if file := next(filter(None, files), None):
         return text_in_file(file)
     if secret and len(secret) < LEAST_SECRET:
         logger.warning("client secret is too short to be redacted", extra={"least": LEAST_SECRET})

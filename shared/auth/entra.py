@@ -1,6 +1,6 @@
 """Microsoft Entra's tokens through MSAL: the client credentials grant, and managed identities.
 
-MSAL would block while it waits for an answer. So its HTTP client answers from a list, and where the list ends it raises
+MSAL would block while it waits for an answer. So its HTTP client answers from a list, and where the list ends it keeps
 what MSAL wants to send. That is sent on the event loop, and MSAL runs again with one answer more: two or three runs of
 a few milliseconds each in a worker thread, and no thread ever waits for a socket.
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from shared.settings.reader import SettingReader
 
     Result = dict[str, Any]
+    # A method, a URL and what goes with it.
+    Unsent = tuple[str, str, dict[str, Any]]
 
 AUTHORITY = "https://login.microsoftonline.com"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")  # a GUID or a domain name
@@ -169,8 +171,8 @@ async def _request_token(
     """
     answers: tuple[Answer, ...] = ()
     secrets: list[str] = []
-    while isinstance(outcome := await usable(partial(_run, ask, answers)), _UnsentError):
-        method, url, sent = outcome.args
+    while isinstance(outcome := await usable(partial(_run, ask, answers)), tuple):
+        method, url, sent = outcome
         headers, data = sent.get("headers") or {}, sent.get("data") or {}
         # MSAL writes an assertion as bytes.
         data = {name: value.decode() if isinstance(value, bytes) else value for name, value in data.items()}
@@ -181,42 +183,40 @@ async def _request_token(
         if not answer.document() and (answer.is_success or method == "POST"):
             raise token_error(answer, "its answer is no JSON object" if answer.is_success else None, secrets)
         answers = (*answers, answer)
-    if isinstance(outcome, TokenUnavailableError):
+    if isinstance(outcome, str):
         if not answers:
-            raise outcome
+            raise TokenUnavailableError(outcome)
         raise token_error(answers[-1], "MSAL cannot read its answer" if answers[-1].is_success else None, secrets)
     # App Service answers in a form of its own, of which MSAL makes a token response.
     return access_token_from(replace(answers[-1], body=json.dumps(outcome).encode()), secrets=secrets)
 
 
-def _run(
-    ask: Callable[[_Answers], Result], answers: tuple[Answer, ...]
-) -> Result | _UnsentError | TokenUnavailableError:
-    """Return an error as a value: raised anew, it has no context, whose text may hold what was sent or came."""
+def _run(ask: Callable[[_Answers], Result], answers: tuple[Answer, ...]) -> Result | Unsent | str:
+    """Return what MSAL makes of the answers, wants to send next, or fails with."""
+    http = _Answers(answers)
+    outcome: Result | str
     try:
-        return ask(_Answers(answers))
-    except _UnsentError as exc:
-        return exc
+        outcome = ask(http)
     except CredentialError:
         raise
     except Exception as exc:  # noqa: BLE001, MSAL has no error type for most of what goes wrong in it
-        return TokenUnavailableError(f"MSAL failed with {type(exc).__name__}")
-
-
-class _UnsentError(Exception):
-    """MSAL wants to send a request to which there is no answer yet: a method, a URL and what goes with it."""
+        # A value has no context, whose text may hold what was sent or came.
+        outcome = f"MSAL failed with {type(exc).__name__}"
+    return http.unsent or outcome
 
 
 class _Answers:
-    """The HTTP client of one run of MSAL: the answers in order, then an `_UnsentError`."""
+    """The HTTP client of one run of MSAL: the answers in order. What MSAL sends after them is `unsent`, and fails."""
 
     def __init__(self, answers: tuple[Answer, ...]) -> None:
         self._answers = iter(answers)
+        self.unsent: Unsent | None = None
         self.get, self.post = partial(self._next, "GET"), partial(self._next, "POST")
 
     def _next(self, method: str, url: str, **sent: Any) -> SimpleNamespace:  # noqa: ANN401, as MSAL calls it
         answer = next(self._answers, None)
         if answer is None:
-            raise _UnsentError(method, url, sent)
+            self.unsent = method, url, sent
+            raise ConnectionError
         text = answer.body.decode("utf-8", "replace")
         return SimpleNamespace(status_code=answer.status, text=text, headers=answer.headers)
