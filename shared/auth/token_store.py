@@ -21,8 +21,6 @@ from shared.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from redis.asyncio.lock import Lock
-
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
@@ -75,29 +73,29 @@ class StoredGrant:
         # A digest: the store need not know the names of clients and APIs.
         self._name = hashlib.sha256(name.encode()).hexdigest()
         self._cipher = AESGCM(HKDF(SHA256(), 32, salt=None, info=b"business-relay token store 1").derive(key.encode()))
-        self._request_timeout, self._default_lifetime = request_timeout, default_lifetime
+        self._lease = self._redis.lock(
+            f"business-relay:lease:{self._name}",
+            timeout=request_timeout + _LEASE_MARGIN,
+            sleep=_INTERVAL,
+            blocking_timeout=request_timeout * _PATIENCE,
+            thread_local=False,
+        )
+        self._default_lifetime = default_lifetime
         self._clock = clock
         self._used_from = 0.0
         self._given: str | None = None
 
     async def request_token(self) -> AccessToken:
         """Return a token that another process has requested, or request one for all."""
-        lease = self._redis.lock(
-            f"business-relay:lease:{self._name}",
-            timeout=self._request_timeout + _LEASE_MARGIN,
-            sleep=_INTERVAL,
-            blocking_timeout=self._request_timeout * _PATIENCE,
-            thread_local=False,
-        )
         try:
-            token = await self._ask(lambda: self._await_stored(lease))
+            token = await self._ask(self._await_stored)
             if token is None:
                 issued_at = self._clock()  # before the request, so that no token seems to live longer than it does
                 token = await self._grant()
                 if token.value != self._given:
                     await self._ask(lambda: self._write(token, issued_at))
         finally:
-            await self._ask(lambda: self._release(lease))
+            await self._ask(self._release)
         self._given = token.value
         return token
 
@@ -117,18 +115,18 @@ class StoredGrant:
         self._used_from = self._clock() + _PAUSE
         return None
 
-    async def _await_stored(self, lease: Lock) -> AccessToken | None:
+    async def _await_stored(self) -> AccessToken | None:
         """Return the stored token, waiting while another process has the lease; None if it is ours to request."""
         token = await self._read()
         if token is None:
-            await lease.acquire()
+            await self._lease.acquire()
             token = await self._read()  # its last holder may have stored one in between
         return token
 
-    async def _release(self, lease: Lock) -> None:
+    async def _release(self) -> None:
         """Return the lease, if it is this process's."""
         with contextlib.suppress(self._no_lease_error):
-            await lease.release()
+            await self._lease.release()
 
     async def _read(self) -> AccessToken | None:
         """Return the stored token with what is left of its life, None if there is none to be used."""
