@@ -35,7 +35,6 @@ _HEADERS = {
     "Connection": "close",
     "User-Agent": "business-relay",
 }
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
 # The codes of RFC 6749 section 5.2 that only a change of the client's configuration can mend.
 _CONFIGURATION_ERRORS = frozenset({"invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant"})
 _REFUSALS = frozenset({400, 401, 403})
@@ -141,11 +140,11 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
         response = await transport.handle_async_request(request)
         body = b"".join(cast("httpx.ByteStream", response.stream))
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
-        # The transport's own words: they name the host or the proxy.
-        fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
+        # The transport's own words: they name the host or the proxy, without its credentials.
+        fault = f"{what} cannot be reached: {exc}"
     except ContentEncodingError as exc:
         fault = f"{what} is in trouble: {exc}"
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
         # The text of these may repeat what was sent or received.
         fault = f"{what} does not answer: {type(exc).__name__}"
     else:
