@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 """Bytes of an answer after decompression: more than any token response or discovery document needs."""
 
-_CONNECT_TIMEOUT = 5.0  # seconds
 _GONE = {404, 405, 410}  # the statuses of a URL that is not, or no longer, a token endpoint
 _HEADERS = {
     "Accept": "application/json",
@@ -134,9 +133,8 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     """
     import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a transport has imported it
 
-    headers, extensions = {**_HEADERS, **(headers or {})}, {"timeout": {"connect": _CONNECT_TIMEOUT}}
     try:
-        request = httpx.Request(method, url, params=params, headers=headers, data=data, extensions=extensions)
+        request = httpx.Request(method, url, params=params, headers={**_HEADERS, **(headers or {})}, data=data)
         response = await transport.handle_async_request(request)
         body = b"".join(cast("httpx.ByteStream", response.stream))
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:

@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.auth.redaction import Redactor
 from shared.client.connection_guard import close_connection
 from shared.client.responses import read_response
-from shared.client.transport import NOT_SENT
+from shared.client.transport import CONNECT_TIMEOUT, NOT_SENT
 from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 POOL_SHARE = 0.8
 """The part of a call's timeout in which a connection must be free: who waits longer learns that nothing was sent."""
 
-# Seconds for a new connection, with TLS and the proxy's answer.
-_CONNECT_TIMEOUT = 5.0
 _HEADERS = {
     "accept": "application/json, application/problem+json",
     "accept-encoding": "gzip",  # some servers send "deflate" without the zlib format around it
@@ -73,7 +71,7 @@ class ResourceApi:
         self._auth = auth
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
-        self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(_CONNECT_TIMEOUT, timeout)}}
+        self._extensions = {"timeout": {"pool": POOL_SHARE * timeout, "connect": min(CONNECT_TIMEOUT, timeout)}}
         self._headers = _HEADERS | {name.lower(): value for name, value in (headers or {}).items()}
         # By the id of a description, which its entry keeps alive: its headers, and its URL unless an id is part of it.
         self._endpoints: dict[int, tuple[Post | LookUp, list[tuple[bytes, bytes]], httpx.URL | None]] = {}

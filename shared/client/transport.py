@@ -36,6 +36,9 @@ NOT_SENT = (
 MAX_BODY = 1024 * 1024
 """Bytes of a response's body after decompression: 16 times the largest record. A hundred may arrive at a time."""
 
+CONNECT_TIMEOUT = 5.0
+"""Seconds for a new connection, with TLS and the proxy's answer, unless the request has another limit."""
+
 # Seconds that an idle connection is kept; most servers close theirs after 60 and more.
 _KEEPALIVE = 30.0
 # Content security policies and cookies of proxies are long. aiohttp's own limits are 8 KiB and 128 headers.
@@ -138,7 +141,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
                 headers=CIMultiDict(headers),
                 data=aiohttp.BytesPayload(body) if body else None,  # bytes are looked up among all kinds of payload
                 allow_redirects=False,
-                timeout=_timeout(limits.get("connect"), limits.get("read")),
+                timeout=_timeout(limits.get("connect", CONNECT_TIMEOUT), limits.get("read")),
                 **options,
             )
         except _CAUSES as exc:
