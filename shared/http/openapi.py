@@ -13,7 +13,6 @@ from shared.http.deliveries import COUNT, FILTERS, MAX_PAGE, SHOWN, STATES, TEXT
 from shared.http.intake import JSON, MAX_RECORDS, NDJSON
 from shared.http.messages import MAX_WAIT, TYPE_ROOT, TYPES
 from shared.rules.record import MAX_BYTES, MAX_ID
-from shared.rules.sample import sample_record
 from shared.rules.strict_json import MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
@@ -154,8 +153,8 @@ def _list(name: str) -> dict[str, Any]:
     return {"type": "array", "items": _ref(name)}
 
 
-def _content(name: str, example: object = None) -> dict[str, Any]:
-    return {JSON: {"schema": _ref(name)} | ({} if example is None else {"example": example})}
+def _content(name: str) -> dict[str, Any]:
+    return {JSON: {"schema": _ref(name)}}
 
 
 _OK = {"enum": ["ok", "unavailable"]}
@@ -241,7 +240,7 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
 _CONTENTS = {
     "": {},
     "HTML": {"text/html": {"schema": TEXT}},
-    "object": {JSON: {"schema": {"type": "object"}, "example": {"openapi": "3.1.1"}}},
+    "object": {JSON: {"schema": {"type": "object"}}},
 }
 _MEANINGS = {200: "Success.", 202: "The delivery goes on: look at it after Retry-After.", 503: "Something is wrong."}
 _WATCHING = {
@@ -273,17 +272,13 @@ def _responses(row: Operation) -> dict[str, Any]:
 
 
 def _add_records(paths: dict[str, Any], resource: Resource, name: str, schema: Mapping[str, Any]) -> None:
-    """Add a record type's request bodies, its id, and an example of the partner's record."""
-    record, other = sample_record(resource, 1), sample_record(resource, 2)
-    lines = b"".join(msgspec.json.encode(each) + b"\n" for each in (record, other)).decode()
-    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}, "example": lines}
-    batch = _content(f"{name}Batch", [record, other]) | dict.fromkeys(NDJSON, in_lines)
-    for path, content in ((f"/{resource.route}", _content(name, record)), (f"/{resource.route}/batch", batch)):
+    """Add a record type's request bodies, and its id."""
+    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}}
+    batch = _content(f"{name}Batch") | dict.fromkeys(NDJSON, in_lines)
+    for path, content in ((f"/{resource.route}", _content(name)), (f"/{resource.route}/batch", batch)):
         paths[path]["post"]["requestBody"] = {"required": True, "content": content}
     id_ = {"description": "The record's id, percent-encoded.", "schema": schema["properties"][resource.id_member]}
-    shown = paths[f"/{resource.route}/{{id}}"]["get"]
-    shown["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]
-    shown["responses"]["200"]["content"] = {JSON: {"schema": {}, "example": record}}
+    paths[f"/{resource.route}/{{id}}"]["get"]["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]
 
 
 # What `id_problem` refuses: "." and "..", and control characters. JSON in UTF-8 has no lone surrogates.
