@@ -5,6 +5,8 @@ It is made of a table of operations, the types of the answers, and the models of
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -215,8 +217,8 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
     keyed = "Names the delivery: the same key and payload start nothing twice. Without it, each request is new."
     waits = f"`wait=N` (RFC 7240): answer with the result if it is there within N seconds, {MAX_WAIT:g} at most."
     rows: list[tuple[str, str, str, dict[str, Any]]] = [
-        ("header", "Idempotency-Key", keyed, patterns["key"]),
-        ("header", "Prefer", waits, TEXT),
+        ("header", "Idempotency-Key", keyed, patterns["key"] | {"examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"]}),
+        ("header", "Prefer", waits, TEXT | {"examples": ["wait=20"]}),
         ("path", "id", "The delivery's id.", {"type": "string", "pattern": "^[A-Za-z0-9_@:.-]{1,100}$"}),
         ("query", "state", "States, separated by commas.", patterns["state"]),
         ("query", "resource", "The name or the route of a record type.", {"type": "string", "enum": types}),
@@ -228,13 +230,10 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
         ("query", "records", "`true` adds the state of each record of a batch.", {"type": "boolean"}),
         ("query", "probe", "`false`: ask no partner and no token endpoint.", {"type": "boolean"}),
     ]
-    made = {
+    return {
         name: {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
         for place, name, description, schema in rows
     }
-    made["Idempotency-Key"]["example"] = "8e03978e-40d5-43dd-bc93-6894a57f9324"
-    made["Prefer"]["example"] = "wait=20"
-    return made
 
 
 _CONTENTS = {
@@ -287,8 +286,10 @@ _ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 _ANY_JSON = {
     "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
 }
-# The largest number that a double holds.
-_MAX_NUMBER = 1.7976931348623157e308
+_LIMITS = {
+    "integer": {"minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
+    "number": {"minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+}
 
 
 def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
@@ -303,7 +304,8 @@ def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     # A record type may have the name of an answer.
     prefix = "" if of_models.keys().isdisjoint(schemas) else "Record"
     references, of_models = msgspec.json.schema_components(models, ref_template=_ref(f"{prefix}{{name}}")["$ref"])
-    schemas |= {f"{prefix}{name}": _with_number_limits(schema) for name, schema in of_models.items()}
+    of_models = {f"{prefix}{name}": schema for name, schema in of_models.items()}
+    schemas |= json.loads(msgspec.json.encode(of_models), object_hook=_as_accepted)
     names = [reference["$ref"].rpartition("/")[2] for reference in references]
     for name, resource in zip(names, resources, strict=True):
         record, member = schemas[name], resource.id_member
@@ -317,16 +319,8 @@ def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     return dict(sorted(schemas.items())), names
 
 
-def _with_number_limits(schema: Any) -> Any:  # noqa: ANN401, it is any part of a schema
-    """Add the limits of numbers, and say that a decimal may be a number as well as a string."""
-    if isinstance(schema, list):
-        return [_with_number_limits(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    changed = {name: _with_number_limits(each) for name, each in schema.items()}
-    if changed.get("format") == "decimal":
-        return changed | {"type": ["string", "number"]}
-    limits = {"integer": (MIN_INTEGER, MAX_INTEGER), "number": (-_MAX_NUMBER, _MAX_NUMBER)}.get(
-        str(changed.get("type"))
-    )
-    return changed if limits is None else {"minimum": limits[0], "maximum": limits[1]} | changed
+def _as_accepted(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add the limits of numbers to a schema, and say that a decimal may be a number as well as a string."""
+    if schema.get("format") == "decimal":
+        return schema | {"type": ["string", "number"]}
+    return _LIMITS.get(str(schema.get("type")), {}) | schema
