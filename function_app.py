@@ -104,7 +104,7 @@ def register(resource: Resource) -> None:
         container.start()
         access = container.access(resource.partner)
         durable = container.durable_client(client)
-        return await activities.post_batch(order, resource, durable, container.batches(), access)
+        return await activities.post_batch(order, resource, durable, container.batches, access)
 
 
 RESOURCES = container.resources

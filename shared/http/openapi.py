@@ -286,7 +286,7 @@ _ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 _ANY_JSON = {
     "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
 }
-_LIMITS = {
+_LIMITS: dict[str, dict[str, Any]] = {
     "integer": {"minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
     "number": {"minimum": -sys.float_info.max, "maximum": sys.float_info.max},
 }
