@@ -45,7 +45,6 @@ class ResourceError(RelayError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("shared/partner.py is not usable: " + "; ".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,6 @@ class BodyTooLargeError(ContentEncodingError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body has more than {limit} bytes")
-        self.limit = limit
 
 
 class ProblemError(RelayError):

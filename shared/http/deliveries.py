@@ -109,11 +109,10 @@ async def list_deliveries(
         looked_up = [await client.find(keyed_id(resource, asked["key"])) for resource in named]
         found = [instance for instance in looked_up if instance]
     else:
+        statuses = (status for status, ours in STATES_OF.items() if "state" in asked and states & set(ours))
         found, token = await client.list_instances(
             asked.get("token"),
-            runtimeStatus=",".join(
-                sorted(status for status, ours in STATES_OF.items() if "state" in asked and states & set(ours))
-            ),
+            runtimeStatus=",".join(statuses),
             createdTimeFrom=since,
             createdTimeTo=until,
             instanceIdPrefix=prefix_of(named[0]) if len(named) == 1 else None,
@@ -224,8 +223,8 @@ def view(request: Request, instance: Instance, resource: str, *, is_whole: bool 
         "id": instance.id,
         "resource": resource,
         "state": state,
-        "createdTime": _time(instance.created),
-        "lastUpdatedTime": _time(instance.updated),
+        "createdTime": instance.created,
+        "lastUpdatedTime": instance.updated,
         "runtimeStatus": instance.status,
         **shown,
         **_links(request, instance.id),
@@ -253,20 +252,16 @@ def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]
 
 def events_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return Durable's history as steps; an attempt and a wait have a start (`time`) and an `end`."""
-    events: list[dict[str, Any]] = []
+    events = []
     for step in history:
         kind, time = step["EventType"], step["Timestamp"]
         if kind in {"TaskCompleted", "TaskFailed"}:
-            events.append({"type": "attempt", "time": step["ScheduledTime"], "end": time, **_attempt(step)})
+            events.append(_lasting("attempt", step["ScheduledTime"], time) | _attempt(step))
         elif kind == "TimerCreated":
-            events.append({"type": "wait", "time": time, "end": step["FireAt"]})
+            events.append(_lasting("wait", time, step["FireAt"]))
         elif kind in _STEPS:
             reason = step.get("Input" if kind == "ExecutionTerminated" else "Reason")
             events.append({"type": _STEPS[kind], "time": time} | ({"reason": str(reason)} if reason else {}))
-    for event in events:
-        if "end" in event:
-            end, start = (datetime.fromisoformat(event[name]) for name in ("end", "time"))
-            event["seconds"] = round((end - start).total_seconds(), 3)
     return events
 
 
@@ -278,6 +273,11 @@ _STEPS = {
     "ExecutionCompleted": "finished",
     "GenericEvent": "rewound",
 }
+
+
+def _lasting(kind: str, start: str, end: str) -> dict[str, Any]:
+    lasted = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return {"type": kind, "time": start, "end": end, "seconds": round(lasted.total_seconds(), 3)}
 
 
 def _attempt(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +305,3 @@ def _links(request: Request, instance_id: str) -> dict[str, str]:
     root = f"{request.api_root}/deliveries/{instance_id}"
     posts = {f"{verb}PostUri": f"{root}/{verb}" for verb in VERBS}
     return {"statusQueryGetUri": root, "historyGetUri": f"{root}/history", **posts}
-
-
-def _time(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
