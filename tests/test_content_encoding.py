@@ -3,32 +3,56 @@ from __future__ import annotations
 import gzip
 import time
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.errors import BodyTooLargeError, ContentEncodingError
-from shared.rules.content_encoding import BodyDecoder, decoded_body
+from shared.rules.content_encoding import decoded_body, read_body
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 MEBIBYTE = 1024 * 1024
 
 
-def test_members_of_gzip_are_joined_wherever_the_body_is_split() -> None:
+async def in_pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def test_members_of_gzip_are_joined_wherever_the_body_is_split() -> None:
     body = gzip.compress(b"one ") + gzip.compress(b"two ") + gzip.compress(b"three") + b"\0\0\0"
 
     for split in range(len(body)):
-        decoder = BodyDecoder("gzip", 100)
-        decoded = decoder.feed(body[:split]) + decoder.feed(body[split:])
-        decoder.end()
+        decoded = await read_body(in_pieces(body[:split], body[split:]), "gzip", 100)
         assert decoded == b"one two three", split
 
 
-def test_a_mebibyte_of_empty_members_takes_less_than_a_second() -> None:
+@pytest.mark.parametrize(("encoding", "limit"), [(None, 100), ("gzip", 100)])
+async def test_a_body_beyond_its_limit_is_not_read_to_its_end(encoding: str | None, limit: int) -> None:
+    pieces = in_pieces(*[b"x" * 1_000] * 1_000)
+
+    with pytest.raises(BodyTooLargeError):
+        await read_body(pieces, encoding, limit)
+
+    assert len([piece async for piece in pieces]) > 900
+
+
+def test_a_mebibyte_of_empty_members_is_refused_in_no_time() -> None:
     body = gzip.compress(b"", mtime=0) * (MEBIBYTE // 20)
     began = time.process_time()
 
-    assert decoded_body(body, "gzip", MEBIBYTE) == b""
+    with pytest.raises(ContentEncodingError, match="members"):
+        decoded_body(body, "gzip", MEBIBYTE)
 
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"{}", b"{}", b"\x1f"])
+def test_what_is_not_gzip_or_not_all_of_it_is_refused(body: bytes) -> None:
+    with pytest.raises(ContentEncodingError):
+        decoded_body(body, "gzip", MEBIBYTE)
 
 
 def test_a_body_that_is_longer_than_its_limit_before_decompression_is_refused() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from shared.auth.redaction import Redactor, safe_words
 from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
-from shared.rules.content_encoding import BodyDecoder
+from shared.rules.content_encoding import read_body
 from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
@@ -135,7 +135,6 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
     """
     import httpx  # noqa: PLC0415, the settings need this module without it; whoever has a client has imported it
 
-    body = bytearray()
     try:
         async with client.stream(
             method,
@@ -146,11 +145,9 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
             auth=None,
             follow_redirects=False,
         ) as response:
-            decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
-            # Not `aiter_bytes`: httpx would decompress whatever comes, without a limit.
-            async for piece in cast("httpx.AsyncByteStream", response.stream):
-                body += decoder.feed(piece)
-            decoder.end()
+            # Not `aread`: httpx would decompress whatever comes, without a limit.
+            stream = cast("httpx.AsyncByteStream", response.stream)
+            body = await read_body(stream, response.headers.get("content-encoding"), MAX_BODY)
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
         # The transport's own words: they name the host or the proxy.
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"
@@ -163,7 +160,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
         wait = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
         is_elsewhere = response.is_redirect or response.status_code in _GONE
         hint = f"check {setting}" if setting and is_elsewhere else None
-        return Answer(response.status_code, bytes(body), response.headers, what, wait, hint)
+        return Answer(response.status_code, body, response.headers, what, wait, hint)
     # Raised out here, it has no context: a traceback would show the text that was left out above.
     raise TokenUnavailableError(fault)
 

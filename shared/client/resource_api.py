@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 import httpx
@@ -20,7 +20,7 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
-from shared.rules.content_encoding import BodyDecoder
+from shared.rules.content_encoding import read_body
 from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
 
 if TYPE_CHECKING:
@@ -218,17 +218,11 @@ async def _whole_body(response: httpx.Response) -> bytes:
         httpx.HTTPError: the body does not arrive.
         ContentEncodingError: it has more than `MAX_BODY` bytes, or is not encoded as it says.
     """
-    stream = response.stream
+    stream = cast("httpx.AsyncByteStream", response.stream)
     try:
-        decoder = BodyDecoder(response.headers.get("content-encoding"), MAX_BODY)
-        if isinstance(stream, httpx.ByteStream):
-            body = b"".join(map(decoder.feed, stream))
-        else:
-            body = b"".join([decoder.feed(piece) async for piece in response.stream])  # type: ignore[union-attr]  # async
-        decoder.end()
-        return body
+        return await read_body(stream, response.headers.get("content-encoding"), MAX_BODY)
     finally:
-        await stream.aclose()  # type: ignore[union-attr]  # the same
+        await stream.aclose()
 
 
 def _read_already(response: httpx.Response, body: bytes, request: httpx.Request) -> httpx.Response:

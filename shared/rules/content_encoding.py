@@ -8,77 +8,65 @@ an encoding that is not accepted, ContentEncodingError.
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from shared.errors import BodyTooLargeError, ContentEncodingError
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
 ACCEPTED = "gzip, deflate"
-"""The value of Accept-Encoding that names what `BodyDecoder` decodes."""
+"""The value of Accept-Encoding that names what is decoded."""
 
 # RFC 9110 section 8.4.1: "x-gzip" means "gzip", and "deflate" is zlib's format.
 _CODINGS = {"gzip", "x-gzip", "deflate"}
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 # What does not compress becomes longer by less than this part (RFC 1951 section 3.2.4) and the bytes around it.
 _OVERHEAD, _AROUND = 1 / 1000, 1024
-# zlib copies what is left of a piece at the end of each member: of a short one, little.
-_SLICE = 4096
+# A gzip body may have several members (RFC 1952 section 2.2), and zeros after the last. zlib copies what is left at the
+# end of each: of a megabyte of empty ones, gigabytes.
+_MEMBERS = 100
 
 
-class BodyDecoder:
-    """Decodes a body piece by piece; `encoding` is its Content-Encoding, `limit` the most bytes it may decode to."""
-
-    def __init__(self, encoding: str | None, limit: int) -> None:
-        self._limit = limit
-        self._size = self._encoded_size = 0
-        codings = [name.strip().lower() for name in (encoding or "").split(",")]
-        codings = [name for name in codings if name not in {"", "identity"}]
-        if len(codings) > 1 or not _CODINGS.issuperset(codings):
-            raise ContentEncodingError(f"the content encoding is {', '.join(codings)[:60]!r}; accepted are {ACCEPTED}")
-        self._coding = codings[0] if codings else None
-        # Its type has no public name.
-        self._zlib: Any = zlib.decompressobj(_GZIP_OR_ZLIB) if codings else None
-
-    def feed(self, piece: bytes) -> bytes:
-        """Return what the next piece of the body decodes to."""
-        if self._zlib is not None:
-            self._encoded_size += len(piece)
-            if self._encoded_size > self._limit * (1 + _OVERHEAD) + _AROUND:
-                raise BodyTooLargeError(self._limit)
-            try:
-                piece = self._decompressed(piece)
-            except zlib.error:
-                raise ContentEncodingError(f"the body is not {self._coding}") from None
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise BodyTooLargeError(self._limit)
-        return piece
-
-    def end(self) -> None:
-        """Check that the body is complete."""
-        if self._encoded_size and not self._zlib.eof:
-            raise ContentEncodingError(f"the {self._coding} body ends in the middle")
-
-    def _decompressed(self, piece: bytes) -> bytes:
-        decoded = bytearray()
-        # One byte above the limit is enough to know.
-        most = self._limit - self._size + 1
-        for start in range(0, len(piece), _SLICE):
-            rest = piece[start : start + _SLICE]
-            while rest and len(decoded) < most:
-                if self._zlib.eof:
-                    # A gzip body may have several members (RFC 1952 section 2.2), and zeros after the last.
-                    rest = rest.lstrip(b"\0")
-                    if not rest:
-                        break
-                    self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
-                decoded += self._zlib.decompress(rest, most - len(decoded))
-                rest = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
-        return bytes(decoded)
+async def read_body(pieces: AsyncIterable[bytes], encoding: str | None, limit: int) -> bytes:
+    """Return a body that arrives in pieces, decoded; one beyond the limit is not read to its end."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > _most_encoded(limit):
+            raise BodyTooLargeError(limit)
+    return decoded_body(bytes(body), encoding, limit)
 
 
 def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """Return a whole body decoded."""
-    decoder = BodyDecoder(encoding, limit)
-    decoded = decoder.feed(body)
-    decoder.end()
-    return decoded
+    """Return a body decoded; `encoding` is its Content-Encoding, `limit` the most bytes that it may decode to."""
+    codings = [name.strip().lower() for name in (encoding or "").split(",")]
+    codings = [name for name in codings if name not in {"", "identity"}]
+    if len(codings) > 1 or not _CODINGS.issuperset(codings):
+        raise ContentEncodingError(f"the content encoding is {', '.join(codings)[:60]!r}; accepted are {ACCEPTED}")
+    if len(body) > (_most_encoded(limit) if codings else limit):
+        raise BodyTooLargeError(limit)
+    return _decompressed(body, codings[0], limit) if codings and body else body
+
+
+def _most_encoded(limit: int) -> float:
+    return limit * (1 + _OVERHEAD) + _AROUND
+
+
+def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
+    decoded, rest = bytearray(), body
+    for _ in range(_MEMBERS):
+        unpacking = zlib.decompressobj(_GZIP_OR_ZLIB)
+        try:
+            # One byte above the limit is enough to know.
+            decoded += unpacking.decompress(rest, limit + 1 - len(decoded))
+        except zlib.error:
+            raise ContentEncodingError(f"the body is not {coding}") from None
+        if len(decoded) > limit:
+            raise BodyTooLargeError(limit)
+        if not unpacking.eof:
+            raise ContentEncodingError(f"the {coding} body ends in the middle")
+        rest = unpacking.unused_data.lstrip(b"\0")
+        if not rest:
+            return bytes(decoded)
+    raise ContentEncodingError(f"the {coding} body has more than {_MEMBERS} members")
