@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from shared import telemetry
@@ -65,7 +65,6 @@ class Container:
             lambda name: telemetry.process_telemetry().count(telemetry.DELIVERIES_REWOUND, {telemetry.RESOURCE: name}),
         )
         self._environ = environ
-        self._app: AppSettings | None = None
         self._settings: dict[str, PartnerSettings] = {}
         self._access: dict[str, PartnerAccess] = {}
         self._links: dict[str, asyncio.Task[PartnerLink]] = {}
@@ -89,25 +88,22 @@ class Container:
 
     def check_settings(self) -> None:
         """Check the settings of the app and of all partners."""
-        self.app_settings()
-        for partner in self.partners.values():
-            self.settings(partner)
+        for resource in self.resources:
+            self.options(resource)
 
+    @cached_property
     def app_settings(self) -> AppSettings:
-        """Return the settings of deliveries."""
-        if self._app is None:
-            from shared.settings.app_settings import AppSettings  # noqa: PLC0415, a seventh of the app's cold start
+        """The settings of deliveries."""
+        from shared.settings.app_settings import AppSettings  # noqa: PLC0415, a seventh of the app's cold start
 
-            try:
-                self._app = AppSettings.from_environ(self._environ)
-            except SettingsError:
-                raise SettingsError(self._problems()) from None
-        return self._app
+        try:
+            return AppSettings.from_environ(self._environ)
+        except SettingsError:
+            raise SettingsError(self._problems()) from None
 
     def settings(self, partner: Partner) -> PartnerSettings:
         """Return the settings of a partner."""
-        settings = self._settings.get(partner.name)
-        if settings is None:
+        if partner.name not in self._settings:
             from shared.settings.app_settings import PartnerSettings  # noqa: PLC0415, the same
 
             try:
@@ -115,7 +111,7 @@ class Container:
             except SettingsError:
                 raise SettingsError(self._problems(partner.name)) from None
             self._settings[partner.name] = settings
-        return settings
+        return self._settings[partner.name]
 
     def _problems(self, *names: str) -> list[str]:
         from shared.settings.app_settings import settings_problems  # noqa: PLC0415, the same
@@ -124,7 +120,7 @@ class Container:
 
     def options(self, resource: Resource) -> DeliveryOptions:
         """Return the options with which a delivery begins."""
-        app, partner = self.app_settings(), self.settings(resource.partner)
+        app, partner = self.app_settings, self.settings(resource.partner)
         return DeliveryOptions.of_batch(app.retry, app.settle, app.chunk, partner.max_connections)
 
     def call_timeout(self, resource: Resource) -> float:
@@ -169,7 +165,7 @@ class Container:
         return await asyncio.shield(task)
 
     async def _build(self, partner: Partner) -> PartnerLink:
-        settings, store = self.settings(partner), self.app_settings().token_store
+        settings, store = self.settings(partner), self.app_settings.token_store
 
         def build() -> PartnerLink:
             from shared.link import build_link  # noqa: PLC0415, httpx and all behind it, when they are first needed

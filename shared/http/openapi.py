@@ -6,7 +6,6 @@ It is made of a table of operations, the types of the answers, and the models of
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,7 +14,6 @@ from shared.http.deliveries import COUNT, FILTERS, MAX_PAGE, SHOWN, STATES, TEXT
 from shared.http.intake import JSON, MAX_RECORDS, NDJSON
 from shared.http.messages import MAX_WAIT, TYPE_ROOT, TYPES
 from shared.rules.record import MAX_BYTES, MAX_ID
-from shared.rules.strict_json import MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +116,7 @@ def document(resources: Sequence[Resource]) -> bytes:
             if row.is_open:
                 operation["security"] = []
     for resource, name in zip(resources, names, strict=True):
-        _add_records(paths, resource, name, schemas[name])
+        _add_records(paths, schemas, resource, name)
     content = {
         "openapi": "3.1.1",
         "info": {
@@ -137,7 +135,7 @@ def document(resources: Sequence[Resource]) -> bytes:
         ],
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {
                 "functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
                 "functionKeyInQuery": {"type": "apiKey", "in": "query", "name": "code"},
@@ -270,25 +268,11 @@ def _responses(row: Operation) -> dict[str, Any]:
     return {str(status): responses[status] for status in sorted(responses)}
 
 
-def _add_records(paths: dict[str, Any], resource: Resource, name: str, schema: Mapping[str, Any]) -> None:
-    """Add a record type's request bodies, and its id."""
-    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}}
-    batch = _content(f"{name}Batch") | dict.fromkeys(NDJSON, in_lines)
-    for path, content in ((f"/{resource.route}", _content(name)), (f"/{resource.route}/batch", batch)):
-        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
-    id_ = {"description": "The record's id, percent-encoded.", "schema": schema["properties"][resource.id_member]}
-    paths[f"/{resource.route}/{{id}}"]["get"]["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]
-
-
 # What `id_problem` refuses: "." and "..", and control characters. JSON in UTF-8 has no lone surrogates.
 _ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 # No schema of its own, which would refer to itself: not every generator of clients reads that.
 _ANY_JSON = {
     "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
-}
-_LIMITS: dict[str, dict[str, Any]] = {
-    "integer": {"minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
-    "number": {"minimum": -sys.float_info.max, "maximum": sys.float_info.max},
 }
 
 
@@ -306,21 +290,27 @@ def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     references, of_models = msgspec.json.schema_components(models, ref_template=_ref(f"{prefix}{{name}}")["$ref"])
     of_models = {f"{prefix}{name}": schema for name, schema in of_models.items()}
     schemas |= json.loads(msgspec.json.encode(of_models), object_hook=_as_accepted)
-    names = [reference["$ref"].rpartition("/")[2] for reference in references]
-    for name, resource in zip(names, resources, strict=True):
-        record, member = schemas[name], resource.id_member
-        record["description"] = f"{record.get('description', resource.name)} At most {MAX_BYTES // 1024} KiB."
-        if record["properties"][member].get("type") == "string":
-            id_ = {"maxLength": MAX_ID, "minLength": 1, "pattern": _ID_PATTERN}
-            record["properties"][member] = id_ | record["properties"][member]
-        record.setdefault("additionalProperties", _ANY_JSON)
-        limits = {"description": f"Each {member} at most once; 1 MiB at most.", "minItems": 1, "maxItems": MAX_RECORDS}
-        schemas[f"{name}Batch"] = _list(name) | limits
-    return dict(sorted(schemas.items())), names
+    return schemas, [reference["$ref"].rpartition("/")[2] for reference in references]
 
 
 def _as_accepted(schema: dict[str, Any]) -> dict[str, Any]:
-    """Add the limits of numbers to a schema, and say that a decimal may be a number as well as a string."""
-    if schema.get("format") == "decimal":
-        return schema | {"type": ["string", "number"]}
-    return _LIMITS.get(str(schema.get("type")), {}) | schema
+    """Say that a decimal may be a number as well as a string."""
+    return schema | {"type": ["string", "number"]} if schema.get("format") == "decimal" else schema
+
+
+def _add_records(paths: dict[str, Any], schemas: dict[str, Any], resource: Resource, name: str) -> None:
+    """Add what the intake asks of a record type beyond its model, its batch, the bodies of requests, and its id."""
+    record, member = schemas[name], resource.id_member
+    record["description"] = f"{record.get('description', resource.name)} At most {MAX_BYTES // 1024} KiB."
+    if record["properties"][member].get("type") == "string":
+        id_limits = {"maxLength": MAX_ID, "minLength": 1, "pattern": _ID_PATTERN}
+        record["properties"][member] = id_limits | record["properties"][member]
+    record.setdefault("additionalProperties", _ANY_JSON)
+    limits = {"description": f"Each {member} at most once; 1 MiB at most.", "minItems": 1, "maxItems": MAX_RECORDS}
+    schemas[f"{name}Batch"] = _list(name) | limits
+    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}}
+    batch = _content(f"{name}Batch") | dict.fromkeys(NDJSON, in_lines)
+    for path, content in ((f"/{resource.route}", _content(name)), (f"/{resource.route}/batch", batch)):
+        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
+    id_ = {"description": "The record's id, percent-encoded.", "schema": record["properties"][member]}
+    paths[f"/{resource.route}/{{id}}"]["get"]["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]
