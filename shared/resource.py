@@ -113,34 +113,20 @@ class LookUp:
         return _target(self.path, self.query, id_)
 
 
-class ProblemDetails(msgspec.Struct, frozen=True):
-    """What the partner says is wrong (RFC 9457). `members` are its extension members."""
-
-    title: str | None = None
-    detail: str | None = None
-    type: str | None = None
-    members: tuple[tuple[str, Any], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain object, as RFC 9457 section 3 writes it."""
-        named = {"type": self.type, "title": self.title, "detail": self.detail}
-        return {name: text for name, text in named.items() if text is not None} | dict(self.members)
-
-
 class ApiResponse(msgspec.Struct, frozen=True):
     """One whole response of a partner's API, whatever its status; `headers` is case-insensitive.
 
     `body` is decompressed. `content` is its JSON (numbers with a fraction are `Decimal`), None where there is none.
     `is_readable` is False where the body should be JSON and is not: such a success proves nothing. `is_html` marks a
-    page, which a proxy or a login sends. `problem` is what an error says of itself; `retry_after` is in seconds from
-    the response, None where the partner named no time.
+    page, which a proxy or a login sends. `problem` has the problem details (RFC 9457) that an error gives, {} where
+    there are none; `retry_after` is in seconds from the response, None where the partner named no time.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
     content: Any = None
-    problem: ProblemDetails | None = None
+    problem: Mapping[str, Any] = {}
     is_readable: bool = True
     is_html: bool = False
     retry_after: float | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.errors import JsonError
-from shared.resource import ApiResponse, ProblemDetails
+from shared.resource import ApiResponse
 from shared.rules import strict_json
 from shared.rules.outcome import shortened
 from shared.rules.retry import retry_after
@@ -58,7 +58,7 @@ def read_response(
         if redactor is not None and body:
             body = redactor.redact(body.decode(errors="replace")).encode()
     text = body.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
-    problem = None if is_success else _problem(text)
+    problem = {} if is_success else _problem(text)
     if not text:
         return ApiResponse(status, headers, body, problem=problem, retry_after=seconds)
     try:
@@ -84,7 +84,7 @@ def _look_at(text: bytes, content_type: str) -> tuple[bool, bool]:
     return is_text and not text.startswith((b"{", b"[", b'"', b"<")), False
 
 
-def _problem(text: bytes) -> ProblemDetails:
+def _problem(text: bytes) -> dict[str, Any]:
     """Read an error: problem details (RFC 9457), any other JSON object, or text."""
     try:
         # Not exactly: a problem travels on as JSON, which has no Decimal.
@@ -93,14 +93,12 @@ def _problem(text: bytes) -> ProblemDetails:
         content = text
     if not isinstance(content, dict):
         words = "" if content is None else _line(text[: 4 * MAX_TEXT].decode(errors="replace"))
-        return ProblemDetails(detail=words or None)
-    standard = {name: content.pop(name) for name in ("title", "detail", "type") if isinstance(content.get(name), str)}
+        return {"detail": words} if words else {}
+    texts = [name for name in ("type", "title", "detail") if isinstance(content.get(name), str)]
+    problem = {name: _line(content.pop(name)) for name in texts}
     # The status and the instance are known from the response itself.
     extensions = [pair for pair in content.items() if pair[0] not in {"status", "instance"}]
-    return ProblemDetails(
-        **{name: _line(words) for name, words in standard.items()},
-        members=tuple((_line(name), _short(value)) for name, value in extensions[:MAX_MEMBERS]),
-    )
+    return problem | {_line(name): _short(value) for name, value in extensions[:MAX_MEMBERS]}
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401, it is any JSON
