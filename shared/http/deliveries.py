@@ -16,7 +16,8 @@ from shared.durable.inputs import records_of
 from shared.durable.progress import from_ranges
 from shared.durable.starting import keyed_id, prefix_of
 from shared.durable.starting import redeliver as start_redelivery
-from shared.http.messages import Reply, Request, refuse
+from shared.errors import RefusedError
+from shared.http.messages import Reply, Request
 from shared.rules.record import IDEMPOTENCY_KEY, shown_id
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ async def list_deliveries(
     asked = request.query
     for name, (pattern, rule) in FILTERS.items():
         if name in asked and not re.fullmatch(pattern, asked[name]):
-            raise refuse("malformed", f"{name} must be {rule}.")
+            raise RefusedError("malformed", f"{name} must be {rule}.")
     since, until = _moment(asked, "from") or now - _SINCE, _moment(asked, "to")
     states = set(asked["state"].split(",")) if "state" in asked else set(STATES)
-    named = [resource for resource in resources if asked.get("resource", "") in {"", resource.name, resource.route}]
+    named = [each for each in resources if asked.get("resource", "") in {"", each.name, each.route}]
     if not named:
-        raise refuse("malformed", f"resource must be one of {', '.join(resource.name for resource in resources)}.")
+        raise RefusedError("malformed", f"resource must be one of {', '.join(each.name for each in resources)}.")
     token = None
     if "key" in asked:
         looked_up = [await client.find(keyed_id(resource, asked["key"])) for resource in named]
@@ -144,9 +145,10 @@ async def act(request: Request, client: DurableClient, resources: Sequence[Resou
     instance, resource = await _find(request, client, resources)
     state, (operation, possible) = state_of(instance), _ACTIONS[verb]
     if state not in possible:
-        raise refuse("wrong-state", f"The delivery is {state}; {verb} is for one that is {' or '.join(possible)}.")
+        fitting = " or ".join(possible)
+        raise RefusedError("wrong-state", f"The delivery is {state}; {verb} is for one that is {fitting}.")
     if not await client.manage(operation, instance.id, f"{verb} through the deliveries API"):
-        raise refuse("wrong-state", "The delivery has changed its state: look at it again.")
+        raise RefusedError("wrong-state", "The delivery has changed its state: look at it again.")
     return accepted(request, instance.id, resource.name, state)
 
 
@@ -171,7 +173,7 @@ async def _find(
     instance = await client.find(id_, **options) if _INSTANCE_ID.fullmatch(id_) else None
     resource = _resource_of(instance, resources) if instance else None
     if instance is None or resource is None:
-        raise refuse("not-found", "There is no delivery with this id.")
+        raise RefusedError("not-found", "There is no delivery with this id.")
     return instance, resource
 
 
@@ -189,7 +191,7 @@ def _moment(asked: Mapping[str, str], name: str) -> datetime | None:
     except (ValueError, OverflowError):
         moment = _EARLIEST
     if moment <= _EARLIEST:
-        raise refuse("malformed", f"{name} must be a time such as 2026-11-29T08:00:00Z.") from None
+        raise RefusedError("malformed", f"{name} must be a time such as 2026-11-29T08:00:00Z.") from None
     return moment
 
 

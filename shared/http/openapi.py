@@ -25,8 +25,8 @@ VERSION = "1.0.0"
 
 _STARTED, _LINKS, _OBJECT = {200: "Delivery", 202: "Links"}, {202: "Links"}, {200: "object"}
 _STARTING = (
-    "malformed key-reused length-required too-large media-type content-encoding invalid-record rejected busy failed "
-    "configuration unavailable expired"
+    "malformed key-reused wrong-state length-required too-large media-type content-encoding invalid-record rejected "
+    "busy failed configuration unavailable expired"
 )
 _LOOKING_UP = "malformed not-found partner configuration unavailable timeout"
 _FILTERS = "state resource from to key top token"
