@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from shared.auth.redaction import Redactor, safe_words
 from shared.errors import ContentEncodingError, TokenRejectedError, TokenUnavailableError
-from shared.rules.content_encoding import read_body
+from shared.rules.content_encoding import body_of
 from shared.rules.retry import retry_after
 
 if TYPE_CHECKING:
@@ -145,9 +145,7 @@ async def exchange(  # noqa: PLR0913, the members of an HTTP request, each by it
             auth=None,
             follow_redirects=False,
         ) as response:
-            # Not `aread`: httpx would decompress whatever comes, without a limit.
-            stream = cast("httpx.AsyncByteStream", response.stream)
-            body = await read_body(stream, response.headers.get("content-encoding"), MAX_BODY)
+            body = await body_of(response, MAX_BODY)
     except (httpx.ProxyError, httpx.ConnectError, httpx.ConnectTimeout) as exc:
         # The transport's own words: they name the host or the proxy.
         fault = f"{what} cannot be reached: {_CREDENTIALS.sub('//', str(exc)) or type(exc).__name__}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
@@ -20,7 +20,7 @@ from shared.errors import (
     ContentEncodingError,
     TokenUnavailableError,
 )
-from shared.rules.content_encoding import read_body
+from shared.rules.content_encoding import body_of
 from shared.rules.record import IDEMPOTENCY_KEY, at_pointer, named_id
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class ResourceApi:
                 while True:
                     is_sent = True
                     response = await self._transport.handle_async_request(request)
-                    body = await _whole_body(response)
+                    body = await body_of(response, MAX_BODY)
                     is_sent = False
                     seen = response
                     if response.status_code in {401, 403}:  # the auth flow looks into these
@@ -209,20 +209,6 @@ def _close_if_other(response: httpx.Response, named: str | None, id_: str) -> No
     close = response.extensions.get("close_connection")
     if named is not None and named != id_ and close is not None:
         close()
-
-
-async def _whole_body(response: httpx.Response) -> bytes:
-    """Read and decode a response's body, past httpx, which decodes without a limit.
-
-    Raises:
-        httpx.HTTPError: the body does not arrive.
-        ContentEncodingError: it has more than `MAX_BODY` bytes, or is not encoded as it says.
-    """
-    stream = cast("httpx.AsyncByteStream", response.stream)
-    try:
-        return await read_body(stream, response.headers.get("content-encoding"), MAX_BODY)
-    finally:
-        await stream.aclose()
 
 
 def _read_already(response: httpx.Response, body: bytes, request: httpx.Request) -> httpx.Response:

@@ -8,12 +8,12 @@ an encoding that is not accepted, ContentEncodingError.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shared.errors import BodyTooLargeError, ContentEncodingError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    import httpx
 
 ACCEPTED = "gzip, deflate"
 """The value of Accept-Encoding that names what is decoded."""
@@ -28,14 +28,17 @@ _OVERHEAD, _AROUND = 1 / 1000, 1024
 _MEMBERS = 100
 
 
-async def read_body(pieces: AsyncIterable[bytes], encoding: str | None, limit: int) -> bytes:
-    """Return a body that arrives in pieces, decoded; one beyond the limit is not read to its end."""
-    body = bytearray()
-    async for piece in pieces:
-        body += piece
-        if len(body) > _most_encoded(limit):
-            raise BodyTooLargeError(limit)
-    return decoded_body(bytes(body), encoding, limit)
+async def body_of(response: httpx.Response, limit: int) -> bytes:
+    """Return the decoded body of a response that is still to be read, and close it; httpx decodes without a limit."""
+    stream, body = cast("httpx.AsyncByteStream", response.stream), bytearray()
+    try:
+        async for piece in stream:
+            body += piece
+            if len(body) > _most_encoded(limit):
+                raise BodyTooLargeError(limit)
+    finally:
+        await stream.aclose()
+    return decoded_body(bytes(body), response.headers.get("content-encoding"), limit)
 
 
 def decoded_body(body: bytes, encoding: str | None, limit: int) -> bytes:
