@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -62,9 +62,6 @@ class Partner:
             problems[f"the header {name!r} cannot be set here"] = not _is_settable(name)
             problems[f"the header {name} must be printable ASCII"] = not (value.isascii() and value.isprintable())
         _refuse(f"Partner({self.name!r})", problems)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +210,12 @@ def check_resources(resources: Sequence[Resource]) -> None:
     # The Functions host compares routes and names without case.
     routes = [f"{resource.route}{end}".lower() for resource in resources for end in ("", "/batch")]
     names = [name.lower() for each in resources for name in (each.deliver, each.deliver_batch)]
-    partners = [partner.name for partner in {resource.partner for resource in resources}]
+    partners = {resource.partner.name: resource.partner for resource in resources}
+    differing = {each.partner.name for each in resources if each.partner != partners[each.partner.name]}
     problems = [] if resources else ["RESOURCES is empty"]
     problems += [f"the route {route} is taken twice" for route in _twice(routes)]
     problems += [f"the name {name} is taken twice: give one Resource another name=" for name in _twice(names)]
-    problems += [f"Partner({name!r}) is described twice: define it once, use it twice" for name in _twice(partners)]
+    problems += [f"Partner({name!r}) is described twice: define it once, use it twice" for name in sorted(differing)]
     if problems:
         raise ResourceError(problems)
 
@@ -290,7 +288,5 @@ def _target_problems(path: str, query: Mapping[str, str]) -> dict[str, bool]:
 
 def _target(path: str, query: Mapping[str, str], id_: str) -> str:
     target = path.replace("{id}", quote(id_, safe=""))
-    if not query:
-        return target
-    pairs = (f"{quote(name, safe='')}={quote(value.replace('{id}', id_), safe='')}" for name, value in query.items())
-    return f"{target}?{'&'.join(pairs)}"
+    filled = {name: value.replace("{id}", id_) for name, value in query.items()}
+    return f"{target}?{urlencode(filled, quote_via=quote, safe='')}" if query else target

@@ -116,5 +116,11 @@ def test_every_problem_type_is_documented_in_the_page_that_its_uri_names() -> No
         assert not re.search(rb'(?:src|href)="(?:https?:)?//', reply.body)
 
 
+def test_two_resources_may_share_a_model() -> None:
+    parcel = content([PARCEL, replace(PARCEL, name="Return", route="returns")])["components"]["schemas"]["Parcel"]
+
+    assert parcel["description"] == "What the tests deliver. At most 64 KiB."
+
+
 def test_a_document_of_resources_that_cannot_be_hashed_is_served() -> None:
     assert msgspec.json.decode(get_openapi(RESOURCES).body)["openapi"].startswith("3.1")

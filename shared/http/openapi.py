@@ -290,7 +290,10 @@ def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     references, of_models = msgspec.json.schema_components(models, ref_template=_ref(f"{prefix}{{name}}")["$ref"])
     of_models = {f"{prefix}{name}": schema for name, schema in of_models.items()}
     schemas |= json.loads(msgspec.json.encode(of_models), object_hook=_as_accepted)
-    return schemas, [reference["$ref"].rpartition("/")[2] for reference in references]
+    names = [reference["$ref"].rpartition("/")[2] for reference in references]
+    for name in set(names):
+        schemas[name]["description"] = f"{schemas[name].get('description', name)} At most {MAX_BYTES // 1024} KiB."
+    return schemas, names
 
 
 def _as_accepted(schema: dict[str, Any]) -> dict[str, Any]:
@@ -301,7 +304,6 @@ def _as_accepted(schema: dict[str, Any]) -> dict[str, Any]:
 def _add_records(paths: dict[str, Any], schemas: dict[str, Any], resource: Resource, name: str) -> None:
     """Add what the intake asks of a record type beyond its model, its batch, the bodies of requests, and its id."""
     record, member = schemas[name], resource.id_member
-    record["description"] = f"{record.get('description', resource.name)} At most {MAX_BYTES // 1024} KiB."
     if record["properties"][member].get("type") == "string":
         id_limits = {"maxLength": MAX_ID, "minLength": 1, "pattern": _ID_PATTERN}
         record["properties"][member] = id_limits | record["properties"][member]
