@@ -104,7 +104,7 @@ def register(resource: Resource) -> None:
         container.start()
         access = container.access(resource.partner)
         durable = container.durable_client(client)
-        return await activities.post_batch(order, resource, durable, container.batches(), access)
+        return await activities.post_batch(order, resource, durable, container.batches, access)
 
 
 RESOURCES = container.resources
@@ -113,18 +113,14 @@ for each in RESOURCES:
     register(each)
 
 
-def _act(verb: str) -> ClientHandler:
-    return lambda request, client: deliveries.act(request, client, RESOURCES, verb)
-
-
 client_function("ListDeliveries", "deliveries", ["GET"], lambda r, c: deliveries.list_deliveries(r, c, RESOURCES))
 client_function("GetDelivery", "deliveries/{id}", ["GET"], lambda r, c: deliveries.get_delivery(r, c, RESOURCES))
 client_function(
     "GetDeliveryHistory", "deliveries/{id}/history", ["GET"], lambda r, c: deliveries.get_history(r, c, RESOURCES)
 )
-client_function("CancelDelivery", "deliveries/{id}/cancel", ["POST"], _act("cancel"))
-client_function("SuspendDelivery", "deliveries/{id}/suspend", ["POST"], _act("suspend"))
-client_function("ResumeDelivery", "deliveries/{id}/resume", ["POST"], _act("resume"))
+for verb in ("cancel", "suspend", "resume"):
+    act = partial(deliveries.act, resources=RESOURCES, verb=verb)
+    client_function(f"{verb.capitalize()}Delivery", f"deliveries/{{id}}/{verb}", ["POST"], act)
 client_function(
     "RedeliverDelivery",
     "deliveries/{id}/redeliver",
@@ -183,7 +179,7 @@ async def recover_deliveries(timer: func.TimerRequest, client: str) -> None:  # 
 async def purge_history(timer: func.TimerRequest, client: str) -> None:  # noqa: ARG001, a trigger has its parameter
     """Every night: purge the history of deliveries that ended long ago."""
     container.start()
-    settings = container.app_settings()
+    settings = container.app_settings
     durable = container.durable_client(client)
     await upkeep.purge_history(durable, settings.history_days, settings.retry.deadline, datetime.now(UTC))
 

@@ -24,7 +24,7 @@ from benchmarks.app import App, running_app, some_at_a_time
 from benchmarks.partner import Partner, running_server
 from benchmarks.record import RESOURCE
 from sandbox.processes import PROJECT
-from shared.rules.sample import sample_record
+from sandbox.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

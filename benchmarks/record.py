@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from sandbox.sample import sample_record
 from shared.partner import RESOURCES
-from shared.rules.sample import sample_record
 
 RESOURCE = RESOURCES[0]
 # Members that the resource does not name are passed on.

@@ -16,8 +16,8 @@ from deployment.requirements import pin, requirement_lines
 from sandbox.deliveries import DeliveryError, check_stored, delivered, send
 from sandbox.processes import PROJECT, SandboxProcess, StartError
 from sandbox.resources import partners_of, sandbox_settings
+from sandbox.sample import sample_record
 from shared.errors import ResourceError
-from shared.rules.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from shared.rules.sample import sample_record
+from sandbox.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,8 +16,8 @@ import httpx
 from sandbox.deliveries import DeliveryError, check_stored, commands_to_try, delivered, send, summary
 from sandbox.processes import PROJECT, SandboxProcess, StartError, end_as_with_ctrl_c
 from sandbox.resources import app_settings, base_path, load_resources, partners_of
+from sandbox.sample import sample_record
 from shared.errors import ResourceError
-from shared.rules.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

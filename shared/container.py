@@ -1,8 +1,7 @@
 """The composition root: from the environment and `shared/partner.py` to the singletons that live across invocations.
 
-Importing it does nothing. A partner's client is made on its first use, off the event loop, and belongs to the loop that
-made it: another loop gets another one. Valid settings are kept, wrong ones are read again next time; a SettingsError
-lists every problem of the app and of all partners.
+Importing it does nothing. A partner's client is made on its first use, off the event loop. Valid settings are kept,
+wrong ones are read again next time; a SettingsError lists every problem of the app and of all partners.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from shared import telemetry
@@ -39,8 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# While a partner's settings are not valid: the defaults of TIMEOUT (s) and MAX_CONNECTIONS.
-_TIMEOUT, _MAX_CONNECTIONS = 30.0, 100
+# Seconds of TIMEOUT while a partner's settings are not valid.
+_TIMEOUT = 30.0
 _ENDS = {
     "delivered": telemetry.DELIVERIES_DELIVERED,
     "rejected": telemetry.DELIVERIES_REJECTED,
@@ -48,18 +46,8 @@ _ENDS = {
 }
 
 
-@dataclass(slots=True)
-class _Loop:
-    """What belongs to one event loop, and is released with it."""
-
-    links: dict[str, asyncio.Task[PartnerLink]] = field(default_factory=dict)
-    access: dict[str, PartnerAccess] = field(default_factory=dict)
-    batches: BatchRecords = field(default_factory=BatchRecords)
-    session: HostSession = field(default_factory=HostSession)
-
-
 class Container:
-    """Makes and keeps what the app needs, from the settings in `environ`.
+    """Makes and keeps what the app needs, from the settings in `environ`. Its clients belong to one event loop.
 
     Raises:
         ResourceError: the resources cannot live in one app.
@@ -71,14 +59,16 @@ class Container:
         self.resources = tuple(resources)
         self.partners = {resource.partner.name: resource.partner for resource in resources}
         self.budget = IntakeBudget()
+        self.batches = BatchRecords()
         self.recovery = Recovery(
             self.resources,
             lambda name: telemetry.process_telemetry().count(telemetry.DELIVERIES_REWOUND, {telemetry.RESOURCE: name}),
         )
         self._environ = environ
-        self._app: AppSettings | None = None
         self._settings: dict[str, PartnerSettings] = {}
-        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._access: dict[str, PartnerAccess] = {}
+        self._links: dict[str, asyncio.Task[PartnerLink]] = {}
+        self._session = HostSession()
         self._is_started = False
 
     def start(self) -> None:
@@ -98,25 +88,22 @@ class Container:
 
     def check_settings(self) -> None:
         """Check the settings of the app and of all partners."""
-        self.app_settings()
-        for partner in self.partners.values():
-            self.settings(partner)
+        for resource in self.resources:
+            self.options(resource)
 
+    @cached_property
     def app_settings(self) -> AppSettings:
-        """Return the settings of deliveries."""
-        if self._app is None:
-            from shared.settings.app_settings import AppSettings  # noqa: PLC0415, a seventh of the app's cold start
+        """The settings of deliveries."""
+        from shared.settings.app_settings import AppSettings  # noqa: PLC0415, a seventh of the app's cold start
 
-            try:
-                self._app = AppSettings.from_environ(self._environ)
-            except SettingsError:
-                raise SettingsError(self._problems()) from None
-        return self._app
+        try:
+            return AppSettings.from_environ(self._environ)
+        except SettingsError:
+            raise SettingsError(self._problems()) from None
 
     def settings(self, partner: Partner) -> PartnerSettings:
         """Return the settings of a partner."""
-        settings = self._settings.get(partner.name)
-        if settings is None:
+        if partner.name not in self._settings:
             from shared.settings.app_settings import PartnerSettings  # noqa: PLC0415, the same
 
             try:
@@ -124,7 +111,7 @@ class Container:
             except SettingsError:
                 raise SettingsError(self._problems(partner.name)) from None
             self._settings[partner.name] = settings
-        return settings
+        return self._settings[partner.name]
 
     def _problems(self, *names: str) -> list[str]:
         from shared.settings.app_settings import settings_problems  # noqa: PLC0415, the same
@@ -133,7 +120,7 @@ class Container:
 
     def options(self, resource: Resource) -> DeliveryOptions:
         """Return the options with which a delivery begins."""
-        app, partner = self.app_settings(), self.settings(resource.partner)
+        app, partner = self.app_settings, self.settings(resource.partner)
         return DeliveryOptions.of_batch(app.retry, app.settle, app.chunk, partner.max_connections)
 
     def call_timeout(self, resource: Resource) -> float:
@@ -142,24 +129,12 @@ class Container:
 
     def durable_client(self, binding: str, invocation_id: str | None = None) -> DurableClient:
         """Return the client of one invocation from its binding of the type durableClient."""
-        return DurableClient(binding, self._loop().session, invocation_id)
-
-    def batches(self) -> BatchRecords:
-        """Return the records of the batches that this process works on."""
-        return self._loop().batches
+        return DurableClient(binding, self._session, invocation_id)
 
     def access(self, partner: Partner) -> PartnerAccess:
         """Return what activities need of a partner: its client, its flow control, and the records under way."""
-        kept = self._loop().access
-        if partner.name in kept:
-            return kept[partner.name]
-        timeout, rate, most = _TIMEOUT, None, _MAX_CONNECTIONS
-        try:
-            settings = self.settings(partner)
-        except SettingsError:
-            kept = {}  # they are read again each time
-        else:
-            timeout, rate, most = settings.timeout, settings.rate, settings.max_connections
+        if partner.name in self._access:
+            return self._access[partner.name]
 
         async def api() -> ResourceApi:
             return (await self.link(partner)).api
@@ -167,26 +142,30 @@ class Container:
         def report(snapshot: Snapshot) -> None:
             logger.info("partner limit changed", extra={"partner": partner.name, **snapshot})
 
-        admission = Admission(Flow(rate=rate, most=most, on_change=report))
-        kept[partner.name] = PartnerAccess(api, admission, timeout, lambda: admission.snapshot()["limit"])
+        try:
+            settings = self.settings(partner)
+        except SettingsError:
+            return PartnerAccess(api, Admission(Flow()), _TIMEOUT)  # no call is made, and they are read again next time
+        admission = Admission(Flow(rate=settings.rate, most=settings.max_connections, on_change=report))
         process, attributes = telemetry.process_telemetry(), {telemetry.PARTNER: partner.name}
         process.observe(telemetry.FLOW_LIMIT, attributes, lambda: admission.snapshot()["limit"])
         process.observe(telemetry.FLOW_RATE, attributes, lambda: admission.snapshot()["rate"])
         process.observe(telemetry.FLOW_IN_FLIGHT, attributes, lambda: admission.snapshot()["in_flight"])
-        return kept[partner.name]
+        access = PartnerAccess(api, admission, settings.timeout, lambda: admission.snapshot()["limit"])
+        self._access[partner.name] = access
+        return access
 
     async def link(self, partner: Partner) -> PartnerLink:
-        """Return the client of a partner on this event loop; concurrent first calls make one."""
-        links = self._loop().links
-        task = links.get(partner.name)
+        """Return the client of a partner; concurrent first calls make one."""
+        task = self._links.get(partner.name)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             # Once more: what was wrong may have been mended.
-            task = links[partner.name] = asyncio.create_task(self._build(partner))
+            task = self._links[partner.name] = asyncio.create_task(self._build(partner))
         # The first caller may go away: the others still want their client.
         return await asyncio.shield(task)
 
     async def _build(self, partner: Partner) -> PartnerLink:
-        settings, store = self.settings(partner), self.app_settings().token_store
+        settings, store = self.settings(partner), self.app_settings.token_store
 
         def build() -> PartnerLink:
             from shared.link import build_link  # noqa: PLC0415, httpx and all behind it, when they are first needed
@@ -202,11 +181,11 @@ class Container:
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the flow and the tokens of the partner of this name, as they are now in this process."""
-        access, counts = self._loop().access.get(name), telemetry.process_telemetry().token_counts(name)
+        counts = telemetry.process_telemetry().token_counts(name)
         tokens = {"calls": counts["hit"] + counts["joined"], "requested": counts["requested"]}
-        if access is None or not isinstance(access.turns, Admission):
+        if name not in self._access:
             return {"tokens": tokens}
-        flow: dict[str, Any] = {**access.turns.snapshot()}
+        flow: dict[str, Any] = {**self._access[name].turns.snapshot()}
         flow["inFlight"] = flow.pop("in_flight")
         return {"flow": flow, "tokens": tokens}
 
@@ -232,23 +211,15 @@ class Container:
             process.observe(telemetry.DELIVERY_OLDEST, attributes, partial(float, max(age for _, age in counts)))
 
     async def aclose(self) -> None:
-        """Close what belongs to the running loop; a client that is still being made is not finished."""
-        loop = self._loops.pop(asyncio.get_running_loop(), _Loop())
-        tasks = list(loop.links.values())
+        """Close the connections; a client that is still being made is not finished."""
+        tasks = [*self._links.values()]
+        self._links.clear()
         for task in tasks:
             task.cancel()
         for made in await asyncio.gather(*tasks, return_exceptions=True):
             if not isinstance(made, BaseException):
                 await made.aclose()
-        await loop.session.aclose()
-
-    def _loop(self) -> _Loop:
-        running = asyncio.get_running_loop()
-        if running not in self._loops:
-            # What belongs to a closed loop is of no use to anybody.
-            self._loops = {loop: state for loop, state in self._loops.items() if not loop.is_closed()}
-            self._loops[running] = _Loop()
-        return self._loops[running]
+        await self._session.aclose()
 
 
 def _attributes(resource: Resource) -> dict[str, str]:

@@ -7,9 +7,8 @@ RelayError
 │   └── JsonError                 a text is not JSON as this app accepts it
 ├── ContentEncodingError          a body is encoded in a way that is not accepted, or is broken
 │   └── BodyTooLargeError         a body is larger than its limit, after decompression
-├── ProblemError                  ends the handling of a request with a problem response
+├── RefusedError                  a request cannot be fulfilled, now or at all: its answer is a problem
 ├── DeliveryInputError            an orchestration was started with an input that this app never writes
-├── DeliveryRefusedError          a request about a delivery cannot be fulfilled, now or at all
 ├── ActivityInterruptedError      an activity was cancelled, or its process is ending
 ├── TokenError                    no access token can be had
 │   ├── TokenRejectedError        the token endpoint blames the client: someone has to mend its configuration
@@ -45,7 +44,6 @@ class ResourceError(RelayError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("shared/partner.py is not usable: " + "; ".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +78,17 @@ class BodyTooLargeError(ContentEncodingError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body has more than {limit} bytes")
-        self.limit = limit
-
-
-class ProblemError(RelayError):
-    """`reply` is the problem response, a `shared.http.messages.Reply`."""
-
-    def __init__(self, reply: Any) -> None:  # noqa: ANN401, the tree of errors imports no room
-        super().__init__(reply.status)
-        self.reply = reply
 
 
 class DeliveryInputError(RelayError): ...
 
 
-class DeliveryRefusedError(RelayError):
-    """`status` is that of the problem response, `retry_after` is in seconds.
+class RefusedError(RelayError):
+    """`kind` is the slug of a problem type, `options` are the other arguments of `shared.http.messages.problem`."""
 
-    400: the request makes no sense. 404: there is no such delivery. 409: it is in another state. 503: Durable Functions
-    does not answer.
-    """
-
-    def __init__(self, status: int, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, kind: str, detail: str, **options: Any) -> None:  # noqa: ANN401, they have several types
         super().__init__(detail)
-        self.status, self.detail, self.retry_after = status, detail, retry_after
+        self.kind, self.detail, self.options = kind, detail, options
 
 
 class ActivityInterruptedError(RelayError): ...

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -63,9 +63,6 @@ class Partner:
             problems[f"the header {name} must be printable ASCII"] = not (value.isascii() and value.isprintable())
         _refuse(f"Partner({self.name!r})", problems)
 
-    def __hash__(self) -> int:
-        return hash(self.name)
-
 
 @dataclass(frozen=True, slots=True)
 class Post:
@@ -113,34 +110,20 @@ class LookUp:
         return _target(self.path, self.query, id_)
 
 
-class ProblemDetails(msgspec.Struct, frozen=True):
-    """What the partner says is wrong (RFC 9457). `members` are its extension members."""
-
-    title: str | None = None
-    detail: str | None = None
-    type: str | None = None
-    members: tuple[tuple[str, Any], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain object, as RFC 9457 section 3 writes it."""
-        named = {"type": self.type, "title": self.title, "detail": self.detail}
-        return {name: text for name, text in named.items() if text is not None} | dict(self.members)
-
-
 class ApiResponse(msgspec.Struct, frozen=True):
     """One whole response of a partner's API, whatever its status; `headers` is case-insensitive.
 
     `body` is decompressed. `content` is its JSON (numbers with a fraction are `Decimal`), None where there is none.
     `is_readable` is False where the body should be JSON and is not: such a success proves nothing. `is_html` marks a
-    page, which a proxy or a login sends. `problem` is what an error says of itself; `retry_after` is in seconds from
-    the response, None where the partner named no time.
+    page, which a proxy or a login sends. `problem` has the problem details (RFC 9457) that an error gives, {} where
+    there are none; `retry_after` is in seconds from the response, None where the partner named no time.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
     content: Any = None
-    problem: ProblemDetails | None = None
+    problem: Mapping[str, Any] = {}
     is_readable: bool = True
     is_html: bool = False
     retry_after: float | None = None
@@ -227,11 +210,12 @@ def check_resources(resources: Sequence[Resource]) -> None:
     # The Functions host compares routes and names without case.
     routes = [f"{resource.route}{end}".lower() for resource in resources for end in ("", "/batch")]
     names = [name.lower() for each in resources for name in (each.deliver, each.deliver_batch)]
-    partners = [partner.name for partner in {resource.partner for resource in resources}]
+    partners = {resource.partner.name: resource.partner for resource in resources}
+    differing = {each.partner.name for each in resources if each.partner != partners[each.partner.name]}
     problems = [] if resources else ["RESOURCES is empty"]
     problems += [f"the route {route} is taken twice" for route in _twice(routes)]
     problems += [f"the name {name} is taken twice: give one Resource another name=" for name in _twice(names)]
-    problems += [f"Partner({name!r}) is described twice: define it once, use it twice" for name in _twice(partners)]
+    problems += [f"Partner({name!r}) is described twice: define it once, use it twice" for name in sorted(differing)]
     if problems:
         raise ResourceError(problems)
 
@@ -304,7 +288,5 @@ def _target_problems(path: str, query: Mapping[str, str]) -> dict[str, bool]:
 
 def _target(path: str, query: Mapping[str, str], id_: str) -> str:
     target = path.replace("{id}", quote(id_, safe=""))
-    if not query:
-        return target
-    pairs = (f"{quote(name, safe='')}={quote(value.replace('{id}', id_), safe='')}" for name, value in query.items())
-    return f"{target}?{'&'.join(pairs)}"
+    filled = {name: value.replace("{id}", id_) for name, value in query.items()}
+    return f"{target}?{urlencode(filled, quote_via=quote, safe='')}" if query else target

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,20 +128,6 @@ async def test_a_caller_who_goes_away_does_not_take_the_client_from_the_others()
         assert hasty.cancelled()
     finally:
         await container.aclose()
-
-
-def test_what_belongs_to_an_event_loop_is_released_with_it() -> None:
-    container = Container(settings(CARRIER), [PARCEL])
-
-    async def batches() -> weakref.ref[object]:
-        return weakref.ref(container.batches())
-
-    first = asyncio.run(batches())
-    second = asyncio.run(batches())
-    gc.collect()
-
-    assert first() is None
-    assert second() is not None
 
 
 def test_counts_what_became_of_the_records_of_a_delivery() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import random
 import time
 import zlib
 
@@ -11,29 +10,29 @@ from shared.errors import BodyTooLargeError, ContentEncodingError
 from shared.rules.content_encoding import decoded_body
 
 MEBIBYTE = 1024 * 1024
+GZIPPED = gzip.compress(b"{}", mtime=0)
 
 
-@pytest.mark.parametrize("length", [0, 4_030, 4_070, 4_090, 9_000])
-def test_members_of_gzip_are_joined_wherever_they_end(length: int) -> None:
-    noise = random.Random(length).randbytes(length)  # noqa: S311, it encodes to its own length and some bytes
-    body = gzip.compress(b"one ") + gzip.compress(noise) + gzip.compress(b"three") + b"\0\0\0"
+def test_members_of_gzip_are_joined() -> None:
+    body = gzip.compress(b"one ") + gzip.compress(b"two ") + gzip.compress(b"three") + b"\0\0\0"
 
-    assert decoded_body(body, "gzip", MEBIBYTE) == b"one " + noise + b"three"
+    assert decoded_body(body, "gzip", 100) == b"one two three"
 
 
-@pytest.mark.parametrize("end", [1, 10, 20, -1])
-def test_a_body_that_ends_in_the_middle_is_refused(end: int) -> None:
-    with pytest.raises(ContentEncodingError, match="ends in the middle"):
-        decoded_body(gzip.compress(b"one two three")[:end], "gzip", MEBIBYTE)
-
-
-def test_a_mebibyte_of_empty_members_takes_less_than_a_second() -> None:
+def test_a_mebibyte_of_empty_members_is_refused_in_no_time() -> None:
     body = gzip.compress(b"", mtime=0) * (MEBIBYTE // 20)
     began = time.process_time()
 
-    assert decoded_body(body, "gzip", MEBIBYTE) == b""
+    with pytest.raises(ContentEncodingError, match="members"):
+        decoded_body(body, "gzip", MEBIBYTE)
 
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("body", [GZIPPED[:-1], GZIPPED + b"{}", b"{}", b"\x1f"])
+def test_what_is_not_gzip_or_not_all_of_it_is_refused(body: bytes) -> None:
+    with pytest.raises(ContentEncodingError):
+        decoded_body(body, "gzip", MEBIBYTE)
 
 
 def test_a_body_that_is_longer_than_its_limit_before_decompression_is_refused() -> None:

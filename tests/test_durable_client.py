@@ -10,7 +10,7 @@ from aiohttp import web
 from opentelemetry import trace
 
 from shared.durable.durable_client import DurableClient, HostSession, wait_until_finished
-from shared.errors import DeliveryRefusedError
+from shared.errors import RefusedError
 from tests.fakes.durable_host import NOON, PAGE, DurableHost, answer
 from tests.fakes.virtual_time import in_virtual_time
 
@@ -133,10 +133,10 @@ async def test_a_host_that_does_not_answer_as_it_should_is_a_503(call: Any, faul
     host = DurableHost()
     host.faults.append(fault)
 
-    with pytest.raises(DeliveryRefusedError) as refused:
+    with pytest.raises(RefusedError) as refused:
         await call(host.client())
 
-    assert (refused.value.status, refused.value.retry_after) == (503, 1)
+    assert (refused.value.kind, refused.value.options) == ("unavailable", {"retry_after": 1})
 
 
 @in_virtual_time
@@ -170,6 +170,6 @@ async def test_a_session_speaks_http_and_reports_a_dead_host() -> None:
 
     assert await client.list_instances(token="next") == ([], "more")
     await runner.cleanup()
-    with pytest.raises(DeliveryRefusedError):
+    with pytest.raises(RefusedError):
         await client.find("1")
     await session.aclose()

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
-from shared.errors import ProblemError
+from shared.errors import RefusedError
 from shared.http.intake import MAX_BATCH_BYTES, IntakeBudget, idempotency_key, read_batch, read_one
-from shared.http.messages import Reply, Request
+from shared.http.messages import Request, problem
 from tests.models import PARCEL
 
 ONE = b'{"parcelId": "P-1", "weight": 1.50}'
@@ -26,10 +26,9 @@ def posted(body: bytes, **headers: str) -> Request:
 
 
 def refusal(read: object, *arguments: object) -> dict[str, object]:
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(RefusedError) as caught:
         read(*arguments)  # type: ignore[operator]  # one of the functions above
-    reply = caught.value.reply
-    assert isinstance(reply, Reply)
+    reply = problem(caught.value.kind, caught.value.detail, **caught.value.options)
     content = msgspec.json.decode(reply.body)
     assert content["type"].startswith("/api/docs#")
     return {**content, "kind": content["type"].rpartition("#")[2], "headers": reply.headers}
@@ -149,7 +148,7 @@ def test_a_flag_is_true_or_false() -> None:
 
     assert asked().flag("probe", default=True)
     assert not asked(probe="False").flag("probe", default=True)
-    with pytest.raises(ProblemError):
+    with pytest.raises(RefusedError):
         asked(probe="maybe").flag("probe", default=True)
 
 

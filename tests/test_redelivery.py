@@ -7,7 +7,7 @@ import pytest
 
 from shared.durable.inputs import DeliveryOptions, batch_input, records_of, single_input
 from shared.durable.starting import redeliver
-from shared.errors import DeliveryRefusedError
+from shared.errors import RefusedError
 from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import NOON, DurableHost
 from tests.models import PARCEL
@@ -160,8 +160,8 @@ async def test_an_id_that_stands_for_what_was_left_before_a_restart_is_skipped()
     ],
 )
 async def test_what_cannot_be_redelivered_is_refused(host: DurableHost, detail: str) -> None:
-    with pytest.raises(DeliveryRefusedError, match=detail) as refused:
+    with pytest.raises(RefusedError, match=detail) as refused:
         await ask(host)
 
-    assert refused.value.status == 409
+    assert refused.value.kind == "wrong-state"
     assert list(host.instances) == [FIRST]

@@ -291,7 +291,7 @@ async def test_an_error_does_not_repeat_the_token(status: str) -> None:
     async with RawServer(answering(echo)) as server, calling(server.url) as api:
         answer = await api.look_up(PARCEL, "a")
     assert "token-" not in repr(answer)
-    assert "[redacted]" in (answer.problem.detail or "" if answer.problem else "")
+    assert "[redacted]" in answer.problem.get("detail", "")
 
 
 # Spans

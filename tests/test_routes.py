@@ -10,14 +10,13 @@ from shared.durable.inputs import DeliveryOptions
 from shared.errors import (
     ApiConnectError,
     ApiInterruptedError,
-    DeliveryRefusedError,
     Fault,
-    ProblemError,
+    RefusedError,
     SettingsError,
     TokenRejectedError,
     TokenUnavailableError,
 )
-from shared.http.messages import MAX_WAIT, Reply, Request, answered, problem, refuse
+from shared.http.messages import MAX_WAIT, Reply, Request, answered, problem
 from shared.http.routes import accept_batch, accept_record, get_record
 from shared.resource import LookUp
 from shared.rules.retry import RetryPolicy
@@ -228,8 +227,8 @@ async def test_what_is_raised_on_purpose_becomes_a_problem() -> None:
     async def failing(exc: Exception) -> Reply:
         raise exc
 
-    refused, _ = await content(failing(refuse("busy", "Later", retry_after=1.2)))
-    missing, _ = await content(failing(DeliveryRefusedError(503, "Durable does not answer", retry_after=5)))
+    refused, _ = await content(failing(RefusedError("busy", "Later", retry_after=1.2)))
+    missing, _ = await content(failing(RefusedError("unavailable", "Durable does not answer", retry_after=5)))
     settings, told = await content(failing(SettingsError(["A is missing", "B is wrong"])))
 
     assert (refused.status, refused.headers["retry-after"]) == (429, "2")
@@ -243,4 +242,3 @@ def test_a_problem_points_into_the_body_as_a_uri_fragment_and_its_headers_are_as
     told = msgspec.json.decode(reply.body)
     assert told["errors"] == [{"pointer": "#/%C3%A4%20b/~1", "detail": "is wrong"}]
     assert (told["extra"], reply.ascii_headers()["x"]) == (1, "\\xfc")
-    assert issubclass(ProblemError, Exception)

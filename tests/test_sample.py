@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from sandbox.sample import sample_record
 from shared.errors import ResourceError
 from shared.resource import LookUp, Partner, Post, Record, Resource
 from shared.rules.record import read_record
-from shared.rules.sample import sample_record
 from tests.models import PARCEL
 
 

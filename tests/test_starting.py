@@ -11,7 +11,7 @@ import pytest
 from shared.durable.attempt import WORK
 from shared.durable.inputs import DeliveryOptions, batch_input, single_input
 from shared.durable.starting import keyed_id, new_id, next_redelivery, prefix_of, settling_pause, start_new, start_once
-from shared.errors import DeliveryRefusedError
+from shared.errors import RefusedError
 from tests.fakes.durable_host import NOON, DurableHost
 from tests.models import PARCEL
 
@@ -98,10 +98,10 @@ async def test_another_payload_under_the_same_key_is_refused(other: dict[str, An
     host = DurableHost()
     await start(host)
 
-    with pytest.raises(DeliveryRefusedError, match="another payload") as refused:
+    with pytest.raises(RefusedError, match="another payload") as refused:
         await start(host, other)
 
-    assert refused.value.status == 409
+    assert refused.value.kind == "key-reused"
 
 
 @pytest.mark.parametrize(("input_", "uncertain"), [(INPUT, True), (BATCH, [0, 1])])
@@ -121,8 +121,10 @@ async def test_a_failed_delivery_that_is_redelivered_is_not_started_as_well() ->
     host.put(ID, "DeliverParcel", INPUT, status="Failed")
     host.put(next_redelivery(ID), "DeliverParcel", INPUT, created=NOON + timedelta(seconds=9))
 
-    with pytest.raises(DeliveryRefusedError, match=f"redelivered as {ID}-redelivery-1"):
+    with pytest.raises(RefusedError, match=f"redelivered as {ID}-redelivery-1") as refused:
         await start(host)
+
+    assert refused.value.kind == "wrong-state"
 
 
 @pytest.mark.parametrize(("ago", "timeout", "pause"), [(0, 30, 64), (60, 30, 4), (65, 30, 0), (0, 600, 634)])

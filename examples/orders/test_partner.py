@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from sandbox.sample import sample_record
 from shared.errors import InvalidRecordError
 from shared.partner import RESOURCES
 from shared.rules.record import read_record
-from shared.rules.sample import sample_record
 
 ORDER, INVOICE = RESOURCES
 

@@ -171,8 +171,7 @@ class ResourceApi:
         except httpx.HTTPError as exc:
             raise ApiInterruptedError(f"The API gave no whole response: {_reason(exc)}") from exc
         except BodyTooLargeError as exc:
-            text = f"The API gave no usable response: its body has more than {exc.limit} bytes"
-            raise ApiInterruptedError(text) from None
+            raise ApiInterruptedError(f"The API gave no usable response: {exc}") from None
         except ContentEncodingError:  # its text repeats a header of the response
             text = "The API gave no usable response: its body is not encoded as it was asked for"
             raise ApiInterruptedError(text) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.errors import JsonError
-from shared.resource import ApiResponse, ProblemDetails
+from shared.resource import ApiResponse
 from shared.rules import strict_json
 from shared.rules.outcome import one_line
 from shared.rules.retry import retry_after
@@ -61,7 +61,7 @@ def read_response(
         content = strict_json.decode_exactly(text) if text else None
     except JsonError:
         is_readable, is_html = _look_at(text, headers.get("content-type", ""))
-    problem = None if is_success else _problem(text)
+    problem = {} if is_success else _problem(text)
     return ApiResponse(status, headers, body, content, problem, is_readable, is_html, seconds)
 
 
@@ -80,7 +80,7 @@ def _look_at(text: bytes, content_type: str) -> tuple[bool, bool]:
     return is_text and not text.startswith((b"{", b"[", b'"', b"<")), False
 
 
-def _problem(text: bytes) -> ProblemDetails:
+def _problem(text: bytes) -> dict[str, Any]:
     """Read an error: problem details (RFC 9457), any other JSON object, or text."""
     try:
         # Not exactly: a problem travels on as JSON, which has no Decimal.
@@ -89,14 +89,12 @@ def _problem(text: bytes) -> ProblemDetails:
         content = text
     if not isinstance(content, dict):
         words = "" if content is None else one_line(text.decode(errors="replace"), MAX_TEXT)
-        return ProblemDetails(detail=words or None)
-    standard = {name: content.pop(name) for name in ("title", "detail", "type") if isinstance(content.get(name), str)}
+        return {"detail": words} if words else {}
+    texts = [name for name in ("type", "title", "detail") if isinstance(content.get(name), str)]
+    problem = {name: one_line(content.pop(name), MAX_TEXT) for name in texts}
     # The status and the instance are known from the response itself.
     extensions = [pair for pair in content.items() if pair[0] not in {"status", "instance"}]
-    return ProblemDetails(
-        **{name: one_line(words, MAX_TEXT) for name, words in standard.items()},
-        members=tuple((one_line(name, MAX_TEXT), _short(value)) for name, value in extensions[:MAX_MEMBERS]),
-    )
+    return problem | {one_line(name, MAX_TEXT): _short(value) for name, value in extensions[:MAX_MEMBERS]}
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401, it is any JSON

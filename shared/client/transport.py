@@ -18,7 +18,7 @@ from yarl import URL
 
 from shared.client.connection_guard import GuardedConnector, is_reused
 from shared.errors import BodyTooLargeError
-from shared.rules.content_encoding import decoded_body, longest_encoded
+from shared.rules.content_encoding import decoded_body, most_encoded
 
 if TYPE_CHECKING:
     import ssl
@@ -153,7 +153,7 @@ class RelayTransport(httpx.AsyncBaseTransport):
         try:
             while not response.content.at_eof():
                 body += await response.content.readany()
-                if len(body) > longest_encoded(self._max_body):
+                if len(body) > most_encoded(self._max_body):
                     raise BodyTooLargeError(self._max_body)
         except _CAUSES as exc:
             raise body_fault(exc) from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from shared.durable.attempt import WORK, Attempt, Shift
 from shared.durable.inputs import BatchInput, Order, from_json, records_of, to_json
 from shared.durable.progress import Deferral, OrderResult, fitted_facts
-from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
+from shared.errors import ActivityInterruptedError, DeliveryInputError, RefusedError
 from shared.rules.outcome import Outcome
 from shared.rules.record import shown_id
 
@@ -83,7 +83,7 @@ async def post_batch(
     order = from_json(given, Order)
     try:
         records = await batches.of(order.instance_id, order.digest, client)
-    except DeliveryRefusedError:
+    except RefusedError:
         return to_json(OrderResult(left_for=1.0, reason="The records of the batch cannot be read now"))
     except DeliveryInputError as exc:
         rejected = Outcome("rejected", "", reason=str(exc)).to_json()
@@ -148,7 +148,7 @@ class BatchRecords:
         Raises:
             LookupError: there is no such batch with these records.
             DeliveryInputError: they cannot be unpacked.
-            DeliveryRefusedError: Durable Functions does not answer.
+            RefusedError: Durable Functions does not answer.
         """
         key = instance_id, digest
         batch = self._batches.pop(key, None)

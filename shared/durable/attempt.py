@@ -13,8 +13,8 @@ from opentelemetry.trace import SpanKind
 from shared.errors import (
     ApiConnectError,
     ApiUnavailableError,
-    DeliveryRefusedError,
     InvalidRecordError,
+    RefusedError,
     SettingsError,
     TokenError,
     TokenRejectedError,
@@ -111,7 +111,7 @@ class Shift:
     async def _goes_on(self, *, if_unknown: bool) -> bool:
         try:
             instance = await self._client.find(self.order.instance_id)
-        except DeliveryRefusedError:
+        except RefusedError:
             return if_unknown  # it has been logged
         # Azure Storage hands out activities before it says that their orchestration runs.
         if instance is None or instance.status not in {"Pending", "Running"}:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import field
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.errors import DeliveryRefusedError
+from shared.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -90,7 +90,7 @@ class DurableClient:
 
     `invocation_id` is the invocation's: by it the host knows which request starts an orchestration.
 
-    All methods raise `DeliveryRefusedError` with the status 503 if the extension does not answer as it should.
+    All methods raise `RefusedError` (503) if the extension does not answer as it should.
     """
 
     def __init__(self, binding: str, call: HostCall, invocation_id: str | None = None) -> None:
@@ -127,7 +127,7 @@ class DurableClient:
         `createdTimeFrom`, `createdTimeTo`, `instanceIdPrefix`, `top`.
 
         Raises:
-            DeliveryRefusedError: 400, `token` is none; 503, Durable Functions does not answer.
+            RefusedError: 400, `token` is none; 503, Durable Functions does not answer.
         """
         said = {name: value for name, value in filters.items() if value}
         said |= {name: value.isoformat() for name, value in said.items() if isinstance(value, datetime)}
@@ -135,7 +135,7 @@ class DurableClient:
         headers = {"x-ms-continuation-token": token} if token else {}
         answer = await self._ask("GET", path, {200, 400} if token else {200}, headers)
         if answer.status == 400:  # noqa: PLR2004, RFC 9110
-            raise DeliveryRefusedError(400, "token must be that of a nextLink.")
+            raise RefusedError("malformed", "token must be that of a nextLink.")
         return _decoded(answer, list[Instance]), answer.headers.get("x-ms-continuation-token") or None
 
     async def manage(self, operation: Operation, instance_id: str, reason: str) -> bool:
@@ -211,7 +211,7 @@ async def wait_until_finished(client: DurableClient, instance_id: str, seconds: 
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
-                with suppress(DeliveryRefusedError):
+                with suppress(RefusedError):
                     instance = await client.find(instance_id)
                     if instance is not None and (instance.status in FINISHED or instance.is_misconfigured):
                         return instance
@@ -220,10 +220,10 @@ async def wait_until_finished(client: DurableClient, instance_id: str, seconds: 
     return None
 
 
-def _unavailable(reason: str) -> DeliveryRefusedError:
+def _unavailable(reason: str) -> RefusedError:
     logger.error("durable functions unavailable", extra={"reason": reason})
     detail = "Durable Functions does not answer now. Send the request again, with the same Idempotency-Key."
-    return DeliveryRefusedError(503, detail, retry_after=1)
+    return RefusedError("unavailable", detail, retry_after=1)
 
 
 def _decoded(answer: HostResponse, kind: type[T]) -> T:

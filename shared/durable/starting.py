@@ -1,6 +1,6 @@
 """Starting a delivery once: the same id starts nothing twice, starts again what failed, and redelivers what is left.
 
-What is refused, or cannot be done now, is a `DeliveryRefusedError` with the status 409 or 503. `call_timeout` is the
+What is refused, or cannot be done now, is a `RefusedError`. `call_timeout` is the
 seconds of one call to the partner. Instances that are given have their input.
 """
 
@@ -17,7 +17,7 @@ from shared.durable.attempt import LOOK, WORK
 from shared.durable.durable_client import FINISHED
 from shared.durable.inputs import BatchInput, SingleInput, from_json, is_batch
 from shared.durable.progress import from_ranges
-from shared.errors import DeliveryInputError, DeliveryRefusedError
+from shared.errors import DeliveryInputError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,9 @@ async def start_once(
         if there.status != "Failed":
             return instance_id
         if redelivery := await running_redelivery(client, there):
-            raise DeliveryRefusedError(409, f"The delivery failed, and is redelivered as {redelivery.id}: watch that.")
+            raise RefusedError(
+                "wrong-state", f"The delivery failed, and is redelivered as {redelivery.id}: watch that."
+            )
         input_ = started_again(there, input_, call_timeout)
         logger.warning("delivery started again", extra={"instance_id": instance_id})
     if not await client.start(orchestrator(resource, input_), instance_id, input_):
@@ -95,15 +97,15 @@ async def redeliver(
     partner has rejected gets a new key, for under the old one the partner may repeat its answer.
     """
     if instance.status not in FINISHED:
-        raise DeliveryRefusedError(409, f"The delivery is {instance.status}: only a finished one can be redelivered.")
+        raise RefusedError("wrong-state", f"The delivery is {instance.status}: only a finished one can be redelivered.")
     try:
         left = _left_of_batch if is_batch(instance.input) else _left_of_one
         input_ = left(instance, resource, options)
     except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
         detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
-        raise DeliveryRefusedError(409, detail) from exc
+        raise RefusedError("wrong-state", detail) from exc
     if input_ is None:
-        raise DeliveryRefusedError(409, "The delivery has delivered everything: nothing is left to redeliver.")
+        raise RefusedError("wrong-state", "The delivery has delivered everything: nothing is left to redeliver.")
     if instance.status != "Completed":
         input_["pause"] = settling_pause(instance, call_timeout)
     # An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
@@ -114,7 +116,7 @@ async def redeliver(
         if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
             return await start_once(client, resource, instance_id, input_, call_timeout)
     detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
-    raise DeliveryRefusedError(409, detail)
+    raise RefusedError("wrong-state", detail)
 
 
 def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
@@ -163,7 +165,7 @@ def fingerprint(input_: object) -> str | None:
 
 def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
     if fingerprint(there.input) != fingerprint(input_):
-        raise DeliveryRefusedError(409, "The Idempotency-Key was used for another payload.")
+        raise RefusedError("key-reused", "The Idempotency-Key was used for another payload.")
 
 
 def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.durable.durable_client import FINISHED
 from shared.durable.inputs import BatchInput, SingleInput, from_json, is_batch
 from shared.durable.starting import orchestrator, running_redelivery, started_again
-from shared.errors import DeliveryInputError, DeliveryRefusedError
+from shared.errors import DeliveryInputError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -45,7 +45,7 @@ class Recovery:
                 continue
             try:
                 recovered += await self._recover(client, failed.id, resource, call_timeout(resource))
-            except DeliveryRefusedError as exc:
+            except RefusedError as exc:
                 # One that cannot be recovered now must not hold back the others.
                 logger.warning("delivery not recovered", extra={"instance_id": failed.id, "reason": str(exc)})
         return recovered
@@ -84,7 +84,7 @@ class Recovery:
 async def _rewind(client: DurableClient, instance_id: str) -> bool:
     try:
         return await client.manage("rewind", instance_id, "RecoverDeliveries")
-    except DeliveryRefusedError:
+    except RefusedError:
         return False  # the engine does not offer it
 
 
@@ -101,7 +101,7 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
         if instance.updated is not None and instance.updated < before:
             try:
                 purged += await client.purge(instance.id)
-            except DeliveryRefusedError as exc:
+            except RefusedError as exc:
                 logger.warning("history not purged", extra={"instance_id": instance.id, "reason": str(exc)})
     logger.info("history purged", extra={"instances": purged, "older_than_days": days})
     return purged

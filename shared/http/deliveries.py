@@ -16,7 +16,8 @@ from shared.durable.inputs import records_of
 from shared.durable.progress import from_ranges
 from shared.durable.starting import keyed_id, prefix_of
 from shared.durable.starting import redeliver as start_redelivery
-from shared.http.messages import Reply, Request, refuse
+from shared.errors import RefusedError
+from shared.http.messages import Reply, Request
 from shared.rules.record import IDEMPOTENCY_KEY, shown_id
 
 if TYPE_CHECKING:
@@ -98,22 +99,21 @@ async def list_deliveries(
     asked = request.query
     for name, (pattern, rule) in FILTERS.items():
         if name in asked and not re.fullmatch(pattern, asked[name]):
-            raise refuse("malformed", f"{name} must be {rule}.")
+            raise RefusedError("malformed", f"{name} must be {rule}.")
     since, until = _moment(asked, "from") or now - _SINCE, _moment(asked, "to")
     states = set(asked["state"].split(",")) if "state" in asked else set(STATES)
-    named = [resource for resource in resources if asked.get("resource", "") in {"", resource.name, resource.route}]
+    named = [each for each in resources if asked.get("resource", "") in {"", each.name, each.route}]
     if not named:
-        raise refuse("malformed", f"resource must be one of {', '.join(resource.name for resource in resources)}.")
+        raise RefusedError("malformed", f"resource must be one of {', '.join(each.name for each in resources)}.")
     token = None
     if "key" in asked:
         looked_up = [await client.find(keyed_id(resource, asked["key"])) for resource in named]
         found = [instance for instance in looked_up if instance]
     else:
+        statuses = (status for status, ours in STATES_OF.items() if "state" in asked and states & set(ours))
         found, token = await client.list_instances(
             asked.get("token"),
-            runtimeStatus=",".join(
-                sorted(status for status, ours in STATES_OF.items() if "state" in asked and states & set(ours))
-            ),
+            runtimeStatus=",".join(statuses),
             createdTimeFrom=since,
             createdTimeTo=until,
             instanceIdPrefix=prefix_of(named[0]) if len(named) == 1 else None,
@@ -145,9 +145,10 @@ async def act(request: Request, client: DurableClient, resources: Sequence[Resou
     instance, resource = await _find(request, client, resources)
     state, (operation, possible) = state_of(instance), _ACTIONS[verb]
     if state not in possible:
-        raise refuse("wrong-state", f"The delivery is {state}; {verb} is for one that is {' or '.join(possible)}.")
+        fitting = " or ".join(possible)
+        raise RefusedError("wrong-state", f"The delivery is {state}; {verb} is for one that is {fitting}.")
     if not await client.manage(operation, instance.id, f"{verb} through the deliveries API"):
-        raise refuse("wrong-state", "The delivery has changed its state: look at it again.")
+        raise RefusedError("wrong-state", "The delivery has changed its state: look at it again.")
     return accepted(request, instance.id, resource.name, state)
 
 
@@ -172,7 +173,7 @@ async def _find(
     instance = await client.find(id_, **options) if _INSTANCE_ID.fullmatch(id_) else None
     resource = _resource_of(instance, resources) if instance else None
     if instance is None or resource is None:
-        raise refuse("not-found", "There is no delivery with this id.")
+        raise RefusedError("not-found", "There is no delivery with this id.")
     return instance, resource
 
 
@@ -190,7 +191,7 @@ def _moment(asked: Mapping[str, str], name: str) -> datetime | None:
     except (ValueError, OverflowError):
         moment = _EARLIEST
     if moment <= _EARLIEST:
-        raise refuse("malformed", f"{name} must be a time such as 2026-11-29T08:00:00Z.") from None
+        raise RefusedError("malformed", f"{name} must be a time such as 2026-11-29T08:00:00Z.") from None
     return moment
 
 
@@ -224,8 +225,8 @@ def view(request: Request, instance: Instance, resource: str, *, is_whole: bool 
         "id": instance.id,
         "resource": resource,
         "state": state,
-        "createdTime": _time(instance.created),
-        "lastUpdatedTime": _time(instance.updated),
+        "createdTime": instance.created,
+        "lastUpdatedTime": instance.updated,
         "runtimeStatus": instance.status,
         **shown,
         **_links(request, instance.id),
@@ -253,20 +254,16 @@ def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]
 
 def events_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return Durable's history as steps; an attempt and a wait have a start (`time`) and an `end`."""
-    events: list[dict[str, Any]] = []
+    events = []
     for step in history:
         kind, time = step["EventType"], step["Timestamp"]
         if kind in {"TaskCompleted", "TaskFailed"}:
-            events.append({"type": "attempt", "time": step["ScheduledTime"], "end": time, **_attempt(step)})
+            events.append(_lasting("attempt", step["ScheduledTime"], time) | _attempt(step))
         elif kind == "TimerCreated":
-            events.append({"type": "wait", "time": time, "end": step["FireAt"]})
+            events.append(_lasting("wait", time, step["FireAt"]))
         elif kind in _STEPS:
             reason = step.get("Input" if kind == "ExecutionTerminated" else "Reason")
             events.append({"type": _STEPS[kind], "time": time} | ({"reason": str(reason)} if reason else {}))
-    for event in events:
-        if "end" in event:
-            end, start = (datetime.fromisoformat(event[name]) for name in ("end", "time"))
-            event["seconds"] = round((end - start).total_seconds(), 3)
     return events
 
 
@@ -278,6 +275,11 @@ _STEPS = {
     "ExecutionCompleted": "finished",
     "GenericEvent": "rewound",
 }
+
+
+def _lasting(kind: str, start: str, end: str) -> dict[str, Any]:
+    lasted = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return {"type": kind, "time": start, "end": end, "seconds": round(lasted.total_seconds(), 3)}
 
 
 def _attempt(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +307,3 @@ def _links(request: Request, instance_id: str) -> dict[str, str]:
     root = f"{request.api_root}/deliveries/{instance_id}"
     posts = {f"{verb}PostUri": f"{root}/{verb}" for verb in VERBS}
     return {"statusQueryGetUri": root, "historyGetUri": f"{root}/history", **posts}
-
-
-def _time(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None

@@ -1,6 +1,6 @@
 """From a request to checked records. One bad record, and nothing is started.
 
-What breaks a rule raises a `ProblemError`: 400 a text that is not JSON, 411 a chunked body, 413 too much of it, 415 its
+What breaks a rule raises a `RefusedError`: 400 a text that is not JSON, 411 a chunked body, 413 too much of it, 415 its
 media type or encoding, 422 a record that breaks a rule of its model.
 """
 
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.errors import BodyTooLargeError, ContentEncodingError, Fault, InvalidRecordError, JsonError, ProblemError
-from shared.http.messages import Request, refuse
+from shared.errors import BodyTooLargeError, ContentEncodingError, Fault, InvalidRecordError, JsonError, RefusedError
 from shared.rules.content_encoding import ACCEPTED, decoded_body
 from shared.rules.record import IDEMPOTENCY_KEY, MAX_BYTES, CheckedRecord, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from shared.http.messages import Request
     from shared.resource import Resource
 
 MAX_RECORDS = 1_000
@@ -41,11 +41,11 @@ class IntakeBudget:
 
     @contextmanager
     def hold(self, request: Request) -> Iterator[None]:
-        """Hold the bytes of a request's body during the block; raises ProblemError (429) if there is no room."""
+        """Hold the bytes of a request's body during the block; raises RefusedError (429) if there is no room."""
         # A compressed body takes what it may unpack to.
         size = MAX_BATCH_BYTES if request.headers.get("content-encoding") else len(request.body)
         if size > self._free:
-            raise refuse("busy", "The app is working on as many requests as it can hold.", retry_after=1)
+            raise RefusedError("busy", "The app is working on as many requests as it can hold.", retry_after=1)
         self._free -= size
         try:
             yield
@@ -62,7 +62,7 @@ def read_one(request: Request, resource: Resource) -> CheckedRecord:
     except JsonError as exc:
         raise _malformed("The body", exc) from None
     except InvalidRecordError as exc:
-        raise refuse("invalid-record", f"The record breaks a rule: {exc}.", errors=exc.faults) from None
+        raise RefusedError("invalid-record", f"The record breaks a rule: {exc}.", errors=exc.faults) from None
 
 
 def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
@@ -71,10 +71,10 @@ def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
     body = _body(request, MAX_BATCH_BYTES).removeprefix(codecs.BOM_UTF8)
     texts = list(filter(bytes.strip, body.split(b"\n"))) if media_type in NDJSON else _elements(body)
     if not texts:
-        raise refuse("invalid-record", "The batch has no records.")
+        raise RefusedError("invalid-record", "The batch has no records.")
     # Before any is decoded: a megabyte of empty records would take seconds.
     if len(texts) > MAX_RECORDS:
-        raise refuse("too-large", f"The batch has {len(texts)} records, more than the {MAX_RECORDS} allowed.")
+        raise RefusedError("too-large", f"The batch has {len(texts)} records, more than the {MAX_RECORDS} allowed.")
     records: list[CheckedRecord] = []
     faults: list[Fault] = []
     first: dict[str, int] = {}
@@ -92,7 +92,7 @@ def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
     if faults:
         more = "" if len(faults) <= MAX_FAULTS else f" The first {MAX_FAULTS} are named."
         detail = f"The batch has {len(faults)} faults.{more} Nothing was started."
-        raise refuse("invalid-record", detail, errors=faults[:MAX_FAULTS])
+        raise RefusedError("invalid-record", detail, errors=faults[:MAX_FAULTS])
     return records
 
 
@@ -100,7 +100,7 @@ def idempotency_key(request: Request) -> str | None:
     """Return the request's Idempotency-Key, None where it has none."""
     key = request.headers.get("idempotency-key")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise refuse("malformed", "The header Idempotency-Key must be 1 to 255 visible ASCII characters.")
+        raise RefusedError("malformed", "The header Idempotency-Key must be 1 to 255 visible ASCII characters.")
     return key
 
 
@@ -111,10 +111,10 @@ def _check_media_type(request: Request, media_types: Sequence[str]) -> str:
     if media_type not in media_types and not (media_type.startswith("application/") and media_type.endswith("+json")):
         got = f"not {media_type[:100]!r}" if media_type else "and none is given"
         detail = f"The Content-Type must be {' or '.join([*media_types, 'application/*+json'])}, {got}."
-        raise refuse("media-type", detail, headers={"accept": ", ".join(media_types)})
+        raise RefusedError("media-type", detail, headers={"accept": ", ".join(media_types)})
     charset = _CHARSET.search(content_type)
     if charset and charset[1].lower() not in {"utf-8", "utf8", "us-ascii"}:
-        raise refuse("media-type", f"The charset must be utf-8, not {charset[1][:100]!r}.")
+        raise RefusedError("media-type", f"The charset must be utf-8, not {charset[1][:100]!r}.")
     return media_type
 
 
@@ -122,16 +122,16 @@ def _body(request: Request, limit: int) -> bytes:
     """Return the request's body decoded, of at most `limit` bytes."""
     if not request.body and "chunked" in request.headers.get("transfer-encoding", "").lower():
         detail = "The body was sent in chunks, which the Functions host does not hand on. Send a Content-Length."
-        raise refuse("length-required", detail)
+        raise RefusedError("length-required", detail)
     encoding = request.headers.get("content-encoding")
     try:
         return decoded_body(request.body, encoding, limit)
     except BodyTooLargeError:
         size = "" if encoding else f"{len(request.body)} bytes, "
-        raise refuse("too-large", f"The body has {size}more than the {limit} bytes allowed.") from None
+        raise RefusedError("too-large", f"The body has {size}more than the {limit} bytes allowed.") from None
     except ContentEncodingError as exc:
         detail = f"The body cannot be decoded: {exc}."
-        raise refuse("content-encoding", detail, headers={"accept-encoding": ACCEPTED}) from None
+        raise RefusedError("content-encoding", detail, headers={"accept-encoding": ACCEPTED}) from None
 
 
 def _elements(body: bytes) -> Sequence[bytes | msgspec.Raw]:
@@ -140,11 +140,11 @@ def _elements(body: bytes) -> Sequence[bytes | msgspec.Raw]:
         return msgspec.json.decode(body, type=list[msgspec.Raw])
     except msgspec.ValidationError:
         detail = f"The body must be a JSON array of records, or {NDJSON[0]}. One record goes to the route above."
-        raise refuse("invalid-record", detail) from None
+        raise RefusedError("invalid-record", detail) from None
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise _malformed("The body", JsonError(f"is not JSON: {exc}")) from None
 
 
-def _malformed(what: str, exc: JsonError, pointer: str = "") -> ProblemError:
+def _malformed(what: str, exc: JsonError, pointer: str = "") -> RefusedError:
     detail = exc.faults[0].detail
-    return refuse("malformed", f"{what} {detail}. Nothing was started.", errors=[Fault(pointer, detail)])
+    return RefusedError("malformed", f"{what} {detail}. Nothing was started.", errors=[Fault(pointer, detail)])

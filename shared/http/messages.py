@@ -1,6 +1,6 @@
 """The messages of the HTTP interface as plain values: a request, a reply, and the problem responses (RFC 9457).
 
-Every error of the interface is a problem of one of `TYPES`. Handlers raise it, and `answered` makes a reply of it.
+Every error of the interface is a problem of one of `TYPES`: `answered` makes one of a RefusedError.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from shared.errors import DeliveryRefusedError, Fault, ProblemError, SettingsError
+from shared.errors import Fault, RefusedError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -67,10 +67,10 @@ class Request:
         return f"{parts.scheme}://{parts.netloc}/api"
 
     def flag(self, name: str, *, default: bool) -> bool:
-        """Return a flag of the query; raises ProblemError (400) if it is neither true nor false."""
+        """Return a flag of the query; raises RefusedError (400) if it is neither true nor false."""
         told = self.query.get(name, "").lower() or str(default).lower()
         if told not in {"true", "false"}:
-            raise refuse("malformed", f"{name} must be true or false.")
+            raise RefusedError("malformed", f"{name} must be true or false.")
         return told == "true"
 
 
@@ -139,21 +139,12 @@ def problem(
     return Reply(status, msgspec.json.encode(content), sent)
 
 
-def refuse(kind: str, detail: str, **options: Any) -> ProblemError:  # noqa: ANN401, they are those of `problem`
-    """Return the error that ends the handling of a request with a problem response."""
-    return ProblemError(problem(kind, detail, **options))
-
-
 async def answered(work: Awaitable[Reply]) -> Reply:
     """Return the reply that a handler makes, or the problem response for what it raises on purpose."""
     try:
         return await work
-    except ProblemError as exc:
-        reply: Reply = exc.reply
-        return reply
-    except DeliveryRefusedError as exc:
-        kinds = {400: "malformed", 404: "not-found", 409: "wrong-state", 503: "unavailable"}
-        return problem(kinds[exc.status], exc.detail, retry_after=exc.retry_after)
+    except RefusedError as exc:
+        return problem(exc.kind, exc.detail, **exc.options)
     except SettingsError as exc:
         faults = [Fault("", sentence) for sentence in exc.problems]
         return problem("configuration", "The app settings are not usable.", errors=faults)

@@ -5,6 +5,7 @@ It is made of a table of operations, the types of the answers, and the models of
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -13,8 +14,6 @@ from shared.http.deliveries import COUNT, FILTERS, MAX_PAGE, SHOWN, STATES, TEXT
 from shared.http.intake import JSON, MAX_RECORDS, NDJSON
 from shared.http.messages import MAX_WAIT, TYPE_ROOT, TYPES
 from shared.rules.record import MAX_BYTES, MAX_ID
-from shared.rules.sample import sample_record
-from shared.rules.strict_json import MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +25,8 @@ VERSION = "1.0.0"
 
 _STARTED, _LINKS, _OBJECT = {200: "Delivery", 202: "Links"}, {202: "Links"}, {200: "object"}
 _STARTING = (
-    "malformed key-reused length-required too-large media-type content-encoding invalid-record rejected busy failed "
-    "configuration unavailable expired"
+    "malformed key-reused wrong-state length-required too-large media-type content-encoding invalid-record rejected "
+    "busy failed configuration unavailable expired"
 )
 _LOOKING_UP = "malformed not-found partner configuration unavailable timeout"
 _FILTERS = "state resource from to key top token"
@@ -117,7 +116,7 @@ def document(resources: Sequence[Resource]) -> bytes:
             if row.is_open:
                 operation["security"] = []
     for resource, name in zip(resources, names, strict=True):
-        _add_records(paths, resource, name, schemas[name])
+        _add_records(paths, schemas, resource, name)
     content = {
         "openapi": "3.1.1",
         "info": {
@@ -136,7 +135,7 @@ def document(resources: Sequence[Resource]) -> bytes:
         ],
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {
                 "functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
                 "functionKeyInQuery": {"type": "apiKey", "in": "query", "name": "code"},
@@ -154,8 +153,8 @@ def _list(name: str) -> dict[str, Any]:
     return {"type": "array", "items": _ref(name)}
 
 
-def _content(name: str, example: object = None) -> dict[str, Any]:
-    return {JSON: {"schema": _ref(name)} | ({} if example is None else {"example": example})}
+def _content(name: str) -> dict[str, Any]:
+    return {JSON: {"schema": _ref(name)}}
 
 
 _OK = {"enum": ["ok", "unavailable"]}
@@ -216,8 +215,8 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
     keyed = "Names the delivery: the same key and payload start nothing twice. Without it, each request is new."
     waits = f"`wait=N` (RFC 7240): answer with the result if it is there within N seconds, {MAX_WAIT:g} at most."
     rows: list[tuple[str, str, str, dict[str, Any]]] = [
-        ("header", "Idempotency-Key", keyed, patterns["key"]),
-        ("header", "Prefer", waits, TEXT),
+        ("header", "Idempotency-Key", keyed, patterns["key"] | {"examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"]}),
+        ("header", "Prefer", waits, TEXT | {"examples": ["wait=20"]}),
         ("path", "id", "The delivery's id.", {"type": "string", "pattern": "^[A-Za-z0-9_@:.-]{1,100}$"}),
         ("query", "state", "States, separated by commas.", patterns["state"]),
         ("query", "resource", "The name or the route of a record type.", {"type": "string", "enum": types}),
@@ -229,19 +228,16 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
         ("query", "records", "`true` adds the state of each record of a batch.", {"type": "boolean"}),
         ("query", "probe", "`false`: ask no partner and no token endpoint.", {"type": "boolean"}),
     ]
-    made = {
+    return {
         name: {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
         for place, name, description, schema in rows
     }
-    made["Idempotency-Key"]["example"] = "8e03978e-40d5-43dd-bc93-6894a57f9324"
-    made["Prefer"]["example"] = "wait=20"
-    return made
 
 
 _CONTENTS = {
     "": {},
     "HTML": {"text/html": {"schema": TEXT}},
-    "object": {JSON: {"schema": {"type": "object"}, "example": {"openapi": "3.1.1"}}},
+    "object": {JSON: {"schema": {"type": "object"}}},
 }
 _MEANINGS = {200: "Success.", 202: "The delivery goes on: look at it after Retry-After.", 503: "Something is wrong."}
 _WATCHING = {
@@ -272,28 +268,12 @@ def _responses(row: Operation) -> dict[str, Any]:
     return {str(status): responses[status] for status in sorted(responses)}
 
 
-def _add_records(paths: dict[str, Any], resource: Resource, name: str, schema: Mapping[str, Any]) -> None:
-    """Add a record type's request bodies, its id, and an example of the partner's record."""
-    record, other = sample_record(resource, 1), sample_record(resource, 2)
-    lines = b"".join(msgspec.json.encode(each) + b"\n" for each in (record, other)).decode()
-    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}, "example": lines}
-    batch = _content(f"{name}Batch", [record, other]) | dict.fromkeys(NDJSON, in_lines)
-    for path, content in ((f"/{resource.route}", _content(name, record)), (f"/{resource.route}/batch", batch)):
-        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
-    id_ = {"description": "The record's id, percent-encoded.", "schema": schema["properties"][resource.id_member]}
-    shown = paths[f"/{resource.route}/{{id}}"]["get"]
-    shown["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]
-    shown["responses"]["200"]["content"] = {JSON: {"schema": {}, "example": record}}
-
-
 # What `id_problem` refuses: "." and "..", and control characters. JSON in UTF-8 has no lone surrogates.
 _ID_PATTERN = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 # No schema of its own, which would refer to itself: not every generator of clients reads that.
 _ANY_JSON = {
     "description": "Any JSON (RFC 7493), nested at most 32 levels deep; numbers of at most 17 significant digits."
 }
-# The largest number that a double holds.
-_MAX_NUMBER = 1.7976931348623157e308
 
 
 def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
@@ -308,30 +288,31 @@ def _schemas(resources: Sequence[Resource]) -> tuple[dict[str, Any], list[str]]:
     # A record type may have the name of an answer.
     prefix = "" if of_models.keys().isdisjoint(schemas) else "Record"
     references, of_models = msgspec.json.schema_components(models, ref_template=_ref(f"{prefix}{{name}}")["$ref"])
-    schemas |= {f"{prefix}{name}": _with_number_limits(schema) for name, schema in of_models.items()}
+    of_models = {f"{prefix}{name}": schema for name, schema in of_models.items()}
+    schemas |= json.loads(msgspec.json.encode(of_models), object_hook=_as_accepted)
     names = [reference["$ref"].rpartition("/")[2] for reference in references]
-    for name, resource in zip(names, resources, strict=True):
-        record, member = schemas[name], resource.id_member
-        record["description"] = f"{record.get('description', resource.name)} At most {MAX_BYTES // 1024} KiB."
-        if record["properties"][member].get("type") == "string":
-            id_ = {"maxLength": MAX_ID, "minLength": 1, "pattern": _ID_PATTERN}
-            record["properties"][member] = id_ | record["properties"][member]
-        record.setdefault("additionalProperties", _ANY_JSON)
-        limits = {"description": f"Each {member} at most once; 1 MiB at most.", "minItems": 1, "maxItems": MAX_RECORDS}
-        schemas[f"{name}Batch"] = _list(name) | limits
-    return dict(sorted(schemas.items())), names
+    for name in set(names):
+        schemas[name]["description"] = f"{schemas[name].get('description', name)} At most {MAX_BYTES // 1024} KiB."
+    return schemas, names
 
 
-def _with_number_limits(schema: Any) -> Any:  # noqa: ANN401, it is any part of a schema
-    """Add the limits of numbers, and say that a decimal may be a number as well as a string."""
-    if isinstance(schema, list):
-        return [_with_number_limits(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    changed = {name: _with_number_limits(each) for name, each in schema.items()}
-    if changed.get("format") == "decimal":
-        return changed | {"type": ["string", "number"]}
-    limits = {"integer": (MIN_INTEGER, MAX_INTEGER), "number": (-_MAX_NUMBER, _MAX_NUMBER)}.get(
-        str(changed.get("type"))
-    )
-    return changed if limits is None else {"minimum": limits[0], "maximum": limits[1]} | changed
+def _as_accepted(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say that a decimal may be a number as well as a string."""
+    return schema | {"type": ["string", "number"]} if schema.get("format") == "decimal" else schema
+
+
+def _add_records(paths: dict[str, Any], schemas: dict[str, Any], resource: Resource, name: str) -> None:
+    """Add what the intake asks of a record type beyond its model, its batch, the bodies of requests, and its id."""
+    record, member = schemas[name], resource.id_member
+    if record["properties"][member].get("type") == "string":
+        id_limits = {"maxLength": MAX_ID, "minLength": 1, "pattern": _ID_PATTERN}
+        record["properties"][member] = id_limits | record["properties"][member]
+    record.setdefault("additionalProperties", _ANY_JSON)
+    limits = {"description": f"Each {member} at most once; 1 MiB at most.", "minItems": 1, "maxItems": MAX_RECORDS}
+    schemas[f"{name}Batch"] = _list(name) | limits
+    in_lines = {"schema": {"type": "string", "description": f"One {name} in each line."}}
+    batch = _content(f"{name}Batch") | dict.fromkeys(NDJSON, in_lines)
+    for path, content in ((f"/{resource.route}", _content(name)), (f"/{resource.route}/batch", batch)):
+        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
+    id_ = {"description": "The record's id, percent-encoded.", "schema": record["properties"][member]}
+    paths[f"/{resource.route}/{{id}}"]["get"]["parameters"] = [{"name": "id", "in": "path", "required": True} | id_]

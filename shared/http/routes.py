@@ -11,10 +11,10 @@ import msgspec
 from shared.durable.durable_client import DurableClient, Instance, wait_until_finished
 from shared.durable.inputs import batch_input, single_input
 from shared.durable.starting import keyed_id, start_new, start_once
-from shared.errors import ApiConnectError, ApiUnavailableError, DeliveryRefusedError, TokenError, TokenRejectedError
+from shared.errors import ApiConnectError, ApiUnavailableError, RefusedError, TokenError, TokenRejectedError
 from shared.http import intake
 from shared.http.deliveries import accepted, state_of, view
-from shared.http.messages import Reply, Request, problem, refuse
+from shared.http.messages import Reply, Request, problem
 from shared.rules.record import id_problem
 from shared.rules.verdict import found_records
 from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
@@ -53,9 +53,9 @@ async def get_record(request: Request, resource: Resource, api: Callable[[], Awa
     """Show the partner's record."""
     id_ = request.last_segment
     if fault := id_problem(id_):
-        raise refuse("malformed", f"The id {fault}.")
+        raise RefusedError("malformed", f"The id {fault}.")
     if resource.look_up is None:
-        raise refuse("not-found", f"The partner of {resource.name} offers no look-up.")
+        raise RefusedError("not-found", f"The partner of {resource.name} offers no look-up.")
     try:
         return _record(resource, id_, await (await api()).look_up(resource, id_))
     except TokenRejectedError:
@@ -75,12 +75,7 @@ async def _started(
     if key is None:
         instance_id = await start_new(client, resource, input_, datetime.now(UTC))
     else:
-        try:
-            instance_id = await start_once(client, resource, keyed_id(resource, key), input_, call_timeout)
-        except DeliveryRefusedError as exc:
-            if exc.status == 409:  # noqa: PLR2004, RFC 9110
-                raise refuse("key-reused", exc.detail) from exc
-            raise
+        instance_id = await start_once(client, resource, keyed_id(resource, key), input_, call_timeout)
     logger.info("delivery accepted", extra={"instance_id": instance_id, "resource": resource.name})
     attributes = {PARTNER: resource.partner.name, RESOURCE: resource.name}
     process_telemetry().count(DELIVERIES_ACCEPTED, attributes, input_.get("total", 1))

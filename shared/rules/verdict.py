@@ -102,7 +102,7 @@ def judge_post(
         return Outcome(kind, record.id, response.status, verdict.reason, {}, verdict.retry_after, is_uncertain)
     if verdict is None and (outcome := _unless_refused(resource, record, response, age, was_uncertain=was_uncertain)):
         return outcome
-    problem = response.problem.to_json() if response.problem else {}
+    problem = response.problem
     words = ": ".join(str(problem[name]) for name in ("title", "detail") if name in problem)
     if problem and not words:
         words = msgspec.json.encode(problem).decode()
@@ -227,5 +227,5 @@ def _compared(
 
 def _deferred(record: CheckedRecord, response: ApiResponse, words: str, *, is_uncertain: bool) -> Outcome:
     reason = f"The partner answered {response.status}, {words}"
-    problem = kept_problem(response.problem.to_json() if response.problem else {}, _MAX_PROBLEM)
+    problem = kept_problem(response.problem, _MAX_PROBLEM)
     return Outcome("deferred", record.id, response.status, reason, problem, response.retry_after, is_uncertain)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandbox.processes import PROJECT, SandboxProcess
 from sandbox.resources import app_settings, base_path, client_of, partners_of
+from sandbox.sample import sample_record
 from shared.partner import RESOURCES
-from shared.rules.sample import sample_record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

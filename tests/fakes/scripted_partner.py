@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from shared.durable.attempt import PartnerAccess
-from shared.resource import ApiResponse, ProblemDetails
+from shared.resource import ApiResponse
 from shared.rules.strict_json import decode_exactly
 
 if TYPE_CHECKING:
@@ -25,18 +25,14 @@ if TYPE_CHECKING:
 def answer(status: int, content: object = None, *, after: float | None = None, **headers: str) -> ApiResponse:
     """JSON; `after` is Retry-After, underscores in a header's name stand for hyphens."""
     body = b"" if content is None else json.dumps(content).encode()
-    problem = None
-    if status >= 400:
-        members = dict(content) if isinstance(content, dict) else {}
-        named = {name: members.pop(name, None) for name in ("title", "detail", "type")}
-        problem = ProblemDetails(**named, members=tuple(members.items()))
+    problem = content if status >= 400 and isinstance(content, dict) else {}
     named_headers = {name.replace("_", "-"): value for name, value in headers.items()}
     decoded = decode_exactly(body) if body else None
     return ApiResponse(status, named_headers, body, decoded, problem, retry_after=after)
 
 
 def html(status: int) -> ApiResponse:
-    return ApiResponse(status, {}, b"<html>", None, ProblemDetails(detail="<html>"), is_readable=False, is_html=True)
+    return ApiResponse(status, {}, b"<html>", None, {"detail": "<html>"}, is_readable=False, is_html=True)
 
 
 class FreeTurns:

@@ -1,4 +1,4 @@
-"""Sample records, made from a resource's model: for the demo, the trial of a package and the OpenAPI document.
+"""Sample records, made from a resource's model: for the demo, the trial of a package and the tests.
 
 A member's value is the first of its `Meta(examples=[…])`. Without examples it is made from the member's JSON Schema.
 Members with a default appear only if they have examples.
