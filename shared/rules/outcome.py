@@ -85,11 +85,6 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def one_line(text: str, most: int) -> str:
-    """Return the text as one line of at most `most` printable characters."""
-    return shortened(" ".join("".join(c if c.isprintable() else " " for c in text).split()), most)
-
-
 def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
     """Return a custom status that Durable Functions accepts: without the problem, with a shorter reason if need be."""
     fitting = dict(status)
@@ -98,6 +93,11 @@ def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
     while written_size(fitting) > most and len(reason := fitting.get("reason") or "") > 1:
         fitting["reason"] = shortened(reason, len(reason) // 2)
     return fitting
+
+
+def one_line(text: str, most: int) -> str:
+    """Return the text as one line of at most `most` printable characters."""
+    return shortened(" ".join("".join(c if c.isprintable() else " " for c in text).split()), most)
 
 
 def written_size(value: object) -> int:
