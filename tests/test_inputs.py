@@ -45,12 +45,14 @@ def read():
         inputs.from_json(value, kind)
 
 for _ in range(20):
-    for name in ("shared.durable.inputs", "shared.durable.progress"):
+    for name in ("shared.durable.inputs", "shared.durable.progress", "shared.rules.outcome"):
         sys.modules.pop(name, None)
-    inputs, progress = map(importlib.import_module, ("shared.durable.inputs", "shared.durable.progress"))
+    modules = "shared.durable.inputs", "shared.durable.progress", "shared.rules.outcome"
+    inputs, progress, outcome = map(importlib.import_module, modules)
     single = {"resource": "a", "terms": {"retry": {}}, "record": "{}", "progress": {"attempts": 3}}
     batch = {"resource": "a", "terms": {}, "total": 1, "digest": "", "packed": "", "progress": {"created": [0]}}
-    given = ((single, inputs.SingleInput), (batch, inputs.BatchInput), ({"leftFor": 1}, progress.OrderResult))
+    given = [(single, inputs.SingleInput), (batch, inputs.BatchInput), ({"leftFor": 1}, progress.OrderResult)]
+    given.append(({"outcome": "created", "recordId": ""}, outcome.Outcome))
     start = threading.Barrier(16)
     threads = [threading.Thread(target=read) for _ in range(16)]
     for thread in threads:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.durable import inputs, orchestrators, progress
-from shared.durable.inputs import DeliveryOptions, idempotency_key, single_input
+from shared.durable.inputs import DeliveryOptions, idempotency_key, single_input, to_json
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
 from shared.rules.outcome import Outcome, written_size
 from shared.rules.record import IDEMPOTENCY_KEY
@@ -42,7 +42,7 @@ async def deliver(
         outcome = script.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome.to_json()
+        return to_json(outcome)
 
     run = await play(
         lambda context: deliver_one(context, PARCEL),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.durable.inputs import from_json, to_json
 from shared.rules.outcome import MAX_STATUS, Outcome, fitted, kept_problem, written_size
 
 
@@ -51,5 +52,5 @@ def test_an_outcome_survives_a_durable_boundary() -> None:
         "deferred", "P-1", 503, "why", {"a": 1}, 2.5, is_uncertain=True, is_absent=True, was_held=True, differing=["a"]
     )
 
-    assert Outcome.from_json(outcome.to_json()) == outcome
-    assert Outcome("created", "P-1", 201).to_json() == {"outcome": "created", "recordId": "P-1", "status": 201}
+    assert from_json(to_json(outcome), Outcome) == outcome
+    assert to_json(Outcome("created", "P-1", 201)) == {"outcome": "created", "recordId": "P-1", "status": 201}

@@ -8,9 +8,11 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from msgspec.structs import replace
+
 from shared.durable.attempt import WORK, Attempt, Shift
 from shared.durable.inputs import BatchInput, Order, from_json, records_of, to_json
-from shared.durable.progress import Deferral, OrderResult, fitted_facts
+from shared.durable.progress import Deferral, OrderResult, room_of_one
 from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
 from shared.rules.outcome import Outcome
 from shared.rules.record import shown_id
@@ -69,7 +71,7 @@ async def post_one(
     text, known = order.record.encode(errors="surrogatepass"), order.known.get(0) or Deferral()
     async with Shift(client, order, access.timeout) as shift:
         outcome = await Attempt(resource, access, shift, text, order.key, known, order.age, PATIENCE).make()
-    return outcome.to_json()
+    return to_json(outcome.fitted())
 
 
 @contained
@@ -86,9 +88,8 @@ async def post_batch(
     except DeliveryRefusedError:
         return to_json(OrderResult(left_for=1.0, reason="The records of the batch cannot be read now"))
     except DeliveryInputError as exc:
-        rejected = Outcome("rejected", "", reason=str(exc)).to_json()
-        return to_json(OrderResult(dict.fromkeys(order.records, rejected)))
-    result, held = OrderResult(), []
+        return to_json(OrderResult(dict.fromkeys(order.records, Outcome("rejected", "", reason=str(exc)))))
+    result, held, most = OrderResult(), [], room_of_one(len(records))
     deferred: dict[int, float] = {}
     waiting = iter(order.records)
     async with Shift(client, order, access.timeout) as shift:
@@ -101,9 +102,9 @@ async def post_batch(
                 known, age = order.known.get(index) or Deferral(), order.age + shift.seconds
                 outcome = await _without_defect(Attempt(resource, access, shift, text, key, known, age, WORK))
                 if outcome.kind in {"created", "exists"}:
-                    result.outcomes[index] = Outcome(outcome.kind, "").to_json()
+                    result.outcomes[index] = Outcome(outcome.kind, "")
                 elif not outcome.was_held or outcome.is_uncertain:
-                    result.outcomes[index] = fitted_facts(outcome.to_json(), len(records))
+                    result.outcomes[index] = replace(outcome.fitted(most, most), differing=[])
                     if outcome.kind == "deferred":
                         deferred[index] = shift.seconds
                 else:
@@ -112,7 +113,8 @@ async def post_batch(
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
     for index, ended in deferred.items():
-        result.outcomes[index]["ago"] = math.floor(1000 * (shift.seconds - ended)) / 1000
+        ago = math.floor(1000 * (shift.seconds - ended)) / 1000
+        result.outcomes[index] = replace(result.outcomes[index], ago=ago)
     result.left_for = min((outcome.retry_after for outcome in held if outcome.retry_after), default=0.0)
     result.reason = held[0].reason if held else None
     result.limit = access.limit()

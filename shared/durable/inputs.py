@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from shared.durable.progress import MAX_RECORDS, BatchBooks, Deferral, Index, OrderResult
 from shared.errors import DeliveryInputError
+from shared.rules.outcome import Outcome
 from shared.rules.record import IDEMPOTENCY_KEY
 from shared.rules.retry import MAX_WAIT, RetryPolicy
 
@@ -130,7 +131,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
 
 # msgspec examines a type when it is first used, and crashes if another thread uses it meanwhile (seen with 0.22.0). The
 # Functions worker runs orchestrators in threads.
-for _kind in (SingleInput, BatchInput, Order, OrderResult):
+for _kind in (SingleInput, BatchInput, Order, OrderResult, Outcome):
     msgspec.json.Decoder(_kind)
 
 

@@ -53,7 +53,7 @@ def deliver_one(context: Context, resource: Resource) -> Generator[Any, Any, Out
         run.show("delivering", record.shown())
         order = run.order(record=delivery.record, key=key, known={0: record.told()})
         result = yield from _ended(context.call_activity(resource.post_one, to_json(order)))
-        outcome = _lost(result) if isinstance(result, Exception) else Outcome.from_json(result)
+        outcome = _lost(result) if isinstance(result, Exception) else from_json(result, Outcome)
         record.enter(outcome, run.age, policy, f"{run.instance_id}/{turn}")
         output = record.shown()
         if outcome.kind == "rejected":
@@ -224,14 +224,14 @@ def _enter(books: BatchBooks, run: _Run, wave: Sequence[list[int]], results: Seq
     said: Output = {}
     for indices, result in zip(wave, results, strict=True):
         if isinstance(result, Exception):
-            entry = OrderResult(dict.fromkeys(indices, _lost(result).to_json()))
+            entry = OrderResult(dict.fromkeys(indices, _lost(result)))
         else:
             entry = from_json(result, OrderResult)
             is_stalled = is_stalled and not entry.outcomes
-            deferred = (each["reason"] for each in entry.outcomes.values() if each["outcome"] == "deferred")
+            deferred = (each.reason for each in entry.outcomes.values() if each.kind == "deferred")
             if reason := entry.reason or next(deferred, None):
                 said.setdefault("reason", reason)
-            if any("misconfigured" in each for each in entry.outcomes.values()):
+            if any(each.is_misconfigured for each in entry.outcomes.values()):
                 said["misconfigured"] = True
             if entry.limit:
                 said["limit"] = round(entry.limit, 1)

@@ -7,12 +7,13 @@ An attempt is uncertain if the partner may have stored the record although nobod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from shared.rules.outcome import Outcome, kept_problem, shortened
+from shared.rules.outcome import Outcome, shortened
 from shared.rules.record import at_pointer, id_pointer, named_id
 from shared.rules.same import differing_members, is_same_id
 
@@ -32,7 +33,6 @@ _ABSENT = {204, 404, 410}
 _NO_LOOK_UP = {401, 403, 405, 501}
 # Seconds from the delivery's start in which an error page is taken for a proxy's: time to mend the configuration.
 PROXY_PATIENCE = 600.0
-_MAX_PROBLEM = 4_000  # UTF-16 code units: half of a custom status
 _MAX_NAMES, _MAX_NAME = 10, 60
 # The parameters of a challenge (RFC 9110 section 11.6.1); some servers leave out the quotes, or use others.
 _PARAMETER = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)|'([^']*+)|([^\s,;"']++))""", re.ASCII)
@@ -109,7 +109,7 @@ def judge_post(
     reason = f"The partner answered {response.status}" + (words and f": {words}")
     if verdict is not None and verdict.reason:
         reason = verdict.reason
-    refused = Outcome("rejected", record.id, response.status, reason, kept_problem(problem, _MAX_PROBLEM))
+    refused = Outcome("rejected", record.id, response.status, reason, problem)
     if was_uncertain or (verdict is None and response.status == _CONFLICT):
         return LookUpFirst(refused)
     return refused
@@ -227,5 +227,5 @@ def _compared(
 
 def _deferred(record: CheckedRecord, response: ApiResponse, words: str, *, is_uncertain: bool) -> Outcome:
     reason = f"The partner answered {response.status}, {words}"
-    problem = kept_problem(response.problem.to_json() if response.problem else {}, _MAX_PROBLEM)
+    problem = response.problem.to_json() if response.problem else {}
     return Outcome("deferred", record.id, response.status, reason, problem, response.retry_after, is_uncertain)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
-from shared.durable.inputs import DeliveryOptions, batch_input, single_input
+from shared.durable.inputs import DeliveryOptions, batch_input, single_input, to_json
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_batch, deliver_one
 from shared.rules.outcome import Outcome
 from shared.rules.retry import RetryPolicy
@@ -103,7 +103,7 @@ def _recordings(
         if "record" in order:
             outcome = outcome_of(0)
             assert outcome is not None
-            return outcome.to_json()
+            return to_json(outcome)
         made = {index: outcome_of(index) for index in order["records"]}
         return order_result(made, 2.0)
 
