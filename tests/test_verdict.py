@@ -198,6 +198,15 @@ def test_judge_decides_before_the_status_does(verdict: Verdict | None, first: st
     assert summary(post(answer(200, {"error": 17}), resource=resource, was_uncertain=True)) == after_uncertain
 
 
+def test_a_deferral_has_a_reason_even_if_judge_gives_none() -> None:
+    resource = replace(PARCEL, judge=lambda _response: Verdict("deferred"))
+
+    judged = post(answer(200, {"error": 17}), resource=resource)
+
+    assert isinstance(judged, Outcome)
+    assert judged.reason == "The partner answered 200"
+
+
 HONOURING = replace(PARCEL, honours_idempotency_key=True)
 BLIND = replace(HONOURING, look_up=None)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -63,29 +64,25 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
     `was_absent`: a look-up `settle` seconds ago or earlier, after the last uncertain attempt, did not find the record.
     `may_repeat`: a host that was lost may have made this attempt before. A look-up that is refused once is asked again.
     """
+    look_up = partial(judge_look_up, resource, record, age=age, was_uncertain=was_uncertain)
     if resource.look_up is not None and (was_uncertain or not resource.honours_idempotency_key):
-        found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
+        found = look_up((yield "look up"))
         if found == "no look-up" and may_repeat:
-            found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
+            found = look_up((yield "look up"))
         if isinstance(found, Outcome):
             return found
         if was_uncertain and not was_absent:
-            return _unseen(record, settle)
+            reason = "An earlier attempt may have stored the record, and the partner does not show it (yet)"
+            return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
     judged = judge_post(resource, record, (yield "post"), age=age, was_uncertain=was_uncertain)
     if isinstance(judged, Outcome):
         return judged
     refused = judged.otherwise
     if resource.look_up is None:
         return replace(refused, kind="deferred", is_uncertain=True) if was_uncertain else refused
-    found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
-    if isinstance(found, Outcome):
-        return found
-    return replace(_unseen(record, settle), reason=refused.reason) if was_uncertain and not was_absent else refused
-
-
-def _unseen(record: CheckedRecord, settle: float) -> Outcome:
-    reason = "An earlier attempt may have stored the record, and the partner does not show it; it may take a while"
-    return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
+    # After an uncertain attempt the record has been missed before: one more look-up without it is enough.
+    found = look_up((yield "look up"))
+    return found if isinstance(found, Outcome) else refused
 
 
 def judge_post(
@@ -98,17 +95,17 @@ def judge_post(
     verdict = resource.judge(response) if resource.judge is not None else None
     if verdict is not None and verdict.kind != "rejected":
         kind: OutcomeKind = "deferred" if verdict.kind == "uncertain" else verdict.kind
+        reason = verdict.reason or (f"The partner answered {response.status}" if kind == "deferred" else None)
         is_uncertain = verdict.kind == "uncertain"
-        return Outcome(kind, record.id, response.status, verdict.reason, {}, verdict.retry_after, is_uncertain)
+        return Outcome(kind, record.id, response.status, reason, {}, verdict.retry_after, is_uncertain)
     if verdict is None and (outcome := _unless_refused(resource, record, response, age, was_uncertain=was_uncertain)):
         return outcome
     problem = response.problem.to_json() if response.problem else {}
     words = ": ".join(str(problem[name]) for name in ("title", "detail") if name in problem)
     if problem and not words:
         words = msgspec.json.encode(problem).decode()
-    reason = f"The partner answered {response.status}" + (words and f": {words}")
-    if verdict is not None and verdict.reason:
-        reason = verdict.reason
+    reason = verdict.reason if verdict else None
+    reason = reason or f"The partner answered {response.status}" + (words and f": {words}")
     refused = Outcome("rejected", record.id, response.status, reason, problem)
     if was_uncertain or (verdict is None and response.status == _CONFLICT):
         return LookUpFirst(refused)
