@@ -168,7 +168,7 @@ class Container:
             logger.info("partner limit changed", extra={"partner": partner.name, **snapshot})
 
         admission = Admission(Flow(rate=rate, most=most, on_change=report))
-        kept[partner.name] = PartnerAccess(api, admission, timeout, lambda: admission.snapshot()["limit"])
+        kept[partner.name] = PartnerAccess(api, admission, timeout)
         process, attributes = telemetry.process_telemetry(), {telemetry.PARTNER: partner.name}
         process.observe(telemetry.FLOW_LIMIT, attributes, lambda: admission.snapshot()["limit"])
         process.observe(telemetry.FLOW_RATE, attributes, lambda: admission.snapshot()["rate"])

@@ -70,7 +70,7 @@ async def post_one(
     order = from_json(given, Order)
     text, known = order.record.encode(errors="surrogatepass"), order.known.get(0) or Deferral()
     async with Shift(client, order, access.timeout) as shift:
-        outcome = await Attempt(resource, access, shift, text, order.key, known, order.age, PATIENCE).make()
+        outcome = await Attempt(resource, access, shift, text, order.key, known, PATIENCE).make()
     return to_json(outcome.fitted())
 
 
@@ -89,8 +89,7 @@ async def post_batch(
         return to_json(OrderResult(left_for=1.0, reason="The records of the batch cannot be read now"))
     except DeliveryInputError as exc:
         return to_json(OrderResult(dict.fromkeys(order.records, Outcome("rejected", "", reason=str(exc)))))
-    result, held, most = OrderResult(), [], room_of_one(len(records))
-    deferred: dict[int, float] = {}
+    ended: dict[int, tuple[Outcome, float]] = {}
     waiting = iter(order.records)
     async with Shift(client, order, access.timeout) as shift:
 
@@ -99,25 +98,23 @@ async def post_batch(
                 if not shift.left:
                     return
                 text, key = records[index]
-                known, age = order.known.get(index) or Deferral(), order.age + shift.seconds
-                outcome = await _without_defect(Attempt(resource, access, shift, text, key, known, age, WORK))
-                if outcome.kind in {"created", "exists"}:
-                    result.outcomes[index] = Outcome(outcome.kind, "")
-                elif not outcome.was_held or outcome.is_uncertain:
-                    result.outcomes[index] = replace(outcome.fitted(most, most), differing=[])
-                    if outcome.kind == "deferred":
-                        deferred[index] = shift.seconds
-                else:
-                    # The partner was not asked: the next order asks again.
-                    held.append(outcome)
+                known = order.known.get(index) or Deferral()
+                outcome = await _without_defect(Attempt(resource, access, shift, text, key, known, WORK))
+                ended[index] = outcome, shift.seconds
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
-    for index, ended in deferred.items():
-        ago = math.floor(1000 * (shift.seconds - ended)) / 1000
-        result.outcomes[index] = replace(result.outcomes[index], ago=ago)
-    result.left_for = min((outcome.retry_after for outcome in held if outcome.retry_after), default=0.0)
-    result.reason = held[0].reason if held else None
-    result.limit = access.limit()
+    result, most, end = OrderResult(limit=access.turns.snapshot()["limit"]), room_of_one(len(records)), shift.seconds
+    for index, (outcome, seconds) in ended.items():
+        if outcome.kind in {"created", "exists"}:
+            result.outcomes[index] = Outcome(outcome.kind, "")
+        elif not outcome.was_held or outcome.is_uncertain:
+            ago = math.floor(1000 * (end - seconds)) / 1000
+            result.outcomes[index] = replace(outcome.fitted(most, most), differing=[], ago=ago)
+        else:
+            # The partner was not asked: the next order asks again.
+            result.reason = result.reason or outcome.reason
+            if wait := outcome.retry_after:
+                result.left_for = min(wait, result.left_for or wait)
     return to_json(result)
 
 

@@ -54,14 +54,12 @@ _SKEW = timedelta(seconds=2)
 class PartnerAccess:
     """What the activities of one process need of one partner; belongs to one event loop.
 
-    `timeout` is the seconds of one call. `limit` returns the limit that flow control has found, in calls per second.
-    `under_way` has the instance that is working on a record, by route and id.
+    `timeout` is the seconds of one call. `under_way` has the instance that is working on a record, by route and id.
     """
 
     api: Callable[[], Awaitable[ResourceApi]]
     turns: Admission
     timeout: float
-    limit: Callable[[], float | None] = lambda: None
     under_way: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -81,7 +79,6 @@ class Shift:
         self._begin = self._clock()
         self._most = WORK - min(timeout, WORK / 2)
         self._was_ended = False
-        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         if self.is_late:
@@ -90,14 +87,18 @@ class Shift:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        self._watch.cancel()
+        await asyncio.wait([self._watch])
 
     @property
     def seconds(self) -> float:
         """How long it has lasted."""
         return self._clock() - self._begin
+
+    @property
+    def age(self) -> float:
+        """The age of the delivery in seconds."""
+        return self.order.age + self.seconds
 
     @property
     def left(self) -> float:
@@ -123,7 +124,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt to deliver the record `text` under the idempotency key `key`, at the delivery's `age` in seconds.
+    """An attempt to deliver the record `text` under the idempotency key `key`.
 
     `known` is what earlier attempts have shown. A call waits `patience` seconds for its turn.
     """
@@ -134,7 +135,6 @@ class Attempt:
     text: bytes
     key: str
     known: Deferral
-    age: float
     patience: float
 
     async def make(self) -> Outcome:
@@ -143,14 +143,15 @@ class Attempt:
             try:
                 outcome = await self._outcome(await self.access.api())
             except (SettingsError, TokenError) as exc:
-                id_, retry_after = shown_id(self.resource, self.text), getattr(exc, "retry_after", None)
-                is_misconfigured = isinstance(exc, SettingsError | TokenRejectedError)
-                reason = str(exc)
                 outcome = Outcome(
-                    "deferred", id_, reason=reason, retry_after=retry_after, is_misconfigured=is_misconfigured
+                    "deferred",
+                    shown_id(self.resource, self.text),
+                    reason=str(exc),
+                    retry_after=getattr(exc, "retry_after", None),
+                    is_misconfigured=isinstance(exc, SettingsError | TokenRejectedError),
                 )
                 if isinstance(exc, TokenRejectedError):
-                    fields = {"instance_id": self.shift.order.instance_id, "reason": reason}
+                    fields = {"instance_id": self.shift.order.instance_id, "reason": outcome.reason}
                     logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,
@@ -190,13 +191,13 @@ class Attempt:
             del under_way[place]
 
     async def _deliver(self, api: ResourceApi, record: CheckedRecord) -> Outcome:
-        known, order = self.known, self.shift.order
+        known, order, age = self.known, self.shift.order, self.shift.age
         steps = attempt_steps(
             self.resource,
             record,
-            age=self.age,
+            age=age,
             was_uncertain=known.is_uncertain,
-            was_absent=known.absent_at is not None and self.age - known.absent_at >= order.settle,
+            was_absent=known.absent_at is not None and age - known.absent_at >= order.settle,
             settle=order.settle,
             may_repeat=self.shift.is_late,
         )
