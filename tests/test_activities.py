@@ -262,7 +262,7 @@ def texts(total: int) -> list[bytes]:
 async def post_order(
     partner: ScriptedPartner, total: int, access: PartnerAccess | None = None, **more: object
 ) -> OrderResult:
-    input_ = batch_input("Parcel", texts(total), DeliveryOptions())
+    input_ = batch_input(texts(total), DeliveryOptions())
     given = order(digest=input_["digest"], chunk=3, records=[*range(total)]) | more
     result = await post_batch(given, HONOURING, running(input_).client(), BatchRecords(), access or partner.access())
     return from_json(result, OrderResult)

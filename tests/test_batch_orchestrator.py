@@ -26,7 +26,7 @@ REFUSED = Outcome("rejected", "P-0", 422, "The partner answered 422: no such cit
 def order(total: int, deadline: float = 86_400.0, **more: object) -> dict[str, Any]:
     options = DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0, chunk=2, parallel=2, order=4)
     texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(total)]
-    return batch_input("Parcel", texts, options) | more
+    return batch_input(texts, options) | more
 
 
 async def deliver(
@@ -232,7 +232,7 @@ async def test_a_thousand_scattered_records_fit_into_status_and_output() -> None
     words = Outcome("rejected", "P-" + "x" * 100, 422, "\u2028" * 400, {"detail": "x" * 80, "more": "x" * 900})
     words = words.fitted(room_of_one(1_000), room_of_one(1_000))
     options = DeliveryOptions(RetryPolicy(), 5.0, chunk=500, parallel=2, order=1_000)
-    input_ = batch_input("Parcel", [b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(1_000)], options)
+    input_ = batch_input([b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(1_000)], options)
 
     run = await deliver(input_, lambda index, *_: words if index % 2 else CREATED)
 

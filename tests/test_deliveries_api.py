@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 TEXTS = [b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(4)]
-ONE = single_input("Parcel", TEXTS[0], DeliveryOptions())
+ONE = single_input(TEXTS[0], DeliveryOptions())
 OPTIONS = DeliveryOptions.of_batch(RetryPolicy(60, 1, 10), 5, 50, 100)
 DELIVERED = {"state": "delivered", "recordId": "P-0", "outcome": "created", "attempts": 1}
 NOW = NOON + timedelta(minutes=1)
@@ -171,7 +171,7 @@ def test_the_reason_of_what_somebody_ended_is_theirs() -> None:
 
 def test_each_record_of_a_batch_has_its_own_state() -> None:
     told = {"createdRecords": "0", "existsRecords": "1", "rejectedRecords": "2"}
-    input_ = batch_input("Parcel", TEXTS, DeliveryOptions())
+    input_ = batch_input(TEXTS, DeliveryOptions())
     going = Instance("1", "DeliverParcelBatch", "Running", input=input_, custom_status=told)
     rejection = {"index": 2, "recordId": "P-2", "state": "rejected", "reason": "No", "status": 422}
     ended = Instance("1", "DeliverParcelBatch", "Completed", input_, {"rejections": [rejection]}, told)

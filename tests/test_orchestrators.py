@@ -26,7 +26,7 @@ REJECTED = Outcome("rejected", "P-1", 422, "The partner answered 422: no such ci
 
 
 def order(deadline: float = 86_400.0, **more: object) -> dict[str, Any]:
-    return single_input("Parcel", RECORD.encode(), DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0)) | more
+    return single_input(RECORD.encode(), DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0)) | more
 
 
 async def deliver(
@@ -217,7 +217,7 @@ async def test_no_status_is_too_long_for_durable_functions() -> None:
     [
         None,
         [],
-        {"resource": "Parcel", "terms": {}},
+        {"terms": {}},
         order() | {"record": 7},
         order() | {"terms": {"retry": {"deadline": -1}}},
         order() | {"terms": {"retry": {"max": float("nan")}}},

@@ -97,8 +97,7 @@ async def redeliver(
     if instance.status not in FINISHED:
         raise DeliveryRefusedError(409, f"The delivery is {instance.status}: only a finished one can be redelivered.")
     try:
-        left = _left_of_batch if is_batch(instance.input) else _left_of_one
-        input_ = left(instance, resource, options)
+        input_ = (_left_of_batch if is_batch(instance.input) else _left_of_one)(instance, options)
     except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
         detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
         raise DeliveryRefusedError(409, detail) from exc
@@ -166,12 +165,12 @@ def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
         raise DeliveryRefusedError(409, "The Idempotency-Key was used for another payload.")
 
 
-def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
+def _left_of_one(instance: Instance, options: DeliveryOptions) -> dict[str, Any] | None:
     delivery, result = from_json(instance.input, SingleInput), _said(instance, instance.output)
     state = result.get("state")
     if state == "delivered":
         return None
-    input_ = inputs.single_input(resource.name, delivery.record.encode(), options)
+    input_ = inputs.single_input(delivery.record.encode(), options)
     # A rejection without a status is this app's: the partner has not been asked.
     if state != "rejected" or result.get("status") is None:
         input_["key"] = delivery.key or inputs.idempotency_key(instance.id)
@@ -183,7 +182,7 @@ def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOption
     return input_
 
 
-def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
+def _left_of_batch(instance: Instance, options: DeliveryOptions) -> dict[str, Any] | None:
     batch, result = from_json(instance.input, BatchInput), _said(instance, instance.custom_status)
     created, exists, rejected, uncertain, posting = (
         from_ranges(result.get(name, ""))
@@ -197,7 +196,7 @@ def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOpti
     if instance.status != "Completed":
         uncertain |= posting | (before - rejected)
     records, places = inputs.records_of(instance.input), list(enumerate(left))
-    input_ = inputs.batch_input(resource.name, [records[index] for index in left], options)
+    input_ = inputs.batch_input([records[index] for index in left], options)
     input_["keys"] = {place: batch.key_of(instance.id, index) for place, index in places if index not in rejected}
     input_["uncertain"] = [place for place, index in places if index in uncertain]
     return input_

@@ -74,11 +74,11 @@ def record(folder: Path, version: str) -> list[Recording]:
     folder.mkdir()
     made = []
     for name, (options, more, script) in SINGLES.items():
-        input_ = single_input(PARCEL.name, '{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options)
+        input_ = single_input('{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options)
         made += _recordings(version, name, "DeliverParcel", input_ | more, {0: script})
     texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(10)]
     for name, (options, more, scripts) in BATCHES.items():
-        input_ = batch_input(PARCEL.name, texts, options)
+        input_ = batch_input(texts, options)
         made += _recordings(version, name, "DeliverParcelBatch", input_ | more, scripts)
     for recording in made:
         recording.save(folder / f"{recording.scenario}.json")
