@@ -16,7 +16,7 @@ from shared.rules.outcome import Outcome, fitted, shortened
 from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from shared.resource import Resource
 
@@ -46,9 +46,7 @@ def deliver_one(context: Context, resource: Resource) -> Generator[Any, Any, Out
     record.facts.setdefault("recordId", shown_id(resource, delivery.record))
     key = delivery.key or idempotency_key(context.instance_id)
     if delivery.pause:
-        # An earlier activity may have posted since a look-up missed the record.
-        record.absent_at = None
-        yield from run.pause(record.shown())
+        yield from run.pause([record], record.shown())
     for turn in range(ATTEMPTS_OF_A_RUN):
         run.show("delivering", record.shown())
         order = run.order(record=delivery.record, key=key, known={0: record.told()})
@@ -86,9 +84,7 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
     for index in batch.uncertain & books.pending.keys():
         books.pending[index].is_uncertain = True
     if batch.pause:
-        for record in books.pending.values():
-            record.absent_at = None  # the same
-        yield from run.pause(books.progress())
+        yield from run.pause(books.pending.values(), books.progress())
     pending, first_age = len(books.pending), run.age
     said: Output = {}
     waves = 0
@@ -151,7 +147,9 @@ class _Run:
         self.show("waiting", {**status, "nextAttempt": until.isoformat()})
         yield self._context.create_timer(until)
 
-    def pause(self, status: Output) -> Generator[Any, Any, None]:
+    def pause(self, records: Iterable[Deferral], status: Output) -> Generator[Any, Any, None]:
+        for record in records:
+            record.absent_at = None  # an earlier activity may have posted since a look-up missed it
         reason = "Waiting until no earlier attempt can be under way"
         yield from self.wait(self.age + self.delivery.pause, {**status, "reason": reason})
         self._start = self.delivery.start or self._context.current_utc_datetime
