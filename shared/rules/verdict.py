@@ -7,7 +7,6 @@ An attempt is uncertain if the partner may have stored the record although nobod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,13 +41,6 @@ Missing = Literal["absent", "no look-up"]
 Step = Literal["look up", "post"]
 
 
-@dataclass(frozen=True, slots=True)
-class LookUpFirst:
-    """The response decides nothing before a look-up; `otherwise` holds if that shows that the record is absent."""
-
-    otherwise: Outcome
-
-
 def attempt_steps(  # noqa: PLR0913, each is a fact that decides
     resource: Resource,
     record: CheckedRecord,
@@ -75,22 +67,22 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
             reason = "An earlier attempt may have stored the record, and the partner does not show it (yet)"
             return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
     judged = judge_post(resource, record, (yield "post"), age=age, was_uncertain=was_uncertain)
-    if isinstance(judged, Outcome):
+    if judged.kind != "rejected" or not judged.is_uncertain:
         return judged
-    refused = judged.otherwise
-    if resource.look_up is None:
-        return replace(refused, kind="deferred", is_uncertain=True) if was_uncertain else refused
-    # After an uncertain attempt the record has been missed before: one more look-up without it is enough.
-    found = look_up((yield "look up"))
-    return found if isinstance(found, Outcome) else refused
+    if resource.look_up is not None:
+        # After an uncertain attempt the record has been missed before: one more look-up without it is enough.
+        found = look_up((yield "look up"))
+        return found if isinstance(found, Outcome) else replace(judged, is_uncertain=False)
+    return replace(judged, kind="deferred") if was_uncertain else replace(judged, is_uncertain=False)
 
 
 def judge_post(
     resource: Resource, record: CheckedRecord, response: ApiResponse, *, age: float, was_uncertain: bool
-) -> Outcome | LookUpFirst:
+) -> Outcome:
     """Judge the response to a POST or PUT of `record`, `age` seconds after its delivery began.
 
-    `was_uncertain`: an earlier attempt may have stored the record.
+    `was_uncertain`: an earlier attempt may have stored the record. A rejection that is uncertain holds only if a
+    look-up does not find the record.
     """
     verdict = resource.judge(response) if resource.judge is not None else None
     if verdict is not None and verdict.kind != "rejected":
@@ -106,10 +98,8 @@ def judge_post(
         words = msgspec.json.encode(problem).decode()
     reason = verdict.reason if verdict else None
     reason = reason or f"The partner answered {response.status}" + (words and f": {words}")
-    refused = Outcome("rejected", record.id, response.status, reason, problem)
-    if was_uncertain or (verdict is None and response.status == _CONFLICT):
-        return LookUpFirst(refused)
-    return refused
+    is_uncertain = was_uncertain or (verdict is None and response.status == _CONFLICT)
+    return Outcome("rejected", record.id, response.status, reason, problem, is_uncertain=is_uncertain)
 
 
 def _unless_refused(
