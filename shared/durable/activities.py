@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -15,7 +14,6 @@ from shared.durable.inputs import BatchInput, Order, from_json, records_of, to_j
 from shared.durable.progress import Deferral, OrderResult, room_of_one
 from shared.errors import ActivityInterruptedError, DeliveryInputError, DeliveryRefusedError
 from shared.rules.outcome import Outcome
-from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds that an attempt at a single record waits for its turn. A longer wait is a durable timer's."""
@@ -63,10 +59,7 @@ def contained(activity: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coro
 async def post_one(
     given: Mapping[str, Any], resource: Resource, client: DurableClient, access: PartnerAccess
 ) -> dict[str, Any]:
-    """Make one attempt at the record of an `Order`. Return its outcome.
-
-    Every expected failure is an outcome. An exception is a defect, and the orchestrator defers the record.
-    """
+    """Make one attempt at the record of an `Order`. Return its outcome."""
     order = from_json(given, Order)
     text, known = order.record.encode(errors="surrogatepass"), order.known.get(0) or Deferral()
     async with Shift(client, order, access.timeout) as shift:
@@ -99,7 +92,7 @@ async def post_batch(
                     return
                 text, key = records[index]
                 known = order.known.get(index) or Deferral()
-                outcome = await _without_defect(Attempt(resource, access, shift, text, key, known, WORK))
+                outcome = await Attempt(resource, access, shift, text, key, known, WORK).make()
                 ended[index] = outcome, shift.seconds
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
@@ -116,18 +109,6 @@ async def post_batch(
             if wait := outcome.retry_after:
                 result.left_for = min(wait, result.left_for or wait)
     return to_json(result)
-
-
-async def _without_defect(attempt: Attempt) -> Outcome:
-    """Make an attempt. A defect in one record must not take those beside it along."""
-    try:
-        return await attempt.make()
-    except Exception as exc:
-        id_ = shown_id(attempt.resource, attempt.text)
-        fields = {"instance_id": attempt.shift.order.instance_id, "record_id": id_}
-        logger.exception("delivery attempt failed", extra=fields)
-        reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
-        return Outcome("deferred", id_, reason=reason, is_uncertain=True)
 
 
 class BatchRecords:

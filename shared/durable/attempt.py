@@ -138,7 +138,10 @@ class Attempt:
     patience: float
 
     async def make(self) -> Outcome:
-        """Make the attempt as one span, and log what became of it. Every expected failure is an outcome."""
+        """Make the attempt as one span, and log what became of it. Every failure is an outcome.
+
+        A defect in one record must not take those beside it along.
+        """
         with process_telemetry().span("delivery attempt", kind=SpanKind.INTERNAL) as span:
             try:
                 outcome = await self._outcome(await self.access.api())
@@ -153,6 +156,12 @@ class Attempt:
                 if isinstance(exc, TokenRejectedError):
                     fields = {"instance_id": self.shift.order.instance_id, "reason": outcome.reason}
                     logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
+            except Exception as exc:
+                id_ = shown_id(self.resource, self.text)
+                fields = {"instance_id": self.shift.order.instance_id, "record_id": id_}
+                logger.exception("delivery attempt failed", extra=fields)
+                reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
+                outcome = Outcome("deferred", id_, reason=reason, is_uncertain=True)
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,
                 "instance_id": self.shift.order.instance_id,
