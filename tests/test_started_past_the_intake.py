@@ -9,6 +9,7 @@ import pytest
 from shared.durable.durable_client import Instance
 from shared.durable.inputs import digest
 from shared.durable.starting import fingerprint
+from tests.fakes.durable_host import NOON
 
 
 @pytest.mark.parametrize("number", ["1e9999999", "-1E+999999999", "1e-999999999", "0e999999999"])
@@ -26,4 +27,4 @@ def test_a_record_that_is_no_json_has_a_fingerprint_or_none(record: str) -> None
 def test_an_input_that_is_nested_without_end_is_read_as_text() -> None:
     nested = "[" * 100_000
 
-    assert Instance("a", "DeliverParcel", "Running", json.dumps(nested)).input == nested
+    assert Instance("a", "DeliverParcel", "Running", NOON, NOON, json.dumps(nested)).input == nested

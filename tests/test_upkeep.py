@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 INPUT = single_input(b'{"parcelId": "P-1", "weight": 1}', DeliveryOptions()) | {"progress": {"attempts": 21}}
 
 
+TIMES = ("createdTime", "lastUpdatedTime")
+
+
 class Timer:
     """The timer's runs on one host; `rewound` has the resource of each recovery."""
 
@@ -126,7 +129,15 @@ async def test_one_that_cannot_be_recovered_now_does_not_hold_back_the_others() 
 
 async def listed(timer: Timer) -> list[dict[str, str]]:
     page, _ = await timer.host.client().list_instances(runtimeStatus="Failed")
-    return [{"instanceId": each.id, "name": each.name, "runtimeStatus": each.status} for each in page]
+    return [
+        {
+            "instanceId": each.id,
+            "name": each.name,
+            "runtimeStatus": each.status,
+            **dict.fromkeys(TIMES, NOON.isoformat()),
+        }
+        for each in page
+    ]
 
 
 async def test_history_is_purged_so_many_days_after_a_delivery_has_ended() -> None:

@@ -119,7 +119,7 @@ class Shift:
         if instance is None or instance.status not in {"Pending", "Running"}:
             return False
         # A later creation is another run under the same id.
-        return instance.created is None or instance.created <= self.order.began + _SKEW
+        return instance.created <= self.order.began + _SKEW
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,11 @@ class Instance(msgspec.Struct):
     id: str = field(name="instanceId")
     name: str = field()
     status: str = field(name="runtimeStatus")
+    created: datetime = field(name="createdTime")
+    updated: datetime = field(name="lastUpdatedTime")
     input: Any = None
     output: Any = None
     custom_status: Any = field(name="customStatus", default=None)
-    created: datetime | None = field(name="createdTime", default=None)
-    updated: datetime | None = field(name="lastUpdatedTime", default=None)
     history: list[dict[str, Any]] = field(name="historyEvents", default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Instance(msgspec.Struct):
 
     def is_older_than(self, other: Instance) -> bool:
         """Whether it was started before the other was, which may have been started again since."""
-        return self.created is not None and other.created is not None and self.created < other.created
+        return self.created < other.created
 
 
 class DurableClient:

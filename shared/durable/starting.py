@@ -134,8 +134,8 @@ def settling_pause(ended: Instance, call_timeout: float) -> float:
     orchestration goes on, or notices that it does not.
     """
     settled = WORK / 2 + max(WORK / 2, call_timeout) + 2 * LOOK
-    ago = (datetime.now(UTC) - ended.updated).total_seconds() if ended.updated is not None else 0.0
-    return max(0.0, settled - max(0.0, ago))
+    ago = max(0.0, (datetime.now(UTC) - ended.updated).total_seconds())
+    return max(0.0, settled - ago)
 
 
 async def running_redelivery(client: DurableClient, instance: Instance) -> Instance | None:

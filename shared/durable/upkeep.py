@@ -34,14 +34,14 @@ class Recovery:
     def __init__(self, resources: Iterable[Resource], on_rewound: Callable[[str], None]) -> None:
         self._resources = {name: each for each in resources for name in (each.deliver, each.deliver_batch)}
         self._on_rewound = on_rewound
-        self._given_up: dict[str, datetime | None] = {}
+        self._given_up: dict[str, datetime] = {}
 
     async def run(self, client: DurableClient, call_timeout: Callable[[Resource], float]) -> int:
         """Look at all failed deliveries. Return how many go on. `call_timeout` is the seconds of one call."""
         recovered = 0
         async for failed in _instances(client, runtimeStatus="Failed"):
             resource = self._resources.get(failed.name)
-            if resource is None or self._given_up.get(failed.id, ()) == failed.updated:
+            if resource is None or self._given_up.get(failed.id) == failed.updated:
                 continue
             try:
                 recovered += await self._recover(client, failed.id, resource, call_timeout(resource))
@@ -98,7 +98,7 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
     purged = 0
     # What was started later has not ended earlier.
     async for instance in _instances(client, runtimeStatus=",".join(sorted(FINISHED)), createdTimeTo=before):
-        if instance.updated is not None and instance.updated < before:
+        if instance.updated < before:
             try:
                 purged += await client.purge(instance.id)
             except DeliveryRefusedError as exc:
@@ -112,8 +112,7 @@ async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, 
     found: dict[str, tuple[int, float]] = {}
     async for instance in _instances(client, runtimeStatus="Pending,Running,Suspended"):
         count, oldest = found.get(instance.name, (0, 0.0))
-        age = (now - instance.created).total_seconds() if instance.created is not None else 0.0
-        found[instance.name] = count + 1, max(oldest, age)
+        found[instance.name] = count + 1, max(oldest, (now - instance.created).total_seconds())
     return found
 
 

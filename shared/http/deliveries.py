@@ -121,7 +121,7 @@ async def list_deliveries(
         )
     shown = [
         view(request, instance, resource.name, is_whole=False)
-        for instance in sorted(found, key=lambda each: each.created or now, reverse=True)
+        for instance in sorted(found, key=lambda each: each.created, reverse=True)
         if (resource := _resource_of(instance, named)) and state_of(instance) in states
     ]
     page: dict[str, Any] = {"deliveries": shown}
@@ -307,5 +307,5 @@ def _links(request: Request, instance_id: str) -> dict[str, str]:
     return {"statusQueryGetUri": root, "historyGetUri": f"{root}/history", **posts}
 
 
-def _time(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
