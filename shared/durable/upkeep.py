@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,11 @@ class Recovery:
             return False
         # A rewind would run activities again that have failed, and the history would fit no more. It would not run
         # again what ended after the instance: a batch, which has several activities at once, would wait for ever.
-        can_rewind = kind is SingleInput and "TaskFailed" not in kinds
-        if can_rewind and await _rewind(client, id_):
+        is_rewound = False
+        if kind is SingleInput and "TaskFailed" not in kinds:
+            with suppress(DeliveryRefusedError):  # the engine may not offer it
+                is_rewound = await client.manage("rewind", id_, "RecoverDeliveries")
+        if is_rewound:
             logger.warning("delivery rewound", extra=fields)
         else:
             input_ = started_again(failed, failed.input, call_timeout) | {"recoveries": recoveries + 1}
@@ -79,13 +83,6 @@ class Recovery:
             logger.warning("delivery started again", extra=fields)
         self._on_rewound(resource.name)
         return True
-
-
-async def _rewind(client: DurableClient, instance_id: str) -> bool:
-    try:
-        return await client.manage("rewind", instance_id, "RecoverDeliveries")
-    except DeliveryRefusedError:
-        return False  # the engine does not offer it
 
 
 async def purge_history(client: DurableClient, days: float, least: float, now: datetime) -> int:
