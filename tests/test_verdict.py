@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -198,9 +198,14 @@ def test_judge_decides_before_the_status_does(verdict: Verdict | None, first: st
 def test_a_deferral_has_a_reason_even_if_judge_gives_none() -> None:
     resource = replace(PARCEL, judge=lambda _response: Verdict("deferred"))
 
-    judged = post(answer(200, {"error": 17}), resource=resource)
+    assert post(answer(200, {"error": 17}), resource=resource).reason == "The partner answered 200"
 
-    assert judged.reason == "The partner answered 200"
+
+@pytest.mark.parametrize("kind", ["deferred", "rejected"])
+def test_a_reason_that_judge_takes_from_the_answer_becomes_text(kind: Any) -> None:  # noqa: ANN401, a literal
+    resource = replace(PARCEL, judge=lambda response: Verdict(kind, response.content["error"]))
+
+    assert post(answer(200, {"error": 17}), resource=resource).reason == "17"
 
 
 HONOURING = replace(PARCEL, honours_idempotency_key=True)

@@ -85,9 +85,11 @@ def judge_post(
     look-up does not find the record.
     """
     verdict = resource.judge(response) if resource.judge is not None else None
+    # A partner's own words need not be text.
+    reason = str(verdict.reason) if verdict and verdict.reason else None
     if verdict is not None and verdict.kind != "rejected":
         kind: OutcomeKind = "deferred" if verdict.kind == "uncertain" else verdict.kind
-        reason = verdict.reason or (f"The partner answered {response.status}" if kind == "deferred" else None)
+        reason = reason or (f"The partner answered {response.status}" if kind == "deferred" else None)
         is_uncertain = verdict.kind == "uncertain"
         return Outcome(kind, record.id, response.status, reason, {}, verdict.retry_after, is_uncertain)
     if verdict is None and (outcome := _unless_refused(resource, record, response, age, was_uncertain=was_uncertain)):
@@ -96,7 +98,6 @@ def judge_post(
     words = ": ".join(str(problem[name]) for name in ("title", "detail") if name in problem)
     if problem and not words:
         words = msgspec.json.encode(problem).decode()
-    reason = verdict.reason if verdict else None
     reason = reason or f"The partner answered {response.status}" + (words and f": {words}")
     is_uncertain = was_uncertain or (verdict is None and response.status == _CONFLICT)
     return Outcome("rejected", record.id, response.status, reason, problem, is_uncertain=is_uncertain)
