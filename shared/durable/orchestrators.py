@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shared.durable.inputs import BatchInput, Order, SingleInput, from_json, idempotency_key, records_of, to_json
 from shared.durable.progress import BatchBooks, Deferral, OrderResult
 from shared.errors import DeliveryInputError
-from shared.rules.outcome import Outcome, fitted, shortened
+from shared.rules.outcome import Outcome, fitted_status, shortened
 from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _Run:
         return (self._context.current_utc_datetime - self._start).total_seconds()  # type: ignore[no-any-return]  # the SDK's
 
     def show(self, state: str, status: Output) -> None:
-        self._context.set_custom_status(fitted({"state": state, **status}))
+        self._context.set_custom_status(fitted_status({"state": state, **status}))
 
     def wait(self, age: float, status: Output) -> Generator[Any, Any, None]:
         """Wait on a durable timer, and say so in the custom status."""

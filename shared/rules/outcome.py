@@ -66,12 +66,12 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
+def fitted_status(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return a custom status that Durable Functions accepts: without the problem, with a shorter reason if need be."""
     fitting = dict(status)
-    if written_size(fitting) > most:
+    if written_size(fitting) > MAX_STATUS:
         fitting.pop("problem", None)
-    while written_size(fitting) > most and len(reason := fitting.get("reason") or "") > 1:
+    while written_size(fitting) > MAX_STATUS and len(reason := fitting.get("reason") or "") > 1:
         fitting["reason"] = shortened(reason, len(reason) // 2)
     return fitting
 
