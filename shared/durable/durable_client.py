@@ -75,10 +75,15 @@ class Instance(msgspec.Struct):
                 return
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What a delivery tells of itself: its custom status, and over it its output."""
+        custom, output = (each if isinstance(each, dict) else {} for each in (self.custom_status, self.output))
+        return custom | output
+
+    @property
     def is_misconfigured(self) -> bool:
         """Whether the delivery waits for somebody to mend the app's settings or its credentials."""
-        told = self.custom_status if isinstance(self.custom_status, dict) else {}
-        return told.get("state") == "waiting" and told.get("misconfigured") is True
+        return self.told.get("state") == "waiting" and self.told.get("misconfigured") is True
 
     def is_older_than(self, other: Instance) -> bool:
         """Whether it was started before the other was, which may have been started again since."""

@@ -96,6 +96,8 @@ async def redeliver(
     """
     if instance.status not in FINISHED:
         raise DeliveryRefusedError(409, f"The delivery is {instance.status}: only a finished one can be redelivered.")
+    if instance.status == "Completed" and "state" not in instance.told:
+        raise DeliveryRefusedError(409, "The delivery cannot be redelivered: it has no result of a delivery.")
     try:
         input_ = (_left_of_batch if is_batch(instance.input) else _left_of_one)(instance, options)
     except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
@@ -166,26 +168,26 @@ def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
 
 
 def _left_of_one(instance: Instance, options: DeliveryOptions) -> dict[str, Any] | None:
-    delivery, result = from_json(instance.input, SingleInput), _said(instance, instance.output)
-    state = result.get("state")
+    delivery, told = from_json(instance.input, SingleInput), instance.told
+    state = told.get("state")
     if state == "delivered":
         return None
     input_ = inputs.single_input(delivery.record.encode(), options)
     # A rejection without a status is this app's: the partner has not been asked.
-    if state != "rejected" or result.get("status") is None:
+    if state != "rejected" or told.get("status") is None:
         input_["key"] = delivery.key or inputs.idempotency_key(instance.id)
     # What was ended while it was posting may have posted.
     was_posting = instance.status != "Completed" and state == "delivering"
-    was_uncertain = result.get("uncertain") or delivery.uncertain or delivery.progress.is_uncertain
+    was_uncertain = told.get("uncertain") or delivery.uncertain or delivery.progress.is_uncertain
     if was_posting or (was_uncertain and state != "rejected"):
         input_["uncertain"] = True
     return input_
 
 
 def _left_of_batch(instance: Instance, options: DeliveryOptions) -> dict[str, Any] | None:
-    batch, result = from_json(instance.input, BatchInput), _said(instance, instance.custom_status)
+    batch, told = from_json(instance.input, BatchInput), instance.told
     created, exists, rejected, uncertain, posting = (
-        from_ranges(result.get(name, ""))
+        from_ranges(told.get(name, ""))
         for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
     )
     left = sorted(set(range(batch.total)) - created - exists)
@@ -200,11 +202,3 @@ def _left_of_batch(instance: Instance, options: DeliveryOptions) -> dict[str, An
     input_["keys"] = {place: batch.key_of(instance.id, index) for place, index in places if index not in rejected}
     input_["uncertain"] = [place for place, index in places if index in uncertain]
     return input_
-
-
-def _said(instance: Instance, ended: object) -> dict[str, Any]:
-    """Return what a completed delivery `ended` with, else its last custom status."""
-    said = ended if instance.status == "Completed" else instance.custom_status
-    if instance.status == "Completed" and not (isinstance(said, dict) and "state" in said):
-        raise DeliveryInputError("It has no result of a delivery")
-    return said if isinstance(said, dict) else {}

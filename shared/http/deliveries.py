@@ -197,7 +197,7 @@ def _moment(asked: Mapping[str, str], name: str) -> datetime | None:
 def state_of(instance: Instance) -> str:
     """Return the state of a delivery."""
     possible = STATES_OF.get(instance.status, ("failed",))
-    told = _told(instance).get("state")
+    told = instance.told.get("state")
     return told if told in possible else possible[0]
 
 
@@ -214,7 +214,7 @@ def going_on(content: Mapping[str, Any]) -> Reply:
 def view(request: Request, instance: Instance, resource: str, *, is_whole: bool = True) -> dict[str, Any]:
     """Return a delivery as the interface shows it; in a list without Durable's custom status and output."""
     state = state_of(instance)
-    told = _told(instance)
+    told = instance.told
     shown = {name: told[name] for name in SHOWN if name in told}
     if state not in {"waiting", "suspended"}:
         shown.pop("nextAttempt", None)
@@ -238,7 +238,7 @@ def view(request: Request, instance: Instance, resource: str, *, is_whole: bool 
 
 def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]]:
     """Return what became of each record of a batch, whose instance has its input."""
-    told = _told(instance)
+    told = instance.told
     states: dict[int, str] = {}
     for state in ("expired", "rejected", "exists", "created"):
         states |= dict.fromkeys(from_ranges(told.get(f"{state}Records", "")), state)
@@ -292,12 +292,6 @@ def _attempt(step: Mapping[str, Any]) -> dict[str, Any]:
         worst = next((name for name in ("deferred", "rejected", "created", "exists") if name in outcomes), "deferred")
         told = {**told, "outcome": worst, "records": len(outcomes)}
     return {name: told[name] for name in ("outcome", "status", "reason", "records") if name in told}
-
-
-def _told(instance: Instance) -> dict[str, Any]:
-    """Return what a delivery tells of itself: its custom status, and over it its output."""
-    custom, output = (each if isinstance(each, dict) else {} for each in (instance.custom_status, instance.output))
-    return custom | output
 
 
 def _links(request: Request, instance_id: str) -> dict[str, str]:
