@@ -119,32 +119,26 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
 
     def counts(self) -> dict[str, int]:
         """Count the records by what became of them."""
-        expired = sum(rejection["state"] == "expired" for rejection in self.rejections.values())
-        return {
-            "total": len(self.pending) + len(self.created) + len(self.exists) + len(self.rejections),
-            "created": len(self.created),
-            "exists": len(self.exists),
-            "rejected": len(self.rejections) - expired,
-            "expired": expired,
-        }
+        counts = {state: len(indices) for state, indices in self._ended().items()}
+        return {"total": len(self.pending) + sum(counts.values()), **counts}
 
     def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
         """Return the members of the custom status: the counts, and which records are in which state.
 
         A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
         """
-        given_up = self.rejections.items()
+        records: dict[str, Iterable[int]] = {f"{state}Records": indices for state, indices in self._ended().items()}
         uncertain = {index for index, record in self.pending.items() if record.is_uncertain}
-        records = {
-            "createdRecords": self.created,
-            "existsRecords": self.exists,
-            "rejectedRecords": {index for index, each in given_up if each["state"] == "rejected"},
-            "expiredRecords": {index for index, each in given_up if each["state"] == "expired"},
-            "uncertainRecords": uncertain | {index for index, each in given_up if each.get("uncertain")},
-            "posting": posting,
-        }
+        uncertain |= {index for index, rejection in self.rejections.items() if rejection.get("uncertain")}
+        records |= {"uncertainRecords": uncertain, "posting": posting}
         ranges = {name: to_ranges(indices) for name, indices in records.items() if indices}
         return {**self.counts(), "pending": len(self.pending), **ranges}
+
+    def _ended(self) -> dict[str, set[int]]:
+        ended = {"created": self.created, "exists": self.exists, "rejected": set(), "expired": set()}
+        for index, rejection in self.rejections.items():
+            ended[rejection["state"]].add(index)
+        return ended
 
     def _give_up(self, index: int, rejection: dict[str, Any]) -> None:
         del self.pending[index]

@@ -206,11 +206,9 @@ def _compared(
     if any(resource.same(sent, each) if resource.same else not differing_members(sent, each) for each in found):
         return Outcome("exists", record.id, status)
     differing = [shortened(name, _MAX_NAME) for name in differing_members(sent, found[0])[:_MAX_NAMES]]
-    if was_uncertain:
-        reason = f"The partner has stored the record in another form; different: {', '.join(differing)}"
-        return Outcome("created", record.id, status, reason, differing=differing)
-    reason = f"The partner has another record with this id; different: {', '.join(differing)}"
-    return Outcome("rejected", record.id, status, reason, differing=differing)
+    what = "stored the record in another form" if was_uncertain else "another record with this id"
+    reason = f"The partner has {what}; different: {', '.join(differing)}"
+    return Outcome("created" if was_uncertain else "rejected", record.id, status, reason, differing=differing)
 
 
 def _deferred(record: CheckedRecord, response: ApiResponse, words: str, *, is_uncertain: bool) -> Outcome:
