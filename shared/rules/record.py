@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.errors import Fault, InvalidRecordError, JsonError
+from shared.errors import Fault, InvalidRecordError
 from shared.rules import strict_json
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ def read_record(resource: Resource, text: bytes) -> CheckedRecord:
         msgspec.json.decode(text, type=resource.model)
     except msgspec.ValidationError as exc:
         raise InvalidRecordError(_faults(resource, text, str(exc))) from None
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise JsonError(f"is not JSON: {exc}") from None
     # As it was sent: the model may have made a UUID or an enumeration of it.
     id_ = content[resource.id_member]
     if problem := id_problem(id_):
