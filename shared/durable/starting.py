@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 # Milliseconds until the year 2286: thirteen digits.
 _END_OF_TIME = 10**13 - 1
 _REDELIVERY = "-redelivery-"
-# So many ids are looked at for one that is free.
-_MOST_REDELIVERIES = 100
 
 
 def prefix_of(resource: Resource) -> str:
@@ -108,14 +106,12 @@ async def redeliver(
     if instance.status != "Completed":
         input_["pause"] = settling_pause(instance, call_timeout)
     # An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
-    instance_id = instance.id
-    for _ in range(_MOST_REDELIVERIES):
+    instance_id, sent = next_redelivery(instance.id), fingerprint(input_)
+    while there := await client.find(instance_id, show_input=True):
+        if fingerprint(there.input) == sent and not there.is_older_than(instance):
+            break
         instance_id = next_redelivery(instance_id)
-        there = await client.find(instance_id, show_input=True)
-        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
-            return await start_once(client, resource, instance_id, input_, call_timeout)
-    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
-    raise DeliveryRefusedError(409, detail)
+    return await start_once(client, resource, instance_id, input_, call_timeout)
 
 
 def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
