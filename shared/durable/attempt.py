@@ -67,8 +67,6 @@ class Shift:
     """The time in which an activity may make calls: until `WORK` is over, or its orchestration does not go on.
 
     `is_late`: it has started so late that it may be the repetition of an activity whose host was lost.
-
-    Whoever starts a delivery in the place of one that has ended waits until its activities have noticed.
     """
 
     def __init__(self, client: DurableClient, order: Order, timeout: float) -> None:

@@ -71,10 +71,10 @@ def id_problem(id_: object) -> str | None:
     return "must not have control characters" if _CONTROL.search(text) else None
 
 
-def shown_id(resource: Resource, text: object) -> str:
+def shown_id(resource: Resource, text: str | bytes) -> str:
     """Return the id of a record that nobody has checked, as a short printable text for results and log lines."""
     try:
-        content = msgspec.json.decode(text if isinstance(text, str | bytes) else b"")
+        content = msgspec.json.decode(text)
         id_ = str(content[resource.id_member])[:128]
     except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError):
         return ""
