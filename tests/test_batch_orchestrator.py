@@ -163,6 +163,14 @@ async def test_a_record_that_kills_the_worker_is_found_and_the_others_are_delive
     assert SUSPECT_ORDERS > 1
 
 
+async def test_a_batch_that_failed_with_its_worker_goes_on_in_small_orders_one_at_a_time() -> None:
+    run = await deliver(order(16, pause=1.0, recoveries=1), lambda *_: CREATED)
+
+    assert run.output["created"] == 16
+    assert [len(each) for each in orders(run)][:3] == [2, 2, 2]
+    assert run.custom_statuses[1]["posting"] == "0-1"
+
+
 async def test_a_failed_activity_does_not_lose_what_the_others_of_its_wave_have_done() -> None:
     def does(index: int, _: object, turn: int) -> Outcome | Exception:
         return RuntimeError("lost") if index == 0 and turn == 1 else CREATED

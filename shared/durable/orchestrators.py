@@ -85,6 +85,9 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
         books.pending[index].is_uncertain = True
     if batch.pause:
         yield from run.pause(books.pending.values(), books.progress())
+        if batch.recoveries:
+            # One of its records may have ended the worker in the middle of a turn of this orchestration.
+            books.suspects = {*books.pending}
     pending, first_age = len(books.pending), run.age
     said: Output = {}
     waves = 0
