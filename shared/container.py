@@ -151,7 +151,7 @@ class Container:
         process.observe(telemetry.FLOW_LIMIT, attributes, lambda: admission.snapshot()["limit"])
         process.observe(telemetry.FLOW_RATE, attributes, lambda: admission.snapshot()["rate"])
         process.observe(telemetry.FLOW_IN_FLIGHT, attributes, lambda: admission.snapshot()["in_flight"])
-        access = PartnerAccess(api, admission, settings.timeout, lambda: admission.snapshot()["limit"])
+        access = PartnerAccess(api, admission, settings.timeout)
         self._access[partner.name] = access
         return access
 

@@ -123,7 +123,7 @@ class ApiResponse(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes = b""
     content: Any = None
-    problem: Mapping[str, Any] = {}
+    problem: dict[str, Any] = {}
     is_readable: bool = True
     is_html: bool = False
     retry_after: float | None = None

@@ -262,7 +262,7 @@ def texts(total: int) -> list[bytes]:
 async def post_order(
     partner: ScriptedPartner, total: int, access: PartnerAccess | None = None, **more: object
 ) -> OrderResult:
-    input_ = batch_input("Parcel", texts(total), DeliveryOptions())
+    input_ = batch_input(texts(total), DeliveryOptions())
     given = order(digest=input_["digest"], chunk=3, records=[*range(total)]) | more
     result = await post_batch(given, HONOURING, running(input_).client(), BatchRecords(), access or partner.access())
     return from_json(result, OrderResult)
@@ -273,11 +273,11 @@ def by_id(responses: dict[str, ApiResponse | BaseException]) -> ScriptedPartner:
 
 
 def of_kind(result: OrderResult, kind: str) -> list[int]:
-    return sorted(index for index, outcome in result.outcomes.items() if outcome["outcome"] == kind)
+    return sorted(index for index, outcome in result.outcomes.items() if outcome.kind == kind)
 
 
 def uncertain(result: OrderResult) -> list[int]:
-    return [index for index, each in result.outcomes.items() if each.get("uncertain")]
+    return [index for index, each in result.outcomes.items() if each.is_uncertain]
 
 
 @in_virtual_time
@@ -287,10 +287,21 @@ async def test_each_record_of_an_order_is_tried_under_its_own_key() -> None:
     result = await post_order(partner, 5)
 
     assert (of_kind(result, "created"), of_kind(result, "rejected")) == ([0, 4], [1])
-    assert result.outcomes[2]["retryAfter"] == 9
+    assert result.outcomes[2].retry_after == 9
     assert uncertain(result) == [3]
     assert sorted(partner.keys) == [f"parcel-1-{index}" for index in range(5)]
     assert sorted(partner.bodies) == texts(5)
+
+
+@in_virtual_time
+async def test_what_is_said_of_a_record_is_short_enough_for_its_batch() -> None:
+    partner = by_id({"P-0": answer(422, {"title": "x" * 300, "detail": "y" * 300, "city": "Z"})})
+
+    result = await post_order(partner, 1_000, records=[0])
+    alone = await post(ScriptedPartner(answer(422, {"title": "x" * 900, "detail": "y" * 900, "city": "z" * 4_000})))
+
+    assert (len(result.outcomes[0].reason or ""), result.outcomes[0].problem) == (150, {"city": "Z"})
+    assert (len(alone["reason"]), [*alone["problem"]]) == (1_000, ["title", "detail"])
 
 
 @in_virtual_time
@@ -304,8 +315,8 @@ async def test_tells_how_long_ago_a_record_was_deferred() -> None:
 
     result = await post_order(partner, 3, partner.access(SlowTurns()), chunk=1)
 
-    assert result.outcomes[0]["ago"] == pytest.approx(8)
-    assert "ago" not in result.outcomes[2]
+    assert result.outcomes[0].ago == pytest.approx(8)
+    assert result.outcomes[2].ago == 0
 
 
 @in_virtual_time
@@ -322,9 +333,11 @@ async def test_a_record_that_was_not_found_is_posted_again_once_the_partner_has_
 @in_virtual_time
 async def test_a_defect_in_one_record_does_not_take_the_others_along() -> None:
     result = await post_order(by_id({"P-1": ZeroDivisionError("secret")}), 3)
+    alone = await post(ScriptedPartner(ZeroDivisionError("secret")))
 
     assert (of_kind(result, "created"), uncertain(result)) == ([0, 2], [1])
-    assert "secret" not in str(result)
+    assert (alone["outcome"], alone["uncertain"]) == ("deferred", True)
+    assert "secret" not in str((result, alone))
 
 
 @in_virtual_time

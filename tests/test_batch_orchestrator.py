@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import dataclasses
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from shared.durable.inputs import DeliveryOptions, batch_input, records_of
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, SUSPECT_ORDERS, deliver_batch
+from shared.durable.progress import room_of_one
 from shared.rules.outcome import Outcome, written_size
 from shared.rules.retry import RetryPolicy
 from tests.fakes.replay import START, Clock, Play, order_result, play, replay
@@ -25,7 +26,7 @@ REFUSED = Outcome("rejected", "P-0", 422, "The partner answered 422: no such cit
 def order(total: int, deadline: float = 86_400.0, **more: object) -> dict[str, Any]:
     options = DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0, chunk=2, parallel=2, order=4)
     texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(total)]
-    return batch_input("Parcel", texts, options) | more
+    return batch_input(texts, options) | more
 
 
 async def deliver(
@@ -102,7 +103,7 @@ async def test_a_deferred_record_waits_alone_while_the_others_go_on() -> None:
 
 
 async def test_a_wait_counts_from_the_attempt_and_not_from_the_end_of_its_order() -> None:
-    later = dataclasses.replace(LATER, ago=25.0)
+    later = replace(LATER, ago=25.0)
 
     run = await deliver(order(4), lambda index, _, turn: later if (index, turn) == (0, 1) else CREATED)
 
@@ -160,6 +161,14 @@ async def test_a_record_that_kills_the_worker_is_found_and_the_others_are_delive
     assert all(len(each) <= 4 for each in orders(run))
     assert [5] in orders(run)
     assert SUSPECT_ORDERS > 1
+
+
+async def test_a_batch_that_failed_with_its_worker_goes_on_in_small_orders_one_at_a_time() -> None:
+    run = await deliver(order(16, pause=1.0, recoveries=1), lambda *_: CREATED)
+
+    assert run.output["created"] == 16
+    assert [len(each) for each in orders(run)][:3] == [2, 2, 2]
+    assert run.custom_statuses[1]["posting"] == "0-1"
 
 
 async def test_a_failed_activity_does_not_lose_what_the_others_of_its_wave_have_done() -> None:
@@ -228,9 +237,10 @@ async def test_the_status_tells_the_pace_the_limit_and_the_end() -> None:
 
 
 async def test_a_thousand_scattered_records_fit_into_status_and_output() -> None:
-    words = Outcome("rejected", "P-" + "x" * 100, 422, "\u2028" * 400, {"detail": "x" * 900})
+    words = Outcome("rejected", "P-" + "x" * 100, 422, "\u2028" * 400, {"detail": "x" * 80, "more": "x" * 900})
+    words = words.fitted(room_of_one(1_000), room_of_one(1_000))
     options = DeliveryOptions(RetryPolicy(), 5.0, chunk=500, parallel=2, order=1_000)
-    input_ = batch_input("Parcel", [b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(1_000)], options)
+    input_ = batch_input([b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(1_000)], options)
 
     run = await deliver(input_, lambda index, *_: words if index % 2 else CREATED)
 

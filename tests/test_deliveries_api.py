@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 TEXTS = [b'{"parcelId": "P-%d", "weight": 1}' % number for number in range(4)]
-ONE = single_input("Parcel", TEXTS[0], DeliveryOptions())
+ONE = single_input(TEXTS[0], DeliveryOptions())
 OPTIONS = DeliveryOptions.of_batch(RetryPolicy(60, 1, 10), 5, 50, 100)
 DELIVERED = {"state": "delivered", "recordId": "P-0", "outcome": "created", "attempts": 1}
 NOW = NOON + timedelta(minutes=1)
@@ -159,22 +159,24 @@ async def test_what_is_no_delivery_of_ours_is_404(id_: str) -> None:
     ],
 )
 def test_the_state_comes_from_what_was_told_or_from_durable(status: str, told: Any, state: str) -> None:  # noqa: ANN401, any JSON
-    assert state_of(Instance("1", "DeliverParcel", status, output=told, custom_status=told)) == state
+    assert state_of(Instance("1", "DeliverParcel", status, NOON, NOON, output=told, custom_status=told)) == state
     assert state in STATES
 
 
 def test_the_reason_of_what_somebody_ended_is_theirs() -> None:
-    instance = Instance("1", "DeliverParcel", "Terminated", output="enough", custom_status={"reason": "503"})
+    instance = Instance(
+        "1", "DeliverParcel", "Terminated", NOON, NOON, output="enough", custom_status={"reason": "503"}
+    )
 
     assert view(asked(), instance, "Parcel")["reason"] == "enough"
 
 
 def test_each_record_of_a_batch_has_its_own_state() -> None:
     told = {"createdRecords": "0", "existsRecords": "1", "rejectedRecords": "2"}
-    input_ = batch_input("Parcel", TEXTS, DeliveryOptions())
-    going = Instance("1", "DeliverParcelBatch", "Running", input=input_, custom_status=told)
+    input_ = batch_input(TEXTS, DeliveryOptions())
+    going = Instance("1", "DeliverParcelBatch", "Running", NOON, NOON, input_, custom_status=told)
     rejection = {"index": 2, "recordId": "P-2", "state": "rejected", "reason": "No", "status": 422}
-    ended = Instance("1", "DeliverParcelBatch", "Completed", input_, {"rejections": [rejection]}, told)
+    ended = Instance("1", "DeliverParcelBatch", "Completed", NOON, NOON, input_, {"rejections": [rejection]}, told)
 
     assert [each["state"] for each in record_states(going, PARCEL)] == ["created", "exists", "rejected", "pending"]
     assert record_states(ended, PARCEL)[2] == rejection

@@ -24,13 +24,13 @@ def packed(value: bytes) -> str:
 
 
 def test_records_travel_as_they_were_sent() -> None:
-    input_ = json.loads(json.dumps(batch_input("Parcel", TEXTS, OPTIONS)))
+    input_ = json.loads(json.dumps(batch_input(TEXTS, OPTIONS)))
 
     assert records_of(input_) == TEXTS
 
 
 def test_records_may_bring_keys_along() -> None:
-    batch = from_json(batch_input("Parcel", TEXTS, OPTIONS) | {"keys": {"0": "first-7"}}, BatchInput)
+    batch = from_json(batch_input(TEXTS, OPTIONS) | {"keys": {"0": "first-7"}}, BatchInput)
 
     assert [batch.key_of("parcel-2", index) for index in range(3)] == ["first-7", "parcel-2-1", "parcel-2-2"]
 
@@ -45,12 +45,14 @@ def read():
         inputs.from_json(value, kind)
 
 for _ in range(20):
-    for name in ("shared.durable.inputs", "shared.durable.progress"):
+    for name in ("shared.durable.inputs", "shared.durable.progress", "shared.rules.outcome"):
         sys.modules.pop(name, None)
-    inputs, progress = map(importlib.import_module, ("shared.durable.inputs", "shared.durable.progress"))
-    single = {"resource": "a", "terms": {"retry": {}}, "record": "{}", "progress": {"attempts": 3}}
-    batch = {"resource": "a", "terms": {}, "total": 1, "digest": "", "packed": "", "progress": {"created": [0]}}
-    given = ((single, inputs.SingleInput), (batch, inputs.BatchInput), ({"leftFor": 1}, progress.OrderResult))
+    modules = "shared.durable.inputs", "shared.durable.progress", "shared.rules.outcome"
+    inputs, progress, outcome = map(importlib.import_module, modules)
+    single = {"terms": {"retry": {}}, "record": "{}", "progress": {"attempts": 3}}
+    batch = {"terms": {}, "total": 1, "digest": "", "packed": "", "progress": {"created": [0]}}
+    given = [(single, inputs.SingleInput), (batch, inputs.BatchInput), ({"leftFor": 1}, progress.OrderResult)]
+    given.append(({"outcome": "created", "recordId": ""}, outcome.Outcome))
     start = threading.Barrier(16)
     threads = [threading.Thread(target=read) for _ in range(16)]
     for thread in threads:
@@ -103,12 +105,12 @@ def test_other_json_has_another_digest(one: list[bytes], other: list[bytes]) -> 
 )
 def test_records_that_nobody_packed_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DeliveryInputError):
-        records_of(batch_input("Parcel", TEXTS, OPTIONS) | change)
+        records_of(batch_input(TEXTS, OPTIONS) | change)
 
 
 async def test_a_batch_is_read_once_for_all_that_ask() -> None:
     host, records = DurableHost(), BatchRecords(most=1)
-    first, second = (batch_input("Parcel", TEXTS[:count], OPTIONS) for count in (1, 2))
+    first, second = (batch_input(TEXTS[:count], OPTIONS) for count in (1, 2))
     host.put("b-1", "DeliverParcelBatch", first)
     host.put("b-2", "DeliverParcelBatch", second)
 
@@ -122,7 +124,7 @@ async def test_a_batch_is_read_once_for_all_that_ask() -> None:
 
 async def test_a_reading_that_failed_is_tried_again() -> None:
     host, records = DurableHost(), BatchRecords()
-    input_ = batch_input("Parcel", TEXTS, OPTIONS)
+    input_ = batch_input(TEXTS, OPTIONS)
     with pytest.raises(LookupError):
         await records.of("b-1", input_["digest"], host.client())
     host.put("b-1", "DeliverParcelBatch", input_)

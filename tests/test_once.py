@@ -160,7 +160,7 @@ async def deliver_single(store: Store) -> dict[str, tuple[str, bool]]:
     async def activity(_: str, order: Any) -> Any:  # noqa: ANN401 - any JSON
         return await post_one(now(order), store.resource, host.client(), access)
 
-    input_ = single_input(PARCEL.name, b'{"parcelId":"P-1","weight":1.5}', TERMS)
+    input_ = single_input(b'{"parcelId":"P-1","weight":1.5}', TERMS)
     run = await play(lambda context: deliver_one(context, store.resource), input_, activity, clock=store.clock)
     return {"P-1": (run.output["state"], run.output.get("uncertain", False))}
 
@@ -168,7 +168,7 @@ async def deliver_single(store: Store) -> dict[str, tuple[str, bool]]:
 async def deliver_many(store: Store) -> dict[str, tuple[str, bool]]:
     access, host, records = store.partner.access(), DurableHost(), BatchRecords()
     texts = [b'{"parcelId":"P-%d","weight":1.5}' % number for number in range(7)]
-    input_ = batch_input(PARCEL.name, texts, TERMS)
+    input_ = batch_input(texts, TERMS)
     host.put("0f5c2d", PARCEL.deliver_batch, input_)
 
     async def activity(_: str, order: Any) -> Any:  # noqa: ANN401 - any JSON

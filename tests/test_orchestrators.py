@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.durable import inputs, orchestrators, progress
-from shared.durable.inputs import DeliveryOptions, idempotency_key, single_input
+from shared.durable.inputs import DeliveryOptions, idempotency_key, single_input, to_json
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_one
 from shared.rules.outcome import Outcome, written_size
 from shared.rules.record import IDEMPOTENCY_KEY
@@ -26,7 +26,7 @@ REJECTED = Outcome("rejected", "P-1", 422, "The partner answered 422: no such ci
 
 
 def order(deadline: float = 86_400.0, **more: object) -> dict[str, Any]:
-    return single_input("Parcel", RECORD.encode(), DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0)) | more
+    return single_input(RECORD.encode(), DeliveryOptions(RetryPolicy(deadline, 1.0, 300.0), 5.0)) | more
 
 
 async def deliver(
@@ -42,7 +42,7 @@ async def deliver(
         outcome = script.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome.to_json()
+        return to_json(outcome)
 
     run = await play(
         lambda context: deliver_one(context, PARCEL),
@@ -217,7 +217,7 @@ async def test_no_status_is_too_long_for_durable_functions() -> None:
     [
         None,
         [],
-        {"resource": "Parcel", "terms": {}},
+        {"terms": {}},
         order() | {"record": 7},
         order() | {"terms": {"retry": {"deadline": -1}}},
         order() | {"terms": {"retry": {"max": float("nan")}}},

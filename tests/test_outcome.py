@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.rules.outcome import MAX_STATUS, Outcome, fitted, kept_problem, written_size
+from shared.durable.inputs import from_json, to_json
+from shared.rules.outcome import MAX_STATUS, Outcome, fitted_status, kept_problem, written_size
 
 
 @pytest.mark.parametrize(
@@ -27,12 +28,12 @@ def test_a_status_is_measured_as_the_durable_extension_measures_it(text: str, ki
 def test_a_status_that_is_too_long_loses_its_problem_and_then_the_end_of_its_reason(letter: str) -> None:
     status = {"state": "waiting", "recordId": "P-1", "reason": letter * 9_000, "problem": {"detail": letter * 4_000}}
 
-    shown = fitted(status)
+    shown = fitted_status(status)
 
     assert written_size(shown) <= MAX_STATUS
     assert shown["recordId"] == "P-1"
     assert shown["reason"].startswith(letter * 100)
-    assert fitted({"reason": "short", "problem": {"a": 1}}) == {"reason": "short", "problem": {"a": 1}}
+    assert fitted_status({"reason": "short", "problem": {"a": 1}}) == {"reason": "short", "problem": {"a": 1}}
 
 
 def test_a_problem_keeps_the_members_for_which_there_is_room() -> None:
@@ -51,5 +52,5 @@ def test_an_outcome_survives_a_durable_boundary() -> None:
         "deferred", "P-1", 503, "why", {"a": 1}, 2.5, is_uncertain=True, is_absent=True, was_held=True, differing=["a"]
     )
 
-    assert Outcome.from_json(outcome.to_json()) == outcome
-    assert Outcome("created", "P-1", 201).to_json() == {"outcome": "created", "recordId": "P-1", "status": 201}
+    assert from_json(to_json(outcome), Outcome) == outcome
+    assert to_json(Outcome("created", "P-1", 201)) == {"outcome": "created", "recordId": "P-1", "status": 201}

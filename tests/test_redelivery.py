@@ -21,13 +21,13 @@ AGAIN = "parcel-1-redelivery-1"
 
 def one(output: object = None, status: str = "Completed", **more: Any) -> DurableHost:  # noqa: ANN401 - members of an instance
     host = DurableHost()
-    input_ = more.pop("input_", single_input("Parcel", RECORD.encode(), OPTIONS))
+    input_ = more.pop("input_", single_input(RECORD.encode(), OPTIONS))
     host.put(FIRST, "DeliverParcel", input_, status=status, output=output, **more)
     return host
 
 
 def many(output: object = None, status: str = "Completed", **more: Any) -> DurableHost:  # noqa: ANN401 - members of an instance
-    return one(output, status, input_=batch_input("Parcel", TEXTS, OPTIONS), **more)
+    return one(output, status, input_=batch_input(TEXTS, OPTIONS), **more)
 
 
 async def ask(host: DurableHost, id_: str = FIRST) -> str:
@@ -41,7 +41,7 @@ async def test_a_rejected_record_is_posted_anew_under_another_key() -> None:
 
     assert await ask(host) == AGAIN
 
-    assert host.input_of(AGAIN) == single_input("Parcel", RECORD.encode(), OPTIONS)
+    assert host.input_of(AGAIN) == single_input(RECORD.encode(), OPTIONS)
 
 
 @pytest.mark.parametrize("output", [{"state": "expired"}, {"state": "rejected"}])
@@ -91,7 +91,7 @@ async def test_a_record_of_an_ended_delivery_waits_until_nobody_can_be_posting(
 
 
 async def test_what_an_earlier_run_knew_is_not_forgotten() -> None:
-    input_ = single_input("Parcel", RECORD.encode(), OPTIONS) | {"progress": {"isUncertain": True}}
+    input_ = single_input(RECORD.encode(), OPTIONS) | {"progress": {"isUncertain": True}}
     host = one(None, "Terminated", input_=input_, custom_status={"state": "waiting"})
 
     await ask(host)
@@ -140,7 +140,7 @@ async def test_asking_twice_starts_one() -> None:
 
 async def test_an_id_that_stands_for_what_was_left_before_a_restart_is_skipped() -> None:
     host = one({"state": "expired"}, created=NOON + timedelta(hours=1))
-    host.put(AGAIN, "DeliverParcel", single_input("Parcel", RECORD.encode(), OPTIONS), status="Completed")
+    host.put(AGAIN, "DeliverParcel", single_input(RECORD.encode(), OPTIONS), status="Completed")
 
     assert await ask(host) == "parcel-1-redelivery-2"
 
@@ -154,7 +154,7 @@ async def test_an_id_that_stands_for_what_was_left_before_a_restart_is_skipped()
         (many(custom_status={"state": "delivered", "createdRecords": "0-4"}), "nothing is left"),
         (many(None, "Terminated", custom_status={"existsRecords": "0-4"}), "nothing is left"),
         (one(7), "cannot be redelivered"),
-        (one({"state": "expired"}, input_={"resource": "Parcel"}), "cannot be redelivered"),
+        (one({"state": "expired"}, input_={"terms": {}}), "cannot be redelivered"),
         (many(custom_status={}), "cannot be redelivered"),
         (many(None, "Terminated", custom_status={"createdRecords": "x"}), "cannot be redelivered"),
     ],

@@ -16,8 +16,8 @@ from tests.fakes.durable_host import NOON, DurableHost
 from tests.models import PARCEL
 
 RECORD = b'{"parcelId": "P-1", "weight": 1.50}'
-INPUT = single_input("Parcel", RECORD, DeliveryOptions())
-BATCH = batch_input("Parcel", [RECORD, RECORD], DeliveryOptions())
+INPUT = single_input(RECORD, DeliveryOptions())
+BATCH = batch_input([RECORD, RECORD], DeliveryOptions())
 ID = keyed_id(PARCEL, "order 7/ü")
 NAMES = ["Parcel", "Parcel_", "Par_cel", "ParcelKey", "Parcel_key", "P", "P" * 100, "P" * 99 + "A"]
 
@@ -88,12 +88,12 @@ async def test_the_same_json_in_another_form_is_the_same_payload(same: bytes) ->
     host = DurableHost()
     await start(host)
 
-    assert await start(host, single_input("Parcel", same, DeliveryOptions(settle=9.0))) == ID
-    assert await start(host, batch_input("Parcel", [RECORD], DeliveryOptions()), "b") == "b"
-    assert await start(host, batch_input("Parcel", [same], DeliveryOptions()), "b") == "b"
+    assert await start(host, single_input(same, DeliveryOptions(settle=9.0))) == ID
+    assert await start(host, batch_input([RECORD], DeliveryOptions()), "b") == "b"
+    assert await start(host, batch_input([same], DeliveryOptions()), "b") == "b"
 
 
-@pytest.mark.parametrize("other", [single_input("Parcel", b'{"parcelId": "P-2"}', DeliveryOptions()), BATCH])
+@pytest.mark.parametrize("other", [single_input(b'{"parcelId": "P-2"}', DeliveryOptions()), BATCH])
 async def test_another_payload_under_the_same_key_is_refused(other: dict[str, Any]) -> None:
     host = DurableHost()
     await start(host)

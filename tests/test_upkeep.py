@@ -15,7 +15,10 @@ from tests.models import PARCEL
 if TYPE_CHECKING:
     from tests.fakes.durable_host import HostInstance
 
-INPUT = single_input("Parcel", b'{"parcelId": "P-1", "weight": 1}', DeliveryOptions()) | {"progress": {"attempts": 21}}
+INPUT = single_input(b'{"parcelId": "P-1", "weight": 1}', DeliveryOptions()) | {"progress": {"attempts": 21}}
+
+
+TIMES = ("createdTime", "lastUpdatedTime")
 
 
 class Timer:
@@ -61,7 +64,7 @@ async def test_what_fails_again_and_again_is_reported_once(caplog: pytest.LogCap
 
 async def test_a_batch_is_started_again_for_a_rewound_one_would_wait_for_the_activities_that_ended_after_it() -> None:
     timer = Timer()
-    timer.host.put("1", PARCEL.deliver_batch, batch_input("Parcel", [b"{}"], DeliveryOptions()), status="Failed")
+    timer.host.put("1", PARCEL.deliver_batch, batch_input([b"{}"], DeliveryOptions()), status="Failed")
 
     assert await timer.run() == 1
 
@@ -73,7 +76,7 @@ async def test_a_batch_is_started_again_for_a_rewound_one_would_wait_for_the_act
 async def test_where_the_engine_does_not_rewind_the_delivery_is_started_again(batch: bool) -> None:  # noqa: FBT001 - a parameter
     timer = Timer()
     timer.host.refused.add("rewind")
-    input_ = batch_input("Parcel", [b"{}"], DeliveryOptions()) if batch else INPUT
+    input_ = batch_input([b"{}"], DeliveryOptions()) if batch else INPUT
     timer.host.put("1", PARCEL.deliver_batch if batch else PARCEL.deliver, input_, status="Failed")
 
     for count in range(1, MAX_REWINDS + 2):
@@ -97,7 +100,7 @@ async def test_a_history_with_a_failed_activity_is_not_rewound_for_that_would_ru
     assert timer.host.instances["1"].starts == 2
 
 
-@pytest.mark.parametrize("input_", [None, {"resource": "Parcel", "packed": 7}])
+@pytest.mark.parametrize("input_", [None, {"packed": 7}])
 async def test_an_input_that_no_intake_writes_is_given_up_at_once(input_: object) -> None:
     timer = Timer()
     timer.host.put("1", "DeliverParcelBatch", input_, status="Failed")
@@ -126,7 +129,15 @@ async def test_one_that_cannot_be_recovered_now_does_not_hold_back_the_others() 
 
 async def listed(timer: Timer) -> list[dict[str, str]]:
     page, _ = await timer.host.client().list_instances(runtimeStatus="Failed")
-    return [{"instanceId": each.id, "name": each.name, "runtimeStatus": each.status} for each in page]
+    return [
+        {
+            "instanceId": each.id,
+            "name": each.name,
+            "runtimeStatus": each.status,
+            **dict.fromkeys(TIMES, NOON.isoformat()),
+        }
+        for each in page
+    ]
 
 
 async def test_history_is_purged_so_many_days_after_a_delivery_has_ended() -> None:

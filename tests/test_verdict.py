@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shared.resource import ApiResponse, LookUp, Verdict
 from shared.rules.outcome import Outcome
 from shared.rules.record import CheckedRecord
-from shared.rules.verdict import PROXY_PATIENCE, LookUpFirst, attempt_steps, judge_look_up, judge_post
+from shared.rules.verdict import PROXY_PATIENCE, attempt_steps, judge_look_up, judge_post
 from tests.fakes.scripted_partner import answer, html
 from tests.models import PARCEL
 
@@ -26,7 +26,7 @@ LIST = replace(PARCEL, look_up=LookUp("/parcels", {"ref": "{id}"}, items="/data/
 
 def post(
     response: ApiResponse, *, was_uncertain: bool = False, age: float = 0.0, resource: Resource = PARCEL
-) -> Outcome | LookUpFirst:
+) -> Outcome:
     return judge_post(resource, RECORD, response, age=age, was_uncertain=was_uncertain)
 
 
@@ -37,8 +37,6 @@ def look_up(
 
 
 def summary(judged: object) -> str:
-    if isinstance(judged, LookUpFirst):
-        return f"look up, else {judged.otherwise.kind}"
     if isinstance(judged, Outcome):
         return f"{judged.kind}, uncertain" if judged.is_uncertain else judged.kind
     return str(judged)
@@ -78,17 +76,17 @@ def summary(judged: object) -> str:
             "deferred",
         ),
         (answer(403, www_authenticate='Bearer error="invalid_token"'), "deferred", "deferred"),
-        (answer(401, www_authenticate='Bearer error="insufficient_scope"'), "rejected", "look up, else rejected"),
-        (answer(403, www_authenticate='Bearer error="insufficient_scope"'), "rejected", "look up, else rejected"),
+        (answer(401, www_authenticate='Bearer error="insufficient_scope"'), "rejected", "rejected, uncertain"),
+        (answer(403, www_authenticate='Bearer error="insufficient_scope"'), "rejected", "rejected, uncertain"),
         # not now
         *[(answer(status), "deferred", "deferred") for status in (407, 408, 421, 423, 425, 429, 431)],
         *[(answer(status, after=9), "deferred", "deferred") for status in (400, 403, 413, 422)],
         # conflicts
         (answer(409, after=9), "deferred, uncertain", "deferred, uncertain"),
-        (answer(409), "look up, else rejected", "deferred, uncertain"),
-        (html(409), "look up, else rejected", "deferred, uncertain"),
+        (answer(409), "rejected, uncertain", "deferred, uncertain"),
+        (html(409), "rejected, uncertain", "deferred, uncertain"),
         # other 4xx
-        *[(answer(status), "rejected", "look up, else rejected") for status in (400, 403, 404, 405, 410, 413, 422)],
+        *[(answer(status), "rejected", "rejected, uncertain") for status in (400, 403, 404, 405, 410, 413, 422)],
         (html(403), "deferred", "deferred"),
         (html(404), "deferred", "deferred"),
     ],
@@ -101,7 +99,7 @@ def test_what_an_answer_to_a_post_means(response: ApiResponse, first: str, after
 def test_a_proxys_page_is_the_partners_verdict_after_ten_minutes() -> None:
     assert summary(post(html(403), age=PROXY_PATIENCE - 1)) == "deferred"
     assert summary(post(html(403), age=PROXY_PATIENCE)) == "rejected"
-    assert summary(post(html(403), age=PROXY_PATIENCE, was_uncertain=True)) == "look up, else rejected"
+    assert summary(post(html(403), age=PROXY_PATIENCE, was_uncertain=True)) == "rejected, uncertain"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,6 @@ def test_other_content_names_the_members_that_differ() -> None:
 def test_a_rejection_repeats_the_partners_problem() -> None:
     judged = post(answer(422, {"title": "Refused", "detail": "no such city", "city": "Xanadú"}))
 
-    assert isinstance(judged, Outcome)
     assert judged.reason == "The partner answered 422: Refused: no such city"
     assert judged.problem == {"title": "Refused", "detail": "no such city", "city": "Xanadú"}
 
@@ -185,7 +182,7 @@ def test_same_replaces_the_comparison_and_knows_ids_in_another_form() -> None:
     [
         (Verdict("created"), "created", "created"),
         (Verdict("exists"), "exists", "exists"),
-        (Verdict("rejected", "bad VAT id"), "rejected", "look up, else rejected"),
+        (Verdict("rejected", "bad VAT id"), "rejected", "rejected, uncertain"),
         (Verdict("deferred", retry_after=7), "deferred", "deferred"),
         (Verdict("uncertain"), "deferred, uncertain", "deferred, uncertain"),
         (None, "created", "created"),
@@ -196,6 +193,19 @@ def test_judge_decides_before_the_status_does(verdict: Verdict | None, first: st
 
     assert summary(post(answer(200, {"error": 17}), resource=resource)) == first
     assert summary(post(answer(200, {"error": 17}), resource=resource, was_uncertain=True)) == after_uncertain
+
+
+def test_a_deferral_has_a_reason_even_if_judge_gives_none() -> None:
+    resource = replace(PARCEL, judge=lambda _response: Verdict("deferred"))
+
+    assert post(answer(200, {"error": 17}), resource=resource).reason == "The partner answered 200"
+
+
+@pytest.mark.parametrize("kind", ["deferred", "rejected"])
+def test_a_reason_that_judge_takes_from_the_answer_becomes_text(kind: Any) -> None:  # noqa: ANN401, a literal
+    resource = replace(PARCEL, judge=lambda response: Verdict(kind, response.content["error"]))
+
+    assert post(answer(200, {"error": 17}), resource=resource).reason == "17"
 
 
 HONOURING = replace(PARCEL, honours_idempotency_key=True)

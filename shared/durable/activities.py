@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from msgspec.structs import replace
+
 from shared.durable.attempt import WORK, Attempt, Shift
 from shared.durable.inputs import BatchInput, Order, from_json, records_of, to_json
-from shared.durable.progress import Deferral, OrderResult, fitted_facts
+from shared.durable.progress import Deferral, OrderResult, room_of_one
 from shared.errors import ActivityInterruptedError, DeliveryInputError, RefusedError
 from shared.rules.outcome import Outcome
-from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds that an attempt at a single record waits for its turn. A longer wait is a durable timer's."""
@@ -61,15 +59,12 @@ def contained(activity: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coro
 async def post_one(
     given: Mapping[str, Any], resource: Resource, client: DurableClient, access: PartnerAccess
 ) -> dict[str, Any]:
-    """Make one attempt at the record of an `Order`. Return its outcome.
-
-    Every expected failure is an outcome. An exception is a defect, and the orchestrator defers the record.
-    """
+    """Make one attempt at the record of an `Order`. Return its outcome."""
     order = from_json(given, Order)
     text, known = order.record.encode(errors="surrogatepass"), order.known.get(0) or Deferral()
     async with Shift(client, order, access.timeout) as shift:
-        outcome = await Attempt(resource, access, shift, text, order.key, known, order.age, PATIENCE).make()
-    return outcome.to_json()
+        outcome = await Attempt(resource, access, shift, text, order.key, known, PATIENCE).make()
+    return to_json(outcome.fitted())
 
 
 @contained
@@ -86,10 +81,8 @@ async def post_batch(
     except RefusedError:
         return to_json(OrderResult(left_for=1.0, reason="The records of the batch cannot be read now"))
     except DeliveryInputError as exc:
-        rejected = Outcome("rejected", "", reason=str(exc)).to_json()
-        return to_json(OrderResult(dict.fromkeys(order.records, rejected)))
-    result, held = OrderResult(), []
-    deferred: dict[int, float] = {}
+        return to_json(OrderResult(dict.fromkeys(order.records, Outcome("rejected", "", reason=str(exc)))))
+    ended: dict[int, tuple[Outcome, float]] = {}
     waiting = iter(order.records)
     async with Shift(client, order, access.timeout) as shift:
 
@@ -98,37 +91,24 @@ async def post_batch(
                 if not shift.left:
                     return
                 text, key = records[index]
-                known, age = order.known.get(index) or Deferral(), order.age + shift.seconds
-                outcome = await _without_defect(Attempt(resource, access, shift, text, key, known, age, WORK))
-                if outcome.kind in {"created", "exists"}:
-                    result.outcomes[index] = Outcome(outcome.kind, "").to_json()
-                elif not outcome.was_held or outcome.is_uncertain:
-                    result.outcomes[index] = fitted_facts(outcome.to_json(), len(records))
-                    if outcome.kind == "deferred":
-                        deferred[index] = shift.seconds
-                else:
-                    # The partner was not asked: the next order asks again.
-                    held.append(outcome)
+                known = order.known.get(index) or Deferral()
+                outcome = await Attempt(resource, access, shift, text, key, known, WORK).make()
+                ended[index] = outcome, shift.seconds
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
-    for index, ended in deferred.items():
-        result.outcomes[index]["ago"] = math.floor(1000 * (shift.seconds - ended)) / 1000
-    result.left_for = min((outcome.retry_after for outcome in held if outcome.retry_after), default=0.0)
-    result.reason = held[0].reason if held else None
-    result.limit = access.limit()
+    result, most, end = OrderResult(limit=access.turns.snapshot()["limit"]), room_of_one(len(records)), shift.seconds
+    for index, (outcome, seconds) in ended.items():
+        if outcome.kind in {"created", "exists"}:
+            result.outcomes[index] = Outcome(outcome.kind, "")
+        elif not outcome.was_held or outcome.is_uncertain:
+            ago = math.floor(1000 * (end - seconds)) / 1000
+            result.outcomes[index] = replace(outcome.fitted(most, most), differing=[], ago=ago)
+        else:
+            # The partner was not asked: the next order asks again.
+            result.reason = result.reason or outcome.reason
+            if wait := outcome.retry_after:
+                result.left_for = min(wait, result.left_for or wait)
     return to_json(result)
-
-
-async def _without_defect(attempt: Attempt) -> Outcome:
-    """Make an attempt. A defect in one record must not take those beside it along."""
-    try:
-        return await attempt.make()
-    except Exception as exc:
-        id_ = shown_id(attempt.resource, attempt.text)
-        fields = {"instance_id": attempt.shift.order.instance_id, "record_id": id_}
-        logger.exception("delivery attempt failed", extra=fields)
-        reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
-        return Outcome("deferred", id_, reason=reason, is_uncertain=True)
 
 
 class BatchRecords:

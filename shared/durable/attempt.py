@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
+from msgspec.structs import replace
 from opentelemetry.trace import SpanKind
 
 from shared.errors import (
@@ -53,14 +54,12 @@ _SKEW = timedelta(seconds=2)
 class PartnerAccess:
     """What the activities of one process need of one partner; belongs to one event loop.
 
-    `timeout` is the seconds of one call. `limit` returns the limit that flow control has found, in calls per second.
-    `under_way` has the instance that is working on a record, by route and id.
+    `timeout` is the seconds of one call. `under_way` has the instance that is working on a record, by route and id.
     """
 
     api: Callable[[], Awaitable[ResourceApi]]
     turns: Admission
     timeout: float
-    limit: Callable[[], float | None] = lambda: None
     under_way: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -68,8 +67,6 @@ class Shift:
     """The time in which an activity may make calls: until `WORK` is over, or its orchestration does not go on.
 
     `is_late`: it has started so late that it may be the repetition of an activity whose host was lost.
-
-    Whoever starts a delivery in the place of one that has ended waits until its activities have noticed.
     """
 
     def __init__(self, client: DurableClient, order: Order, timeout: float) -> None:
@@ -80,7 +77,6 @@ class Shift:
         self._begin = self._clock()
         self._most = WORK - min(timeout, WORK / 2)
         self._was_ended = False
-        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         if self.is_late:
@@ -89,14 +85,18 @@ class Shift:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        self._watch.cancel()
+        await asyncio.wait([self._watch])
 
     @property
     def seconds(self) -> float:
         """How long it has lasted."""
         return self._clock() - self._begin
+
+    @property
+    def age(self) -> float:
+        """The age of the delivery in seconds."""
+        return self.order.age + self.seconds
 
     @property
     def left(self) -> float:
@@ -117,12 +117,12 @@ class Shift:
         if instance is None or instance.status not in {"Pending", "Running"}:
             return False
         # A later creation is another run under the same id.
-        return instance.created is None or instance.created <= self.order.began + _SKEW
+        return instance.created <= self.order.began + _SKEW
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt to deliver the record `text` under the idempotency key `key`, at the delivery's `age` in seconds.
+    """An attempt to deliver the record `text` under the idempotency key `key`.
 
     `known` is what earlier attempts have shown. A call waits `patience` seconds for its turn.
     """
@@ -133,24 +133,33 @@ class Attempt:
     text: bytes
     key: str
     known: Deferral
-    age: float
     patience: float
 
     async def make(self) -> Outcome:
-        """Make the attempt as one span, and log what became of it. Every expected failure is an outcome."""
+        """Make the attempt as one span, and log what became of it. Every failure is an outcome.
+
+        A defect in one record must not take those beside it along.
+        """
         with process_telemetry().span("delivery attempt", kind=SpanKind.INTERNAL) as span:
             try:
                 outcome = await self._outcome(await self.access.api())
             except (SettingsError, TokenError) as exc:
-                id_, retry_after = shown_id(self.resource, self.text), getattr(exc, "retry_after", None)
-                is_misconfigured = isinstance(exc, SettingsError | TokenRejectedError)
-                reason = str(exc)
                 outcome = Outcome(
-                    "deferred", id_, reason=reason, retry_after=retry_after, is_misconfigured=is_misconfigured
+                    "deferred",
+                    shown_id(self.resource, self.text),
+                    reason=str(exc),
+                    retry_after=getattr(exc, "retry_after", None),
+                    is_misconfigured=isinstance(exc, SettingsError | TokenRejectedError),
                 )
                 if isinstance(exc, TokenRejectedError):
-                    fields = {"instance_id": self.shift.order.instance_id, "reason": reason}
+                    fields = {"instance_id": self.shift.order.instance_id, "reason": outcome.reason}
                     logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
+            except Exception as exc:
+                id_ = shown_id(self.resource, self.text)
+                fields = {"instance_id": self.shift.order.instance_id, "record_id": id_}
+                logger.exception("delivery attempt failed", extra=fields)
+                reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
+                outcome = Outcome("deferred", id_, reason=reason, is_uncertain=True)
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,
                 "instance_id": self.shift.order.instance_id,
@@ -189,13 +198,13 @@ class Attempt:
             del under_way[place]
 
     async def _deliver(self, api: ResourceApi, record: CheckedRecord) -> Outcome:
-        known, order = self.known, self.shift.order
+        known, order, age = self.known, self.shift.order, self.shift.age
         steps = attempt_steps(
             self.resource,
             record,
-            age=self.age,
+            age=age,
             was_uncertain=known.is_uncertain,
-            was_absent=known.absent_at is not None and self.age - known.absent_at >= order.settle,
+            was_absent=known.absent_at is not None and age - known.absent_at >= order.settle,
             settle=order.settle,
             may_repeat=self.shift.is_late,
         )

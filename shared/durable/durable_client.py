@@ -59,11 +59,11 @@ class Instance(msgspec.Struct):
     id: str = field(name="instanceId")
     name: str = field()
     status: str = field(name="runtimeStatus")
+    created: datetime = field(name="createdTime")
+    updated: datetime = field(name="lastUpdatedTime")
     input: Any = None
     output: Any = None
     custom_status: Any = field(name="customStatus", default=None)
-    created: datetime | None = field(name="createdTime", default=None)
-    updated: datetime | None = field(name="lastUpdatedTime", default=None)
     history: list[dict[str, Any]] = field(name="historyEvents", default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,14 +75,19 @@ class Instance(msgspec.Struct):
                 return
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What a delivery tells of itself: its custom status, and over it its output."""
+        custom, output = (each if isinstance(each, dict) else {} for each in (self.custom_status, self.output))
+        return custom | output
+
+    @property
     def is_misconfigured(self) -> bool:
         """Whether the delivery waits for somebody to mend the app's settings or its credentials."""
-        told = self.custom_status if isinstance(self.custom_status, dict) else {}
-        return told.get("state") == "waiting" and told.get("misconfigured") is True
+        return self.told.get("state") == "waiting" and self.told.get("misconfigured") is True
 
     def is_older_than(self, other: Instance) -> bool:
         """Whether it was started before the other was, which may have been started again since."""
-        return self.created is not None and other.created is not None and self.created < other.created
+        return self.created < other.created
 
 
 class DurableClient:

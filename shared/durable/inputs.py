@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from shared.durable.progress import MAX_RECORDS, BatchBooks, Deferral, Index, OrderResult
 from shared.errors import DeliveryInputError
+from shared.rules.outcome import Outcome
 from shared.rules.record import IDEMPOTENCY_KEY
 from shared.rules.retry import MAX_WAIT, RetryPolicy
 
@@ -69,7 +70,6 @@ class SingleInput(msgspec.Struct, kw_only=True):
     `start` is when an earlier run began: `progress` is what that one knew.
     """
 
-    resource: str
     terms: DeliveryOptions
     pause: _Seconds = 0.0
     recoveries: int = 0
@@ -88,7 +88,6 @@ class BatchInput(msgspec.Struct, kw_only=True):
     one may have stored.
     """
 
-    resource: str
     terms: DeliveryOptions
     pause: _Seconds = 0.0
     recoveries: int = 0
@@ -130,7 +129,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
 
 # msgspec examines a type when it is first used, and crashes if another thread uses it meanwhile (seen with 0.22.0). The
 # Functions worker runs orchestrators in threads.
-for _kind in (SingleInput, BatchInput, Order, OrderResult):
+for _kind in (SingleInput, BatchInput, Order, OrderResult, Outcome):
     msgspec.json.Decoder(_kind)
 
 
@@ -152,16 +151,15 @@ def from_json(value: object, kind: type[T]) -> T:
         raise DeliveryInputError(f"This app starts no delivery with such an input: {exc}") from exc
 
 
-def single_input(resource: str, text: bytes, terms: DeliveryOptions) -> dict[str, Any]:
+def single_input(text: bytes, terms: DeliveryOptions) -> dict[str, Any]:
     """Return a `SingleInput`; `text` is the JSON text as the caller sent it."""
-    return {"resource": resource, "record": text.decode(), "terms": to_json(terms)}
+    return {"record": text.decode(), "terms": to_json(terms)}
 
 
-def batch_input(resource: str, texts: Sequence[bytes], terms: DeliveryOptions) -> dict[str, Any]:
+def batch_input(texts: Sequence[bytes], terms: DeliveryOptions) -> dict[str, Any]:
     """Return a `BatchInput`; `texts` are the JSON texts of the records as the caller sent them."""
     packed = base64.b64encode(zlib.compress(b"[" + b",".join(texts) + b"]", _LEVEL)).decode()
-    given = {"resource": resource, "total": len(texts), "digest": digest(texts), "packed": packed}
-    return {**given, "terms": to_json(terms)}
+    return {"total": len(texts), "digest": digest(texts), "packed": packed, "terms": to_json(terms)}
 
 
 def is_batch(input_: object) -> bool:

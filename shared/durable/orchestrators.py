@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from shared.durable.inputs import BatchInput, Order, SingleInput, from_json, idempotency_key, records_of, to_json
 from shared.durable.progress import BatchBooks, Deferral, OrderResult
 from shared.errors import DeliveryInputError
-from shared.rules.outcome import Outcome, fitted, shortened
+from shared.rules.outcome import Outcome, fitted_status, shortened
 from shared.rules.record import shown_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from shared.resource import Resource
 
@@ -46,14 +46,12 @@ def deliver_one(context: Context, resource: Resource) -> Generator[Any, Any, Out
     record.facts.setdefault("recordId", shown_id(resource, delivery.record))
     key = delivery.key or idempotency_key(context.instance_id)
     if delivery.pause:
-        # An earlier activity may have posted since a look-up missed the record.
-        record.absent_at = None
-        yield from run.pause(record.shown())
+        yield from run.pause([record], record.shown())
     for turn in range(ATTEMPTS_OF_A_RUN):
         run.show("delivering", record.shown())
         order = run.order(record=delivery.record, key=key, known={0: record.told()})
         result = yield from _ended(context.call_activity(resource.post_one, to_json(order)))
-        outcome = _lost(result) if isinstance(result, Exception) else Outcome.from_json(result)
+        outcome = _lost(result) if isinstance(result, Exception) else from_json(result, Outcome)
         record.enter(outcome, run.age, policy, f"{run.instance_id}/{turn}")
         output = record.shown()
         if outcome.kind == "rejected":
@@ -86,9 +84,10 @@ def deliver_batch(context: Context, resource: Resource) -> Generator[Any, Any, O
     for index in batch.uncertain & books.pending.keys():
         books.pending[index].is_uncertain = True
     if batch.pause:
-        for record in books.pending.values():
-            record.absent_at = None  # the same
-        yield from run.pause(books.progress())
+        yield from run.pause(books.pending.values(), books.progress())
+        if batch.recoveries:
+            # One of its records may have ended the worker in the middle of a turn of this orchestration.
+            books.suspects = {*books.pending}
     pending, first_age = len(books.pending), run.age
     said: Output = {}
     waves = 0
@@ -143,7 +142,7 @@ class _Run:
         return (self._context.current_utc_datetime - self._start).total_seconds()  # type: ignore[no-any-return]  # the SDK's
 
     def show(self, state: str, status: Output) -> None:
-        self._context.set_custom_status(fitted({"state": state, **status}))
+        self._context.set_custom_status(fitted_status({"state": state, **status}))
 
     def wait(self, age: float, status: Output) -> Generator[Any, Any, None]:
         """Wait on a durable timer, and say so in the custom status."""
@@ -151,7 +150,9 @@ class _Run:
         self.show("waiting", {**status, "nextAttempt": until.isoformat()})
         yield self._context.create_timer(until)
 
-    def pause(self, status: Output) -> Generator[Any, Any, None]:
+    def pause(self, records: Iterable[Deferral], status: Output) -> Generator[Any, Any, None]:
+        for record in records:
+            record.absent_at = None  # an earlier activity may have posted since a look-up missed it
         reason = "Waiting until no earlier attempt can be under way"
         yield from self.wait(self.age + self.delivery.pause, {**status, "reason": reason})
         self._start = self.delivery.start or self._context.current_utc_datetime
@@ -224,14 +225,14 @@ def _enter(books: BatchBooks, run: _Run, wave: Sequence[list[int]], results: Seq
     said: Output = {}
     for indices, result in zip(wave, results, strict=True):
         if isinstance(result, Exception):
-            entry = OrderResult(dict.fromkeys(indices, _lost(result).to_json()))
+            entry = OrderResult(dict.fromkeys(indices, _lost(result)))
         else:
             entry = from_json(result, OrderResult)
             is_stalled = is_stalled and not entry.outcomes
-            deferred = (each["reason"] for each in entry.outcomes.values() if each["outcome"] == "deferred")
+            deferred = (each.reason for each in entry.outcomes.values() if each.kind == "deferred")
             if reason := entry.reason or next(deferred, None):
                 said.setdefault("reason", reason)
-            if any("misconfigured" in each for each in entry.outcomes.values()):
+            if any(each.is_misconfigured for each in entry.outcomes.values()):
                 said["misconfigured"] = True
             if entry.limit:
                 said["limit"] = round(entry.limit, 1)

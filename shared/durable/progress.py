@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from shared.rules.outcome import Outcome, kept_problem, shortened
+from shared.rules.outcome import Outcome, shortened
 from shared.rules.retry import retry_wait
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 MAX_RECORDS = 1_000
 Index = Annotated[int, Meta(ge=0, lt=MAX_RECORDS)]
-
-# Characters of the reason of a record, and of its problem; and of those of a batch. The Durable Task Scheduler has a
-# limit of 1 MiB.
-_MAX_REASON, _MAX_REASONS = 400, 150_000
 
 
 class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
@@ -65,13 +61,13 @@ class Deferral(msgspec.Struct, omit_defaults=True, rename="camel"):
 
 
 class OrderResult(msgspec.Struct, omit_defaults=True, rename="camel"):
-    """What became of the records of an order, as outcomes in JSON by their indices; the others are left to the next.
+    """What became of the records of an order, by their indices; the others are left to the next.
 
     `left_for` is the seconds for which the partner is not to be asked for these. `limit` is the limit that flow control
     has found, in calls per second.
     """
 
-    outcomes: dict[Index, dict[str, Any]] = {}
+    outcomes: dict[Index, Outcome] = {}
     left_for: float = 0.0
     reason: str | None = None
     limit: float | None = None
@@ -93,11 +89,11 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
     def enter(self, indices: Iterable[int], result: OrderResult, age: float, policy: RetryPolicy, seed: str) -> None:
         """Enter what became of the records of an order, as it is known at this age of the batch."""
         for index in indices:
-            if index not in result.outcomes:
+            outcome = result.outcomes.get(index)
+            if outcome is None:
                 self.pending[index].due = _tick(age + result.left_for) if result.left_for else 0.0
                 continue
             self.suspects.discard(index)
-            outcome = Outcome.from_json(result.outcomes[index])
             if outcome.kind == "deferred":
                 self.pending[index].enter(outcome, age, policy, seed)
             elif outcome.kind == "rejected":
@@ -111,59 +107,51 @@ class BatchBooks(msgspec.Struct, omit_defaults=True, rename="camel"):
 
         Those that nobody could try are given up only if all others stand still.
         """
+        most = room_of_one(self.counts()["total"])
         for index, record in list(self.pending.items()):
             if max(age, record.due) > deadline and (record.attempts or (is_stalled and age > deadline)):
                 attempts = f"{record.attempts} attempt" + ("s" if record.attempts != 1 else "")
                 last = record.facts.get("reason", "The partner could not be asked")
-                rejection = {"recordId": "", "state": "expired", **record.shown()}
+                reason = shortened(f"The deadline passed after {attempts}. {last}", most)
+                rejection = {"recordId": "", "state": "expired", **record.shown(), "reason": reason}
                 del rejection["attempts"]
-                self._give_up(index, {**rejection, "reason": f"The deadline passed after {attempts}. {last}"})
+                self._give_up(index, rejection)
 
     def counts(self) -> dict[str, int]:
         """Count the records by what became of them."""
-        expired = sum(rejection["state"] == "expired" for rejection in self.rejections.values())
-        return {
-            "total": len(self.pending) + len(self.created) + len(self.exists) + len(self.rejections),
-            "created": len(self.created),
-            "exists": len(self.exists),
-            "rejected": len(self.rejections) - expired,
-            "expired": expired,
-        }
+        counts = {state: len(indices) for state, indices in self._ended().items()}
+        return {"total": len(self.pending) + sum(counts.values()), **counts}
 
     def progress(self, posting: Iterable[int] = ()) -> dict[str, Any]:
         """Return the members of the custom status: the counts, and which records are in which state.
 
         A terminated batch is left with it: what is `posting` or `uncertain` then may have reached the partner.
         """
-        given_up = self.rejections.items()
+        records: dict[str, Iterable[int]] = {f"{state}Records": indices for state, indices in self._ended().items()}
         uncertain = {index for index, record in self.pending.items() if record.is_uncertain}
-        records = {
-            "createdRecords": self.created,
-            "existsRecords": self.exists,
-            "rejectedRecords": {index for index, each in given_up if each["state"] == "rejected"},
-            "expiredRecords": {index for index, each in given_up if each["state"] == "expired"},
-            "uncertainRecords": uncertain | {index for index, each in given_up if each.get("uncertain")},
-            "posting": posting,
-        }
+        uncertain |= {index for index, rejection in self.rejections.items() if rejection.get("uncertain")}
+        records |= {"uncertainRecords": uncertain, "posting": posting}
         ranges = {name: to_ranges(indices) for name, indices in records.items() if indices}
         return {**self.counts(), "pending": len(self.pending), **ranges}
 
+    def _ended(self) -> dict[str, set[int]]:
+        ended = {"created": self.created, "exists": self.exists, "rejected": set(), "expired": set()}
+        for index, rejection in self.rejections.items():
+            ended[rejection["state"]].add(index)
+        return ended
+
     def _give_up(self, index: int, rejection: dict[str, Any]) -> None:
-        total = self.counts()["total"]
         del self.pending[index]
         self.suspects.discard(index)
-        self.rejections[index] = {"index": index, **fitted_facts(rejection, total)}
+        self.rejections[index] = {"index": index, **rejection}
 
 
-def fitted_facts(facts: dict[str, Any], total: int) -> dict[str, Any]:
-    """Return what is said of one of so many records, with as much of its reason and its problem as there is room."""
-    most = min(_MAX_REASON, _MAX_REASONS // total)
-    fitted = {name: said for name, said in facts.items() if name not in {"problem", "differing"}}
-    if "reason" in facts:
-        fitted["reason"] = shortened(facts["reason"], most)
-    if problem := kept_problem(facts.get("problem", {}), most):
-        fitted["problem"] = problem
-    return fitted
+def room_of_one(total: int) -> int:
+    """Return the characters of the reason of one of so many records, and the code units of its problem, at most.
+
+    The Durable Task Scheduler has a limit of 1 MiB for all.
+    """
+    return min(400, 150_000 // total)
 
 
 def to_ranges(indices: Iterable[int]) -> str:
@@ -186,8 +174,6 @@ def from_ranges(text: str) -> set[int]:
     indices: set[int] = set()
     for run in filter(None, text.split(",")):
         first, _, last = run.partition("-")
-        if int(last or first) >= MAX_RECORDS:
-            raise ValueError(f"no batch has a record {last or first}")
         indices.update(range(int(first), int(last or first) + 1))
     return indices
 

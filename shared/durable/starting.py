@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 # Milliseconds until the year 2286: thirteen digits.
 _END_OF_TIME = 10**13 - 1
 _REDELIVERY = "-redelivery-"
-# So many ids are looked at for one that is free.
-_MOST_REDELIVERIES = 100
 
 
 def prefix_of(resource: Resource) -> str:
@@ -98,9 +96,10 @@ async def redeliver(
     """
     if instance.status not in FINISHED:
         raise RefusedError("wrong-state", f"The delivery is {instance.status}: only a finished one can be redelivered.")
+    if instance.status == "Completed" and "state" not in instance.told:
+        raise RefusedError("wrong-state", "The delivery cannot be redelivered: it has no result of a delivery.")
     try:
-        left = _left_of_batch if is_batch(instance.input) else _left_of_one
-        input_ = left(instance, resource, options)
+        input_ = (_left_of_batch if is_batch(instance.input) else _left_of_one)(instance, options)
     except (DeliveryInputError, ValueError, TypeError, LookupError, AttributeError) as exc:
         detail = f"The delivery cannot be redelivered: {type(exc).__name__}: {exc}."
         raise RefusedError("wrong-state", detail) from exc
@@ -109,14 +108,12 @@ async def redeliver(
     if instance.status != "Completed":
         input_["pause"] = settling_pause(instance, call_timeout)
     # An id is skipped that stands for other records, or for what was left of a delivery that was started again since.
-    instance_id = instance.id
-    for _ in range(_MOST_REDELIVERIES):
+    instance_id, sent = next_redelivery(instance.id), fingerprint(input_)
+    while there := await client.find(instance_id, show_input=True):
+        if fingerprint(there.input) == sent and not there.is_older_than(instance):
+            break
         instance_id = next_redelivery(instance_id)
-        there = await client.find(instance_id, show_input=True)
-        if there is None or (fingerprint(there.input) == fingerprint(input_) and not there.is_older_than(instance)):
-            return await start_once(client, resource, instance_id, input_, call_timeout)
-    detail = f"The delivery has been redelivered {_MOST_REDELIVERIES} times: redeliver {instance_id}."
-    raise RefusedError("wrong-state", detail)
+    return await start_once(client, resource, instance_id, input_, call_timeout)
 
 
 def orchestrator(resource: Resource, input_: Mapping[str, Any]) -> str:
@@ -137,8 +134,8 @@ def settling_pause(ended: Instance, call_timeout: float) -> float:
     orchestration goes on, or notices that it does not.
     """
     settled = WORK / 2 + max(WORK / 2, call_timeout) + 2 * LOOK
-    ago = (datetime.now(UTC) - ended.updated).total_seconds() if ended.updated is not None else 0.0
-    return max(0.0, settled - max(0.0, ago))
+    ago = max(0.0, (datetime.now(UTC) - ended.updated).total_seconds())
+    return max(0.0, settled - ago)
 
 
 async def running_redelivery(client: DurableClient, instance: Instance) -> Instance | None:
@@ -168,27 +165,27 @@ def _check_payload(there: Instance, input_: Mapping[str, Any]) -> None:
         raise RefusedError("key-reused", "The Idempotency-Key was used for another payload.")
 
 
-def _left_of_one(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
-    delivery, result = from_json(instance.input, SingleInput), _said(instance, instance.output)
-    state = result.get("state")
+def _left_of_one(instance: Instance, options: DeliveryOptions) -> dict[str, Any] | None:
+    delivery, told = from_json(instance.input, SingleInput), instance.told
+    state = told.get("state")
     if state == "delivered":
         return None
-    input_ = inputs.single_input(resource.name, delivery.record.encode(), options)
+    input_ = inputs.single_input(delivery.record.encode(), options)
     # A rejection without a status is this app's: the partner has not been asked.
-    if state != "rejected" or result.get("status") is None:
+    if state != "rejected" or told.get("status") is None:
         input_["key"] = delivery.key or inputs.idempotency_key(instance.id)
     # What was ended while it was posting may have posted.
     was_posting = instance.status != "Completed" and state == "delivering"
-    was_uncertain = result.get("uncertain") or delivery.uncertain or delivery.progress.is_uncertain
+    was_uncertain = told.get("uncertain") or delivery.uncertain or delivery.progress.is_uncertain
     if was_posting or (was_uncertain and state != "rejected"):
         input_["uncertain"] = True
     return input_
 
 
-def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOptions) -> dict[str, Any] | None:
-    batch, result = from_json(instance.input, BatchInput), _said(instance, instance.custom_status)
+def _left_of_batch(instance: Instance, options: DeliveryOptions) -> dict[str, Any] | None:
+    batch, told = from_json(instance.input, BatchInput), instance.told
     created, exists, rejected, uncertain, posting = (
-        from_ranges(result.get(name, ""))
+        from_ranges(told.get(name, ""))
         for name in ("createdRecords", "existsRecords", "rejectedRecords", "uncertainRecords", "posting")
     )
     left = sorted(set(range(batch.total)) - created - exists)
@@ -199,15 +196,7 @@ def _left_of_batch(instance: Instance, resource: Resource, options: DeliveryOpti
     if instance.status != "Completed":
         uncertain |= posting | (before - rejected)
     records, places = inputs.records_of(instance.input), list(enumerate(left))
-    input_ = inputs.batch_input(resource.name, [records[index] for index in left], options)
+    input_ = inputs.batch_input([records[index] for index in left], options)
     input_["keys"] = {place: batch.key_of(instance.id, index) for place, index in places if index not in rejected}
     input_["uncertain"] = [place for place, index in places if index in uncertain]
     return input_
-
-
-def _said(instance: Instance, ended: object) -> dict[str, Any]:
-    """Return what a completed delivery `ended` with, else its last custom status."""
-    said = ended if instance.status == "Completed" else instance.custom_status
-    if instance.status == "Completed" and not (isinstance(said, dict) and "state" in said):
-        raise DeliveryInputError("It has no result of a delivery")
-    return said if isinstance(said, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,14 @@ class Recovery:
     def __init__(self, resources: Iterable[Resource], on_rewound: Callable[[str], None]) -> None:
         self._resources = {name: each for each in resources for name in (each.deliver, each.deliver_batch)}
         self._on_rewound = on_rewound
-        self._given_up: dict[str, datetime | None] = {}
+        self._given_up: dict[str, datetime] = {}
 
     async def run(self, client: DurableClient, call_timeout: Callable[[Resource], float]) -> int:
         """Look at all failed deliveries. Return how many go on. `call_timeout` is the seconds of one call."""
         recovered = 0
         async for failed in _instances(client, runtimeStatus="Failed"):
             resource = self._resources.get(failed.name)
-            if resource is None or self._given_up.get(failed.id, ()) == failed.updated:
+            if resource is None or self._given_up.get(failed.id) == failed.updated:
                 continue
             try:
                 recovered += await self._recover(client, failed.id, resource, call_timeout(resource))
@@ -69,8 +70,11 @@ class Recovery:
             return False
         # A rewind would run activities again that have failed, and the history would fit no more. It would not run
         # again what ended after the instance: a batch, which has several activities at once, would wait for ever.
-        can_rewind = kind is SingleInput and "TaskFailed" not in kinds
-        if can_rewind and await _rewind(client, id_):
+        is_rewound = False
+        if kind is SingleInput and "TaskFailed" not in kinds:
+            with suppress(RefusedError):  # the engine may not offer it
+                is_rewound = await client.manage("rewind", id_, "RecoverDeliveries")
+        if is_rewound:
             logger.warning("delivery rewound", extra=fields)
         else:
             input_ = started_again(failed, failed.input, call_timeout) | {"recoveries": recoveries + 1}
@@ -79,13 +83,6 @@ class Recovery:
             logger.warning("delivery started again", extra=fields)
         self._on_rewound(resource.name)
         return True
-
-
-async def _rewind(client: DurableClient, instance_id: str) -> bool:
-    try:
-        return await client.manage("rewind", instance_id, "RecoverDeliveries")
-    except RefusedError:
-        return False  # the engine does not offer it
 
 
 async def purge_history(client: DurableClient, days: float, least: float, now: datetime) -> int:
@@ -98,7 +95,7 @@ async def purge_history(client: DurableClient, days: float, least: float, now: d
     purged = 0
     # What was started later has not ended earlier.
     async for instance in _instances(client, runtimeStatus=",".join(sorted(FINISHED)), createdTimeTo=before):
-        if instance.updated is not None and instance.updated < before:
+        if instance.updated < before:
             try:
                 purged += await client.purge(instance.id)
             except RefusedError as exc:
@@ -112,8 +109,7 @@ async def backlog(client: DurableClient, now: datetime) -> dict[str, tuple[int, 
     found: dict[str, tuple[int, float]] = {}
     async for instance in _instances(client, runtimeStatus="Pending,Running,Suspended"):
         count, oldest = found.get(instance.name, (0, 0.0))
-        age = (now - instance.created).total_seconds() if instance.created is not None else 0.0
-        found[instance.name] = count + 1, max(oldest, age)
+        found[instance.name] = count + 1, max(oldest, (now - instance.created).total_seconds())
     return found
 
 

@@ -121,7 +121,7 @@ async def list_deliveries(
         )
     shown = [
         view(request, instance, resource.name, is_whole=False)
-        for instance in sorted(found, key=lambda each: each.created or now, reverse=True)
+        for instance in sorted(found, key=lambda each: each.created, reverse=True)
         if (resource := _resource_of(instance, named)) and state_of(instance) in states
     ]
     page: dict[str, Any] = {"deliveries": shown}
@@ -198,7 +198,7 @@ def _moment(asked: Mapping[str, str], name: str) -> datetime | None:
 def state_of(instance: Instance) -> str:
     """Return the state of a delivery."""
     possible = STATES_OF.get(instance.status, ("failed",))
-    told = _told(instance).get("state")
+    told = instance.told.get("state")
     return told if told in possible else possible[0]
 
 
@@ -215,7 +215,7 @@ def going_on(content: Mapping[str, Any]) -> Reply:
 def view(request: Request, instance: Instance, resource: str, *, is_whole: bool = True) -> dict[str, Any]:
     """Return a delivery as the interface shows it; in a list without Durable's custom status and output."""
     state = state_of(instance)
-    told = _told(instance)
+    told = instance.told
     shown = {name: told[name] for name in SHOWN if name in told}
     if state not in {"waiting", "suspended"}:
         shown.pop("nextAttempt", None)
@@ -239,7 +239,7 @@ def view(request: Request, instance: Instance, resource: str, *, is_whole: bool 
 
 def record_states(instance: Instance, resource: Resource) -> list[dict[str, Any]]:
     """Return what became of each record of a batch, whose instance has its input."""
-    told = _told(instance)
+    told = instance.told
     states: dict[int, str] = {}
     for state in ("expired", "rejected", "exists", "created"):
         states |= dict.fromkeys(from_ranges(told.get(f"{state}Records", "")), state)
@@ -294,12 +294,6 @@ def _attempt(step: Mapping[str, Any]) -> dict[str, Any]:
         worst = next((name for name in ("deferred", "rejected", "created", "exists") if name in outcomes), "deferred")
         told = {**told, "outcome": worst, "records": len(outcomes)}
     return {name: told[name] for name in ("outcome", "status", "reason", "records") if name in told}
-
-
-def _told(instance: Instance) -> dict[str, Any]:
-    """Return what a delivery tells of itself: its custom status, and over it its output."""
-    custom, output = (each if isinstance(each, dict) else {} for each in (instance.custom_status, instance.output))
-    return custom | output
 
 
 def _links(request: Request, instance_id: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ async def accept_record(
     request: Request, client: DurableClient, resource: Resource, options: DeliveryOptions, call_timeout: float
 ) -> Reply:
     """Accept a record, and start its delivery: 202 with links to watch it, or with `Prefer: wait` its result."""
-    input_ = single_input(resource.name, intake.read_one(request, resource).text, options)
+    input_ = single_input(intake.read_one(request, resource).text, options)
     return await _started(request, client, resource, input_, call_timeout)
 
 
@@ -45,7 +45,7 @@ async def accept_batch(
 ) -> Reply:
     """Accept a batch of records, and start its delivery, as `accept_record` does for one."""
     texts = [record.text for record in intake.read_batch(request, resource)]
-    input_ = batch_input(resource.name, texts, options)
+    input_ = batch_input(texts, options)
     return await _started(request, client, resource, input_, call_timeout)
 
 

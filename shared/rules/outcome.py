@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+from msgspec import field
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 OutcomeKind = Literal["created", "exists", "rejected", "deferred"]
-MAX_REASON = 1_000  # characters
+# Characters of a reason, and UTF-16 code units of a problem: half of a custom status.
+MAX_REASON, MAX_PROBLEM = 1_000, 4_000
 # UTF-16 code units of a custom status as .NET writes it. Durable Functions allows 16 KB of them: 8,192.
 MAX_STATUS = 8_000
 
@@ -18,25 +21,11 @@ MAX_STATUS = 8_000
 _LINE_ENDS = ("\x85", "\u2028", "\u2029")
 # The Durable SDK makes an instance of a class of every object that has all of these members.
 _MARKERS = frozenset({"__class__", "__module__", "__data__"})
-# The members of an outcome in JSON, and the fields that they hold.
-_FIELDS = {
-    "outcome": "kind",
-    "recordId": "record_id",
-    "status": "status",
-    "reason": "reason",
-    "problem": "problem",
-    "retryAfter": "retry_after",
-    "uncertain": "is_uncertain",
-    "absent": "is_absent",
-    "held": "was_held",
-    "misconfigured": "is_misconfigured",
-    "differing": "differing",
-    "ago": "ago",
-}
+# The members of an outcome in JSON that outputs and custom statuses share.
+_SHOWN = ("status", "reason", "problem", "misconfigured", "differing")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What became of one attempt.
 
     `created`: the partner has stored the record. `exists`: it was there before, with the same content. `rejected`: the
@@ -49,35 +38,27 @@ class Outcome:
     The attempt ended `ago` seconds before its outcome was handed on, or earlier.
     """
 
-    kind: OutcomeKind
+    kind: OutcomeKind = field(name="outcome")
     record_id: str
     status: int | None = None
     reason: str | None = None
-    problem: Mapping[str, Any] = field(default_factory=dict)
+    problem: dict[str, Any] = {}
     retry_after: float | None = None
-    is_uncertain: bool = False
-    is_absent: bool = False
-    was_held: bool = False
-    is_misconfigured: bool = False
-    differing: Sequence[str] = ()
+    is_uncertain: bool = field(name="uncertain", default=False)
+    is_absent: bool = field(name="absent", default=False)
+    was_held: bool = field(name="held", default=False)
+    is_misconfigured: bool = field(name="misconfigured", default=False)
+    differing: list[str] = []
     ago: float = 0.0
 
-    @classmethod
-    def from_json(cls, outcome: Mapping[str, Any]) -> Outcome:
-        """Read what `to_json` wrote, perhaps with other members beside it."""
-        return cls(**{field_: outcome[name] for name, field_ in _FIELDS.items() if name in outcome})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain object for a durable boundary, without the members that say nothing."""
-        members = {name: getattr(self, field_) for name, field_ in _FIELDS.items()}
-        if self.reason is not None:
-            members["reason"] = shortened(self.reason, MAX_REASON)
-        return {name: value for name, value in members.items() if value or name == "recordId"}
+    def fitted(self, reason: int = MAX_REASON, problem: int = MAX_PROBLEM) -> Outcome:
+        """Return it with at most so many characters of its reason, and code units of its problem."""
+        words = self.reason and shortened(self.reason, reason)
+        return msgspec.structs.replace(self, reason=words, problem=kept_problem(self.problem, problem))
 
     def facts(self) -> dict[str, Any]:
         """Return the members that outputs and custom statuses of a delivery share."""
-        shown = ("status", "reason", "problem", "misconfigured", "differing")
-        return {name: value for name, value in self.to_json().items() if name in shown}
+        return {name: value for name, value in msgspec.to_builtins(self).items() if name in _SHOWN}
 
 
 def shortened(text: str, most: int) -> str:
@@ -85,12 +66,12 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def fitted(status: Mapping[str, Any], most: int = MAX_STATUS) -> dict[str, Any]:
+def fitted_status(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return a custom status that Durable Functions accepts: without the problem, with a shorter reason if need be."""
     fitting = dict(status)
-    if written_size(fitting) > most:
+    if written_size(fitting) > MAX_STATUS:
         fitting.pop("problem", None)
-    while written_size(fitting) > most and len(reason := fitting.get("reason") or "") > 1:
+    while written_size(fitting) > MAX_STATUS and len(reason := fitting.get("reason") or "") > 1:
         fitting["reason"] = shortened(reason, len(reason) // 2)
     return fitting
 

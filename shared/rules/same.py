@@ -27,7 +27,7 @@ def differing_members(sent: Mapping[str, Any], found: Mapping[str, Any]) -> list
 
 
 def is_equal(sent: object, found: object) -> bool:
-    """Return whether two JSON values are equal in the sense of this module; numbers are `int`, `Decimal` or `float`."""
+    """Return whether two JSON values are equal in the sense of this module; numbers are `int` or `Decimal`."""
     if isinstance(sent, dict) and isinstance(found, dict):
         return not differing_members(sent, found)
     if isinstance(sent, list) and isinstance(found, list):
@@ -67,6 +67,4 @@ def _number(value: object) -> Decimal | None:
     if isinstance(value, str):
         value = value.strip()
         return Decimal(value) if _NUMBER.fullmatch(value) else None
-    if isinstance(value, float):
-        return Decimal(repr(value))
     return Decimal(value) if isinstance(value, int | Decimal) else None

@@ -7,12 +7,13 @@ An attempt is uncertain if the partner may have stored the record although nobod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from shared.rules.outcome import Outcome, kept_problem, shortened
+from shared.rules.outcome import Outcome, shortened
 from shared.rules.record import at_pointer, id_pointer, named_id
 from shared.rules.same import differing_members, is_same_id
 
@@ -32,20 +33,12 @@ _ABSENT = {204, 404, 410}
 _NO_LOOK_UP = {401, 403, 405, 501}
 # Seconds from the delivery's start in which an error page is taken for a proxy's: time to mend the configuration.
 PROXY_PATIENCE = 600.0
-_MAX_PROBLEM = 4_000  # UTF-16 code units: half of a custom status
 _MAX_NAMES, _MAX_NAME = 10, 60
 # The parameters of a challenge (RFC 9110 section 11.6.1); some servers leave out the quotes, or use others.
 _PARAMETER = re.compile(r"""(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)|'([^']*+)|([^\s,;"']++))""", re.ASCII)
 
 Missing = Literal["absent", "no look-up"]
 Step = Literal["look up", "post"]
-
-
-@dataclass(frozen=True, slots=True)
-class LookUpFirst:
-    """The response decides nothing before a look-up; `otherwise` holds if that shows that the record is absent."""
-
-    otherwise: Outcome
 
 
 def attempt_steps(  # noqa: PLR0913, each is a fact that decides
@@ -63,56 +56,51 @@ def attempt_steps(  # noqa: PLR0913, each is a fact that decides
     `was_absent`: a look-up `settle` seconds ago or earlier, after the last uncertain attempt, did not find the record.
     `may_repeat`: a host that was lost may have made this attempt before. A look-up that is refused once is asked again.
     """
+    look_up = partial(judge_look_up, resource, record, age=age, was_uncertain=was_uncertain)
     if resource.look_up is not None and (was_uncertain or not resource.honours_idempotency_key):
-        found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
+        found = look_up((yield "look up"))
         if found == "no look-up" and may_repeat:
-            found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
+            found = look_up((yield "look up"))
         if isinstance(found, Outcome):
             return found
         if was_uncertain and not was_absent:
-            return _unseen(record, settle)
+            reason = "An earlier attempt may have stored the record, and the partner does not show it (yet)"
+            return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
     judged = judge_post(resource, record, (yield "post"), age=age, was_uncertain=was_uncertain)
-    if isinstance(judged, Outcome):
+    if judged.kind != "rejected" or not judged.is_uncertain:
         return judged
-    refused = judged.otherwise
-    if resource.look_up is None:
-        return replace(refused, kind="deferred", is_uncertain=True) if was_uncertain else refused
-    found = judge_look_up(resource, record, (yield "look up"), age=age, was_uncertain=was_uncertain)
-    if isinstance(found, Outcome):
-        return found
-    return replace(_unseen(record, settle), reason=refused.reason) if was_uncertain and not was_absent else refused
-
-
-def _unseen(record: CheckedRecord, settle: float) -> Outcome:
-    reason = "An earlier attempt may have stored the record, and the partner does not show it; it may take a while"
-    return Outcome("deferred", record.id, reason=reason, retry_after=settle, is_uncertain=True, is_absent=True)
+    if resource.look_up is not None:
+        # After an uncertain attempt the record has been missed before: one more look-up without it is enough.
+        found = look_up((yield "look up"))
+        return found if isinstance(found, Outcome) else replace(judged, is_uncertain=False)
+    return replace(judged, kind="deferred") if was_uncertain else replace(judged, is_uncertain=False)
 
 
 def judge_post(
     resource: Resource, record: CheckedRecord, response: ApiResponse, *, age: float, was_uncertain: bool
-) -> Outcome | LookUpFirst:
+) -> Outcome:
     """Judge the response to a POST or PUT of `record`, `age` seconds after its delivery began.
 
-    `was_uncertain`: an earlier attempt may have stored the record.
+    `was_uncertain`: an earlier attempt may have stored the record. A rejection that is uncertain holds only if a
+    look-up does not find the record.
     """
     verdict = resource.judge(response) if resource.judge is not None else None
+    # A partner's own words need not be text.
+    reason = str(verdict.reason) if verdict and verdict.reason else None
     if verdict is not None and verdict.kind != "rejected":
         kind: OutcomeKind = "deferred" if verdict.kind == "uncertain" else verdict.kind
+        reason = reason or (f"The partner answered {response.status}" if kind == "deferred" else None)
         is_uncertain = verdict.kind == "uncertain"
-        return Outcome(kind, record.id, response.status, verdict.reason, {}, verdict.retry_after, is_uncertain)
+        return Outcome(kind, record.id, response.status, reason, {}, verdict.retry_after, is_uncertain)
     if verdict is None and (outcome := _unless_refused(resource, record, response, age, was_uncertain=was_uncertain)):
         return outcome
     problem = response.problem
     words = ": ".join(str(problem[name]) for name in ("title", "detail") if name in problem)
     if problem and not words:
         words = msgspec.json.encode(problem).decode()
-    reason = f"The partner answered {response.status}" + (words and f": {words}")
-    if verdict is not None and verdict.reason:
-        reason = verdict.reason
-    refused = Outcome("rejected", record.id, response.status, reason, kept_problem(problem, _MAX_PROBLEM))
-    if was_uncertain or (verdict is None and response.status == _CONFLICT):
-        return LookUpFirst(refused)
-    return refused
+    reason = reason or f"The partner answered {response.status}" + (words and f": {words}")
+    is_uncertain = was_uncertain or (verdict is None and response.status == _CONFLICT)
+    return Outcome("rejected", record.id, response.status, reason, problem, is_uncertain=is_uncertain)
 
 
 def _unless_refused(
@@ -218,14 +206,12 @@ def _compared(
     if any(resource.same(sent, each) if resource.same else not differing_members(sent, each) for each in found):
         return Outcome("exists", record.id, status)
     differing = [shortened(name, _MAX_NAME) for name in differing_members(sent, found[0])[:_MAX_NAMES]]
-    if was_uncertain:
-        reason = f"The partner has stored the record in another form; different: {', '.join(differing)}"
-        return Outcome("created", record.id, status, reason, differing=differing)
-    reason = f"The partner has another record with this id; different: {', '.join(differing)}"
-    return Outcome("rejected", record.id, status, reason, differing=differing)
+    what = "stored the record in another form" if was_uncertain else "another record with this id"
+    reason = f"The partner has {what}; different: {', '.join(differing)}"
+    return Outcome("created" if was_uncertain else "rejected", record.id, status, reason, differing=differing)
 
 
 def _deferred(record: CheckedRecord, response: ApiResponse, words: str, *, is_uncertain: bool) -> Outcome:
     reason = f"The partner answered {response.status}, {words}"
-    problem = kept_problem(response.problem, _MAX_PROBLEM)
+    problem = response.problem
     return Outcome("deferred", record.id, response.status, reason, problem, response.retry_after, is_uncertain)

@@ -148,7 +148,7 @@ async def test_a_delivery_that_fails_again_and_again_is_given_up_after_three_rec
 @pytest.mark.timeout(240)
 async def test_a_failed_delivery_goes_on_when_its_caller_asks_again(start: StartStage) -> None:
     stage = start()
-    broken = single_input(RESOURCE.name, texts(record(1))[0], OPTIONS) | {"terms": {"retry": {"first": -1}}}
+    broken = single_input(texts(record(1))[0], OPTIONS) | {"terms": {"retry": {"first": -1}}}
     instance_id = keyed_id(RESOURCE, "broken")
     failed = await start_past_the_intake(stage, broken, instance_id)
 
@@ -161,18 +161,12 @@ async def test_a_failed_delivery_goes_on_when_its_caller_asks_again(start: Start
 @pytest.mark.parametrize(
     ("input_", "words"),
     [
-        (
-            {"resource": RESOURCE.name, "record": "{}", "terms": {"retry": {"first": -1}}},
-            "at `$.terms.retry.first`",
-        ),
-        ({"resource": RESOURCE.name, "record": 5, "terms": TERMS}, "Expected `str`, got `int` - at `$.record`"),
-        ({"record": "{}", "terms": TERMS}, "missing required field `resource`"),
-        (
-            {"resource": RESOURCE.name, "total": 2**31, "digest": "d", "packed": "", "terms": TERMS},
-            "at `$.total`",
-        ),
+        ({"record": "{}", "terms": {"retry": {"first": -1}}}, "at `$.terms.retry.first`"),
+        ({"record": 5, "terms": TERMS}, "Expected `str`, got `int` - at `$.record`"),
+        ({"record": "{}"}, "missing required field `terms`"),
+        ({"total": 2**31, "digest": "d", "packed": "", "terms": TERMS}, "at `$.total`"),
     ],
-    ids=["terms", "record", "resource", "total"],
+    ids=["terms", "record", "missing", "total"],
 )
 async def test_what_the_intake_would_never_start_fails_with_a_reason(stage: Stage, input_: Any, words: str) -> None:  # noqa: ANN401, it is to be wrong
     delivery = await start_past_the_intake(stage, input_)
@@ -183,10 +177,10 @@ async def test_what_the_intake_would_never_start_fails_with_a_reason(stage: Stag
 
 async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner_not_asked(stage: Stage) -> None:
     large, odd = record(1, note="y" * 99_999), record(2, x={"__class__": "Path", "__module__": "os", "__data__": "/"})
-    inputs = [single_input(RESOURCE.name, text, OPTIONS) for text in (*texts(large, [5]), b"{")]
+    inputs = [single_input(text, OPTIONS) for text in (*texts(large, [5]), b"{")]
 
     deliveries = await asyncio.gather(*(start_past_the_intake(stage, input_) for input_ in inputs))
-    batch = await start_past_the_intake(stage, batch_input(RESOURCE.name, texts(large, odd, record(3), 5), OPTIONS))
+    batch = await start_past_the_intake(stage, batch_input(texts(large, odd, record(3), 5), OPTIONS))
 
     assert {delivery["state"] for delivery in deliveries} == {"rejected"}
     assert [rejection["index"] for rejection in batch["rejections"]] == [0, 3]
@@ -195,7 +189,7 @@ async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner
 
 async def test_records_that_would_fill_the_memory_are_rejected_and_never_unpacked(stage: Stage) -> None:
     packed = base64.b64encode(zlib.compress(b" " * 2**24 + b"[]")).decode()
-    bomb = {"resource": RESOURCE.name, "total": 2, "digest": "d", "packed": packed, "terms": TERMS}
+    bomb = {"total": 2, "digest": "d", "packed": packed, "terms": TERMS}
 
     delivery = await start_past_the_intake(stage, bomb)
 

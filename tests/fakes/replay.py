@@ -232,5 +232,5 @@ def order_result(
     made: Mapping[int, Outcome | None], left_for: float = 0.0, limit: float | None = None
 ) -> dict[str, Any]:
     """Return the result of an activity with one attempt at each record of its order; None: the record is left."""
-    outcomes = {index: outcome.to_json() for index, outcome in made.items() if outcome is not None}
+    outcomes = {index: outcome for index, outcome in made.items() if outcome is not None}
     return to_json(OrderResult(outcomes, left_for, limit=limit))

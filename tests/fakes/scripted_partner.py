@@ -57,6 +57,9 @@ class FreeTurns:
         self.in_flight -= 1
         self.results.append(result)
 
+    def snapshot(self) -> dict[str, None]:
+        return {"limit": None}
+
 
 class ScriptedPartner:
     """Answers call by call what the script says; anything else is an error of the test."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.durable_functions import Orchestrator
 
-from shared.durable.inputs import DeliveryOptions, batch_input, single_input
+from shared.durable.inputs import DeliveryOptions, batch_input, single_input, to_json
 from shared.durable.orchestrators import ATTEMPTS_OF_A_RUN, deliver_batch, deliver_one
 from shared.rules.outcome import Outcome
 from shared.rules.retry import RetryPolicy
@@ -74,11 +74,11 @@ def record(folder: Path, version: str) -> list[Recording]:
     folder.mkdir()
     made = []
     for name, (options, more, script) in SINGLES.items():
-        input_ = single_input(PARCEL.name, '{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options)
+        input_ = single_input('{"parcelId": "P-0", "weight": 1.50, "note": "Zoë"}'.encode(), options)
         made += _recordings(version, name, "DeliverParcel", input_ | more, {0: script})
     texts = [b'{"parcelId": "P-%d", "weight": 1.50}' % number for number in range(10)]
     for name, (options, more, scripts) in BATCHES.items():
-        input_ = batch_input(PARCEL.name, texts, options)
+        input_ = batch_input(texts, options)
         made += _recordings(version, name, "DeliverParcelBatch", input_ | more, scripts)
     for recording in made:
         recording.save(folder / f"{recording.scenario}.json")
@@ -103,7 +103,7 @@ def _recordings(
         if "record" in order:
             outcome = outcome_of(0)
             assert outcome is not None
-            return outcome.to_json()
+            return to_json(outcome)
         made = {index: outcome_of(index) for index in order["records"]}
         return order_result(made, 2.0)
 
