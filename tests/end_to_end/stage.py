@@ -141,13 +141,20 @@ class Stage:
     async def finished(self, links: Mapping[str, Any], patience: float = PATIENCE) -> Json:
         """Wait until a delivery has finished; return it."""
 
+        shown = ""
+
         async def look() -> Json | None:
+            nonlocal shown
             response = await self.ask("GET", links["statusQueryGetUri"])
             # The host's own answer, without a body: the worker process was killed while it worked on this request.
             assert response.status_code in {200, 202} or not response.content, response.text
+            shown = response.text or shown
             return response.json() if response.status_code == 200 else None
 
-        return await until(look, patience)
+        try:
+            return await until(look, patience)
+        except TimeoutError:
+            raise AssertionError(f"The delivery did not end within {patience:g} s: {shown}") from None
 
     async def deliver(self, body: object, *, resource: Resource = RESOURCE, key: str | None = None) -> Json:
         """Start a delivery, and wait for its end."""
