@@ -73,6 +73,11 @@ class FakeDelivery:
             "createdTime": CREATED,
             "total": len(self.records),
             **counts,
+            "rejections": [
+                {"index": index, "state": "rejected", "reason": "no such city"}
+                for index, outcome in enumerate(outcomes)
+                if outcome == "rejected"
+            ],
         }
 
     def outcomes(self) -> list[str]:
