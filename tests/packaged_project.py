@@ -42,7 +42,6 @@ def small_project(root: Path) -> Path:
         ".venv/lib/site.py": "",
         ".git/config": "",
         "sandbox/__main__.py": "",
-        "local.settings.json.example": "{}",
         **dict.fromkeys(SECRET_FILES, "a secret"),
     }
     for name, content in contents.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -31,11 +30,6 @@ def documented_defaults() -> dict[str, str]:
 
 
 DEFAULTS = documented_defaults()
-
-
-def test_the_example_of_local_settings_works_as_it_is() -> None:
-    values: dict[str, str] = json.loads((PROJECT / "local.settings.json.example").read_text())["Values"]
-    assert settings_problems(values, ["BUSINESS_API"]) == []
 
 
 def test_defaults_are_documented() -> None:
