@@ -1,5 +1,6 @@
 # Everything a developer does, one command each. `make help` lists them.
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 SHELL := /bin/sh
 
 # With EXAMPLE=orders, any target runs in .examples/orders: a copy of the project with the example's partner.py in the
@@ -64,9 +65,12 @@ relay: $(filter .tools/bin/uv,$(UV)) ## Install the command line, `relay`
 	@echo "Installed relay: $$($(UV) tool dir --bin)/relay"
 	@command -v relay >/dev/null || echo "Your PATH lacks that folder: run \`uv tool update-shell\`, or use the whole path."
 
-local.settings.json: ## Make the settings for one machine from the example, where there are none
-	@cp local.settings.json.example $@
-	@echo "Made $@ from the example: its partner is the sandbox's ($(PYTHON) -m sandbox partner --port 8081)."
+local.settings.json: | $(VENV) ## Make the settings for one machine, where there are none
+	@$(PYTHON) -m sandbox settings >$@
+	@echo "Made $@: its partners are the sandbox's ($(PYTHON) -m sandbox partner --port 8081)."
+
+$(VENV):
+	@$(MAKE) --no-print-directory setup
 
 start: setup ## Run the app under the Azure Functions Core Tools, with Azurite
 	@scripts/start $(ARGS)

@@ -1,9 +1,11 @@
 """The commands. Each reads its options, calls the app and prints; docs/reference/relay.md describes them."""
 
 import asyncio
+import json
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +20,7 @@ from relay.doctor import examine
 from relay.errors import CommandError, ExitCode, usage_error
 from relay.journal import Journal
 from relay.output import Output, SendingProgress, delivery_counts, duration, local_time
-from relay.record_files import FORMATS, RecordFile
+from relay.record_files import FORMATS, UTF_8, RecordFile
 from relay.record_types import choose, read_record_types
 from relay.rejected_file import RejectedFile, rejected_path
 from relay.sending import FINISHED, Sending, SendingResult
@@ -77,7 +79,7 @@ def send(  # noqa: PLR0913, options
         typer.Option("--map", metavar="COLUMN=MEMBER", help="Member of a CSV column; COLUMN= ignores it. Repeatable."),
     ] = None,
     format_: Annotated[str | None, typer.Option("--format", help=f"{', '.join(FORMATS)}; else by the name.")] = None,
-    encoding: Annotated[str, typer.Option(help="Of the file.")] = "utf-8-sig",
+    encoding: Annotated[str, typer.Option(help="Of the file.")] = UTF_8,
     delimiter: Annotated[str | None, typer.Option(help="Of a CSV file; else the likeliest of , ; tab and |.")] = None,
     window: Annotated[int, typer.Option(min=1, max=64, help="Batches of 1,000 records under way at once.")] = 16,
     again: Annotated[bool, typer.Option("--again", help="Make new deliveries of a file that was sent before.")] = False,
@@ -94,8 +96,15 @@ def send(  # noqa: PLR0913, options
         if delimiter is not None and len(delimiter) != 1:
             raise usage_error("--delimiter must be one character.")
         mapping = dict(_pair(each) for each in map_ or [])
+        # What the mended file needs as well; the key is a secret.
+        given: list[tuple[str, str | None]] = [("--map", each) for each in map_ or []]
+        given += [("--resource", resource), ("--delimiter", delimiter), ("--url", url)]
+        given += [("--encoding", encoding if encoding != UTF_8 else None)]
+        options = [word for name, value in given if value is not None for word in (name, value)]
         with RecordFile(file, format_, encoding=encoding, delimiter=delimiter) as source:
-            return await _send(client, output, source, resource, mapping, is_again=again, window=window)
+            return await _send(
+                client, output, source, resource, mapping, options=options, is_again=again, window=window
+            )
 
     _run(url, key, output, work)
 
@@ -107,6 +116,7 @@ async def _send(  # noqa: PLR0913, the options
     resource: str | None,
     mapping: dict[str, str],
     *,
+    options: list[str],
     is_again: bool,
     window: int,
 ) -> ExitCode:
@@ -133,7 +143,8 @@ async def _send(  # noqa: PLR0913, the options
         finally:
             shown.cancel()
         journal.remove()
-    return _report(output, type_.name, sending.result, rejected, time.monotonic() - begun)
+    again = shlex.join(["relay", "send", str(rejected.path), *options])
+    return _report(output, type_.name, sending.result, rejected, time.monotonic() - begun, again=again)
 
 
 async def _show(progress: SendingProgress, result: SendingResult, source: RecordFile) -> None:
@@ -142,7 +153,10 @@ async def _show(progress: SendingProgress, result: SendingResult, source: Record
         await asyncio.sleep(0.25)
 
 
-def _report(output: Output, resource: str, result: SendingResult, rejected: RejectedFile, seconds: float) -> ExitCode:
+def _report(  # noqa: PLR0913, what there is to report
+    output: Output, resource: str, result: SendingResult, rejected: RejectedFile, seconds: float, *, again: str
+) -> ExitCode:
+    """Print what became of the records; `again` is the command for those that were not delivered."""
     rate = (result.read - result.resumed) / seconds if seconds else 0.0
     undelivered, counts = result.undelivered, dict(+result.counts)
     if output.as_json:
@@ -166,7 +180,7 @@ def _report(output: Output, resource: str, result: SendingResult, rejected: Reje
         output.text(f"{result.resumed:,} of them were finished by the interrupted run.")
     if undelivered:
         output.text(f"The {undelivered:,} that were not delivered are in {rejected.path}, each with the reason.")
-        output.text(f"Mend them there, then: relay send {rejected.path}")
+        output.text(f"Mend them there, then: {again}")
         if result.is_repeated:
             output.text("Some results are those of an earlier run. To try the same records again, add --again.")
     return ExitCode.UNDELIVERED if undelivered else ExitCode.OK
@@ -343,12 +357,14 @@ def _row(delivery: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _describe(output: Output, delivery: dict[str, Any]) -> None:
+    apart = {"customStatus", "output", "records", "rejections"}
     for name, value in delivery.items():
-        if value is not None and name not in {"customStatus", "output", "records"} and not name.endswith("Uri"):
-            output.text(f"{name:18}{local_time(value) if name.endswith('Time') else value}")
-    if "records" in delivery:
+        if value is not None and name not in apart and not name.endswith("Uri"):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            output.text(f"{name:18}{local_time(value) if name.endswith('Time') else text}")
+    if records := delivery.get("records") or delivery.get("rejections"):
         shown = ("index", "recordId", "state", "status", "reason")
-        rows = [[each.get(name) for name in shown] for each in delivery["records"]]
+        rows = [[each.get(name) for name in shown] for each in records]
         output.table([name.upper() for name in shown], rows)
 
 

@@ -112,10 +112,12 @@ def csv_record(
                 raise usage_error(f"{type_.name} has no member for the column {column!r}.", advice)
             passed_on.append(column)
         _place(root, path, index, column)
-    for name in type_.schema.required:
-        if name not in root.children:
-            advice = f"The file has: {columns}. Map one with --map COLUMN={name}."
-            raise usage_error(f"No column is the required member {name!r} of {type_.name}.", advice)
+    if missing := [name for name in type_.schema.properties or {} if name in type_.schema.required - {*root.children}]:
+        maps = " ".join(f"--map COLUMN={name}" for name in missing)
+        named = f"member {missing[0]!r}" if len(missing) == 1 else f"members {', '.join(map(repr, missing))}"
+        raise usage_error(
+            f"No column is the required {named} of {type_.name}.", f"The file has: {columns}. Add {maps}."
+        )
     notices = [f"Passed on as text, because {type_.name} does not describe them: {', '.join(passed_on)}"]
     return CsvRecord(root, notices if passed_on else [])
 

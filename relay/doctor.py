@@ -49,6 +49,8 @@ async def examine(client: AppClient, now: Callable[[], datetime] = lambda: datet
         if exc.exit_code == ExitCode.UNREACHABLE:
             is_here = connection.url == DEFAULT_URL
             advice = "Start the app with `make up`, or set RELAY_URL." if is_here else "Check the URL, and the network."
+        if exc.exit_code == ExitCode.NOT_FOUND:
+            advice = "Another server answers there, or the URL is not the root of the app: check it."
         yield Check("app", exc.exit_code, exc.message, advice)
         return
     if (sent := server_time(health)) is not None:

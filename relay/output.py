@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from relay.errors import CommandError
     from relay.sending import SendingResult
 
-_WIDE = 240
+_WIDE, _ENDLESS = 240, 1_000_000
 _PLAIN_LINES_EVERY = 5.0
 _RATE_OVER = 30.0
 _MINUTE, _HOUR = 60, 3600
@@ -53,12 +54,16 @@ class Output:
             self.notice(error.advice)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a table; its cells are not cut off where stdout is no terminal."""
+        """Print a table. Its cells are not cut off where stdout is no terminal, and an id is folded last."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold", no_wrap=not self.out.is_terminal)
+            table.add_column(column, overflow="fold", no_wrap=column == "ID" or not self.out.is_terminal)
         for row in rows:
             table.add_row(*("" if cell is None else printable(str(cell)) for cell in row))
+        if not self.out.is_terminal:
+            self.out.width = max(
+                _WIDE, Measurement.get(self.out, self.out.options.update(width=_ENDLESS), table).maximum
+            )
         self.out.print(table)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from relay.record_types import RecordType
 
 FORMATS = ("json", "ndjson", "csv")
+# With or without a byte order mark.
+UTF_8 = "utf-8-sig"
 # The app's limits: bytes of one record, bytes and records of one batch.
 MAX_RECORD_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
@@ -66,7 +68,7 @@ class RecordFile:
     """
 
     def __init__(
-        self, path: str, format_: str | None = None, *, encoding: str = "utf-8-sig", delimiter: str | None = None
+        self, path: str, format_: str | None = None, *, encoding: str = UTF_8, delimiter: str | None = None
     ) -> None:
         self.name = "standard input" if path == "-" else path
         self.path = "" if path == "-" else os.path.realpath(path)
@@ -84,8 +86,11 @@ class RecordFile:
         status = os.fstat(self._raw.fileno())
         self.size = status.st_size if path != "-" else 0
         self.modified = status.st_mtime_ns
-        is_compressed = self._raw.peek(2)[:2] == b"\x1f\x8b"
-        self._stream = gzip.GzipFile(fileobj=self._raw) if is_compressed else self._raw
+        start = self._raw.peek(2)[:2]
+        # Excel's "Unicode text".
+        if encoding == UTF_8 and start in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
+            self.encoding = "utf-16"
+        self._stream = gzip.GzipFile(fileobj=self._raw) if start == b"\x1f\x8b" else self._raw
 
     def __enter__(self) -> Self:
         return self
@@ -129,6 +134,8 @@ class RecordFile:
         self, text: TextIO, type_: RecordType, mapping: Mapping[str, str], notice: Callable[[str], None]
     ) -> Iterator[SourceRecord]:
         first = text.readline()
+        if not first.strip():
+            raise usage_error(f"{self.name} has no first line with the names of its columns.")
         self.delimiter = self.delimiter or max(",;\t|", key=first.count)
         rows = csv.reader(itertools.chain([first], text), delimiter=self.delimiter, strict=True)
         try:

@@ -24,7 +24,10 @@ class RecordType:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a JSON Schema says of one value; `kinds` are its JSON types without "null", empty for any."""
+    """What a JSON Schema says of one value.
+
+    `kinds` are its JSON types without "null", empty for any; `choices` are its values where they are listed.
+    """
 
     document: Mapping[str, Any]
     kinds: frozenset[str] = frozenset()
@@ -33,6 +36,7 @@ class Schema:
     required: frozenset[str] = frozenset()
     items: Any = None
     is_open: bool = True
+    choices: tuple[object, ...] = ()
 
     def member(self, name: str) -> Schema | None:
         """Return the schema of a member of an object or an element of a list, None where it is not described."""
@@ -40,6 +44,13 @@ class Schema:
             return read_schema(self.items, self.document)
         described = (self.properties or {}).get(name)
         return None if described is None else read_schema(described, self.document)
+
+    def at(self, pointer: str) -> Schema | None:
+        """Return the schema of what a JSON Pointer (RFC 6901) points to, None where it is not described."""
+        schema: Schema | None = self
+        for step in pointer.split("/")[1:]:
+            schema = schema and schema.member(step.replace("~1", "/").replace("~0", "~"))
+        return schema
 
 
 def read_schema(schema: Any, document: Mapping[str, Any]) -> Schema:  # noqa: ANN401, it is any JSON
@@ -51,14 +62,23 @@ def read_schema(schema: Any, document: Mapping[str, Any]) -> Schema:  # noqa: AN
     kinds.update(_JSON_TYPES[type(value)] for value in schema.get("enum", []) if type(value) in _JSON_TYPES)
     properties, required = schema.get("properties"), frozenset(schema.get("required", []))
     items, is_open = schema.get("items"), schema.get("additionalProperties", True) is not False
+    choices = tuple(schema.get("enum", []))
     alternatives = schema.get("anyOf", []) + schema.get("oneOf", [])
     for each in (read_schema(alternative, document) for alternative in alternatives):
         kinds |= each.kinds | ({"null"} if each.is_nullable else set())
         if each.properties is not None:
             properties, required, is_open = each.properties, each.required, each.is_open
         items = each.items if items is None else items
+        choices += each.choices
     return Schema(
-        document, frozenset(kinds - {"null"}), not kinds or "null" in kinds, properties, required, items, is_open
+        document,
+        frozenset(kinds - {"null"}),
+        not kinds or "null" in kinds,
+        properties,
+        required,
+        items,
+        is_open,
+        choices,
     )
 
 

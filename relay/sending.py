@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from relay.app_client import AppClient
     from relay.journal import Journal
     from relay.record_files import RecordBatch, SourceRecord
-    from relay.record_types import RecordType
+    from relay.record_types import RecordType, Schema
     from relay.rejected_file import RejectedFile
 
 DELIVERED = ("created", "exists")
@@ -156,7 +156,7 @@ class Sending:
         while places:
             answer = await self._post(batch, places)
             if not answer.is_success:
-                faults = _faults(answer, len(places))
+                faults = _faults(answer, len(places), self._type.schema)
                 undelivered += [(places[index], "invalid", reason) for index, reason in faults.items()]
                 # The app has started nothing. The rest has another content, and so another key.
                 places = [place for index, place in enumerate(places) if index not in faults]
@@ -232,8 +232,8 @@ def _counts(delivery: dict[str, Any]) -> Counter[str]:
     return +Counter({name: delivery[name] for name in names if isinstance(delivery.get(name), int)})
 
 
-def _faults(answer: httpx.Response, count: int) -> dict[int, str]:
-    """Return the reasons by the index of the record, from pointers such as "#/17/name".
+def _faults(answer: httpx.Response, count: int, schema: Schema) -> dict[int, str]:
+    """Return the reasons by the index of the record, from pointers such as "#/17/name", with the values to choose from.
 
     Raises:
         CommandError: the app refuses the batch for another reason.
@@ -245,6 +245,8 @@ def _faults(answer: httpx.Response, count: int) -> dict[int, str]:
         if found and int(found[1]) < count:
             member = pointer[found.end() :]
             reason = f"{member}: {error.get('detail')}" if member else str(error.get("detail"))
+            if (at := schema.at(member)) is not None and at.choices:
+                reason += f"; choose from {', '.join(map(str, at.choices))}"
             index = int(found[1])
             faults[index] = f"{faults[index]}; {reason}" if index in faults else reason
     if not faults:

@@ -1,4 +1,4 @@
-"""`python -m sandbox demo | up | host | partner`: the app on one machine, with no Azure account."""
+"""`python -m sandbox demo | up | host | partner | settings`: the app on one machine, with no Azure account."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "up": ("sandbox.up", "run the app and the partners until Ctrl-C"),
     "host": ("sandbox.host.__main__", "run the app alone, with the settings of the environment"),
     "partner": ("sandbox.partner.command", "run the partners alone"),
+    "settings": ("sandbox.local_settings", "print a local.settings.json for the partners"),
 }
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.errors import ResourceError
 from shared.resource import check_resources
 
 if TYPE_CHECKING:
@@ -15,17 +18,28 @@ if TYPE_CHECKING:
 
 # Settings that name another source of tokens. An empty setting counts as none, even if local.settings.json has it.
 _OTHER_GRANTS = ("ISSUER", "TENANT_ID", "MANAGED_IDENTITY")
+_FILE = str(Path("shared", "partner.py"))
 
 
 def load_resources() -> list[Resource]:
     """Return `RESOURCES` of `shared/partner.py`, which `python -m sandbox … --app DIR` imports from that folder.
 
     Raises:
-        ResourceError: they cannot live in one app.
+        ResourceError: they cannot live in one app, or the file cannot be imported; the text names the line.
     """
-    resources: list[Resource] = list(importlib.import_module("shared.partner").RESOURCES)
-    check_resources(resources)
-    return resources
+    try:
+        partner = importlib.import_module("shared.partner")
+    except ResourceError:
+        raise
+    except Exception as exc:
+        lines = [frame.lineno for frame in traceback.extract_tb(exc.__traceback__) if frame.filename.endswith(_FILE)]
+        lines += [exc.lineno] if isinstance(exc, SyntaxError) else []
+        where = f"line {lines[-1]}: " if lines else ""
+        raise ResourceError([f"{where}{type(exc).__name__}: {getattr(exc, 'msg', exc)}"]) from exc
+    if not hasattr(partner, "RESOURCES"):
+        raise ResourceError(["it has no RESOURCES = […], the list of its record types"])
+    check_resources(partner.RESOURCES)
+    return list(partner.RESOURCES)
 
 
 def partners_of(resources: Iterable[Resource]) -> list[Partner]:

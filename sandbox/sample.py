@@ -51,7 +51,7 @@ def sample_record(resource: Resource, number: int) -> dict[str, Any]:
             problems.append(str(exc))
         else:
             return record
-    told = f"no sample record can be made: {problems[0]}. Add Meta(examples=[…]) to that member"
+    told = f"no sample record can be made: {problems[0]}. Give its members Meta(examples=[…]) that keep the rules"
     raise ResourceError([f"Resource {resource.name}: {told}"])
 
 

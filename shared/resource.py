@@ -7,8 +7,10 @@ checks itself when it is made, and raises a ResourceError that lists every probl
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
@@ -18,7 +20,7 @@ import msgspec
 from shared.errors import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 RESERVED_ROUTES = ("deliveries", "health", "openapi.json", "docs", "console")
 """First path segments of the app's own routes."""
@@ -30,6 +32,7 @@ _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*(?:/[A-Za-z0-9][A-Za-z0-9._~-]*
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2}|\{id\})*")
 _FUNCTION_NAME = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: *; *[\w-]+=[\w.-]+)*", re.ASCII)
 # Headers that the client or the transport sets.
 _OWN_HEADERS = {"authorization", "content-length", "content-type", "host", "transfer-encoding"}
 
@@ -57,10 +60,12 @@ class Partner:
         problems = {
             "the name must be in upper case, such as CRM_API": not _PARTNER_NAME.fullmatch(self.name),
             "settings with this prefix have another meaning": f"{self.name}_".startswith(_TAKEN_PREFIXES),
+            "headers must be a dict": not isinstance(self.headers, Mapping),
         }
-        for name, value in self.headers.items():
-            problems[f"the header {name!r} cannot be set here"] = not _is_settable(name)
-            problems[f"the header {name} must be printable ASCII"] = not (value.isascii() and value.isprintable())
+        for name, value in self.headers.items() if isinstance(self.headers, Mapping) else ():
+            is_text = isinstance(value, str) and value.isascii() and value.isprintable()
+            problems[f"{name!r} is not the name of a header that can be set"] = not _is_settable(name)
+            problems[f"the header {name} must be text of printable ASCII"] = not is_text
         _refuse(f"Partner({self.name!r})", problems)
 
 
@@ -74,7 +79,8 @@ class Post:
     method: Literal["POST", "PUT"] = "POST"
 
     def __post_init__(self) -> None:
-        _refuse(f"{self.method.capitalize()}({self.path!r})", _target_problems(self.path, self.query))
+        problems = {f"media_type={self.media_type!r} is not a media type": not _MEDIA_TYPE.fullmatch(self.media_type)}
+        _refuse(f"{self.method.capitalize()}({self.path!r})", problems | _target_problems(self.path, self.query))
 
     def target(self, id_: str) -> str:
         """Return the path and query of the request for this id."""
@@ -100,7 +106,7 @@ class LookUp:
 
     def __post_init__(self) -> None:
         problems = _target_problems(self.path, self.query)
-        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{[*self.query.values()]}"
+        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{self.query}"
         for name, pointer in (("items", self.items), ("id", self.id or "")):
             problems[f"{name} must be a JSON Pointer, such as /items"] = not pointer.startswith("/") and pointer != ""
         _refuse(f"LookUp({self.path!r})", problems)
@@ -147,6 +153,10 @@ class Verdict:
     reason: str | None = None
     retry_after: float | None = None
 
+    def __post_init__(self) -> None:
+        kinds = ("created", "exists", "rejected", "deferred", "uncertain")
+        _refuse(f"Verdict({self.kind!r})", {f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds})
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -180,7 +190,7 @@ class Resource:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or getattr(self.model, "__name__", ""))
-        _refuse(f"Resource {self.name}", _resource_problems(self))
+        _refuse(f"Resource {self.name or repr(self.model)}", _resource_problems(self))
         member = next(each for each in msgspec.structs.fields(self.model) if each.name == self.id)
         object.__setattr__(self, "id_member", member.encode_name)
 
@@ -207,6 +217,8 @@ class Resource:
 
 def check_resources(resources: Sequence[Resource]) -> None:
     """Raise a ResourceError if there is none, two share a route or a name, or two partners differ under one name."""
+    if not isinstance(resources, list | tuple) or not all(isinstance(each, Resource) for each in resources):
+        raise ResourceError(["RESOURCES must be a list of Resource(…)"])
     # The Functions host compares routes and names without case.
     routes = [f"{resource.route}{end}".lower() for resource in resources for end in ("", "/batch")]
     names = [name.lower() for each in resources for name in (each.deliver, each.deliver_batch)]
@@ -235,9 +247,20 @@ def _resource_problems(resource: Resource) -> dict[str, bool]:
         return {"the model must be a class that inherits from Record": True}
     try:
         msgspec.json.Decoder(resource.model)
-    except (TypeError, ValueError, NameError) as exc:
-        return {f"the model's annotations make no check: {exc}; __post_init__ can check what they cannot": True}
+        msgspec.json.schema(resource.model)
+    except (TypeError, ValueError, NameError, re.error) as exc:
+        words = str(exc).splitlines()[-1]
+        words += "; __post_init__ can check what they cannot" if words.startswith("Can only set") else ""
+        words += ": a class of your own must inherit from Record" if words.startswith("type <class") else ""
+        return {f"the model's annotations make no check: {words}": True}
     members = {each.name: each for each in msgspec.structs.fields(resource.model)}
+    types = (("partner", Partner), ("post", Post), ("look_up", LookUp | None))
+    wrong = {
+        f"{name}={value!r} must be made with {name.title().replace('_', '')}(…)": not isinstance(value, type_)
+        for name, type_, value in ((*each, getattr(resource, each[0])) for each in types)
+    }
+    if any(wrong.values()):
+        return wrong
     id_, member = f"id={resource.id!r}", members.get(resource.id)
     header, honours_key = resource.idempotency_header, resource.honours_idempotency_key
     is_own = resource.route.split("/")[0].lower() in RESERVED_ROUTES
@@ -253,6 +276,11 @@ def _resource_problems(resource: Resource) -> dict[str, bool]:
         f"idempotency_header={header!r} is not the name of a header that can be set": (
             header is not None and not _is_settable(header)
         ),
+        f"idempotency_header={header!r} is also one of the partner's headers, which are the same for all records": (
+            str(header).lower() in map(str.lower, resource.partner.headers)
+        ),
+        "same= must be a plain function of two arguments, sent and found": not _takes(resource.same, 2),
+        "judge= must be a plain function of one argument, the response": not _takes(resource.judge, 1),
         "look_up=None needs honours_idempotency_key=True: without either, nobody can tell a lost answer from a lost "
         "record": resource.look_up is None and not honours_key and resource.post.method == "POST",
         "honours_idempotency_key=True needs an idempotency_header": honours_key and header is None,
@@ -261,10 +289,7 @@ def _resource_problems(resource: Resource) -> dict[str, bool]:
 
 def _can_be_id(type_: object) -> bool:
     """Return whether a value of this type is text in JSON, or a whole number."""
-    try:
-        schema = msgspec.json.schema(type_)
-    except TypeError:  # a class that msgspec does not know
-        return False
+    schema = msgspec.json.schema(type_)
     while "$ref" in schema:
         schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
     if "enum" in schema:
@@ -272,17 +297,29 @@ def _can_be_id(type_: object) -> bool:
     return all(each.get("type") in {"string", "integer"} for each in schema.get("anyOf", [schema]))
 
 
+def _takes(function: Any, count: int) -> bool:  # noqa: ANN401, whatever is there instead of a function
+    """Return whether a function takes so many arguments and is not `async`; None does."""
+    try:
+        is_plain = function is None or inspect.signature(function).bind(*range(count)) is not None
+    except TypeError:  # or it is no function
+        return False
+    return is_plain and not inspect.iscoroutinefunction(function)
+
+
 def _is_settable(header: str) -> bool:
     return _HEADER_NAME.fullmatch(header) is not None and header.lower() not in _OWN_HEADERS
 
 
 def _target_problems(path: str, query: Mapping[str, str]) -> dict[str, bool]:
-    of_path = "the path must begin with / and be percent-encoded; {id} stands for the id"
-    return {of_path: not _PATH.fullmatch(path) or path.startswith("//")} | {
+    of_path = "the path must begin with /, without host (a setting) and query (query=), and be percent-encoded; {id}"
+    return {
+        f"{of_path} stands for the id": not _PATH.fullmatch(path) or path.startswith("//"),
+        f"query={query!r} must be a dict": not isinstance(query, Mapping),
+    } | {
         f"{name!r} of the query must be text; {{id}} stands for the id": (
             not isinstance(value, str) or "{" in value.replace("{id}", "")
         )
-        for name, value in query.items()
+        for name, value in (query.items() if isinstance(query, Mapping) else ())
     }
 
 

@@ -32,7 +32,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ('{\n "Values": oops}', "is not JSON: Expecting value at line 2 column 12"),
         ("[]", "Expected `object`"),
         ('{"Values": []}', r"Expected `object`, got `array` - at `\$.Values`"),
-        ('{"Values": {"A": 1}}', r"Expected `str`, got `int` - at `\$.Values"),
+        ('{"Values": {"A": 1, "B": "2", "C": {}}}', "Values must be texts, in quotation marks: mend A, C"),
+        ('{"A": "1", "Values": {}}', "app settings stand inside Values: move A"),
         ('{"IsEncrypted": true, "Values": {}}', "is encrypted"),
     ],
 )

@@ -71,7 +71,7 @@ async def test_a_list_look_up_has_the_records_with_the_id_of_its_query() -> None
         "id": "record-1",
         "orderId": "a/1",
         "amount": 1,
-        "reference": {"key": "a/1"},
+        "reference": {"key": "a/1", "orderId": "a/1", "amount": 1},
     }
 
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +78,18 @@ def test_send_says_what_became_of_the_records_and_what_to_do(app: RelayApp, tmp_
     assert "2 created, 1 rejected" in result.stdout
     assert f"relay send {tmp_path}/a.rejected.csv" in result.stdout
     assert set(app.keys) == {KEY}
+
+
+def test_the_command_for_the_mended_file_has_the_options_that_it_needs(app: RelayApp, tmp_path: Path) -> None:
+    path = tmp_path / "a b.csv"
+    path.write_text("Parcel no;city\nbad;Ulm\n")
+    options = ["--map", "Parcel no=parcelId", "--resource", "parcels", "--delimiter", ";", "--url", app.url]
+
+    result = run(app, tmp_path, "send", str(path), *options)
+
+    command = shlex.split(result.stdout.partition("then: ")[2])
+    assert command == ["relay", "send", str(tmp_path / "a b.rejected.csv"), *options]
+    assert run(app, tmp_path, *command[1:]).exit_code == ExitCode.UNDELIVERED
 
 
 def test_send_prints_one_json_document(app: RelayApp, tmp_path: Path, csv_file: Path) -> None:
@@ -201,11 +215,24 @@ def test_ls_follows_every_page_and_asks_for_what_needs_attention(app: RelayApp, 
     assert "There are more" in shown.stderr
 
 
+def test_ls_cuts_nothing_off_where_nobody_looks(app: RelayApp, tmp_path: Path, csv_file: Path) -> None:
+    run(app, tmp_path, "send", str(csv_file))
+    delivery = app.deliveries["parcel-0"]
+    app.deliveries["parcel-" + "0" * 300] = replace(delivery, id="parcel-" + "0" * 300)
+
+    assert "parcel-" + "0" * 300 in run(app, tmp_path, "ls").stdout
+
+
 def test_show_lists_the_records_of_a_batch(app: RelayApp, tmp_path: Path, csv_file: Path) -> None:
     run(app, tmp_path, "send", str(csv_file))
     shown = run(app, tmp_path, "show", "parcel-0", "--records")
     assert "partly" in shown.stdout
     assert "the partner knows no such city" in shown.stdout
+    rejections = run(app, tmp_path, "show", "parcel-0").stdout.splitlines()[-2:]
+    assert [line.split() for line in rejections] == [
+        ["INDEX", "RECORDID", "STATE", "STATUS", "REASON"],
+        ["1", "rejected", "no", "such", "city"],
+    ]
     assert len(json.loads(run(app, tmp_path, "show", "parcel-0", "--records", "--json").stdout)["records"]) == 3
 
 

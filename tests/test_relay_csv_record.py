@@ -105,6 +105,7 @@ def test_passes_on_a_column_that_the_schema_does_not_describe_as_text_and_says_s
     ("header", "mapping", "message"),
     [
         (["parcelId"], {}, "No column is the required member 'city'"),
+        (["number", "town"], {}, "No column is the required members 'parcelId', 'city'"),
         (["parcelId", "city"], {"town": "city"}, "--map names the column 'town'"),
         (["parcelId", "city", "town"], {"town": "city"}, "'town' and another one are the same member"),
         (["parcelId", "city", "city"], {}, "the column 'city' twice"),

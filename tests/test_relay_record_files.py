@@ -67,6 +67,21 @@ def test_a_file_in_another_encoding_is_read_if_it_is_named(tmp_path: Path) -> No
     assert json.loads(read(path, encoding="cp1252")[0].text)["city"] == "Köln"
 
 
+def test_finds_utf_16_and_writes_it_again(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "parcelId\tcity\r\np1\tKöln\r\np2\r\n".encode("utf-16"))
+    with RecordFile(str(path)) as source, RejectedFile(tmp_path / "a.rejected.csv", source) as rejected:
+        sent, cut = source.read(PARCEL, {})
+        rejected.write(cut, str(cut.fault))
+
+    assert json.loads(sent.text)["city"] == "Köln"
+    assert read(rejected.path)[0].fault == "has 1 cells, the header has 2"
+
+
+def test_says_that_a_file_has_no_columns(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="has no first line with the names of its columns"):
+        read(written(tmp_path / "a.csv", ""))
+
+
 def test_names_the_line_of_a_quotation_mark_left_open(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'parcelId,city\np1,"Ulm\n' + "p2,Ulm\n" * 30_000)
     with pytest.raises(CommandError, match="is not CSV at line"):

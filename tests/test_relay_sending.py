@@ -97,6 +97,14 @@ async def test_sets_aside_what_the_app_refuses_and_sends_the_rest(app: RelayApp,
     assert rejected[1]["relay_rejected"] == {"line": 5, "reason": "/city: must not be empty"}
 
 
+async def test_names_the_values_to_choose_from(app: RelayApp, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("parcelId,city,size\np0,Ulm,Small\np1,Ulm,small\np2,Ulm,\n")
+    assert (await sent(app, path)).counts == Counter(created=2, invalid=1)
+    rejected = (tmp_path / "a.rejected.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert rejected[1] == '2,"/size: Invalid enum value; choose from small, large",p0,Ulm,Small'
+
+
 async def test_writes_the_right_record_for_each_that_the_partner_rejects(app: RelayApp, tmp_path: Path) -> None:
     app.rejected = {"p3"}
     path = tmp_path / "a.ndjson"

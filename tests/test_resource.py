@@ -8,7 +8,7 @@ import pytest
 from msgspec import Meta
 
 from shared.errors import ResourceError
-from shared.resource import ApiResponse, LookUp, Partner, Post, Put, Record, Resource, check_resources
+from shared.resource import ApiResponse, LookUp, Partner, Post, Put, Record, Verdict, check_resources
 from tests.models import CARRIER, PARCEL, Parcel
 
 
@@ -19,6 +19,23 @@ class Bounded(Record):
 
 class Plain(Record, rename=None):
     own_id: str = ""
+
+
+class Place:
+    """Not a Record."""
+
+
+class Foreign(Record):
+    parcel_id: str
+    place: Place | None = None
+
+
+class Patterned(Record):
+    parcel_id: Annotated[str, Meta(pattern="[a-z")]
+
+
+async def lookup_later(response: ApiResponse) -> None:
+    """Not a plain function."""
 
 
 def problems(make: Any) -> str:  # noqa: ANN401, any call
@@ -61,6 +78,20 @@ def test_puts_the_id_percent_encoded_into_path_and_query(id_: str, encoded: str)
         ({"idempotency_header": "a b"}, "is not the name of a header"),
         ({"look_up": None}, "look_up=None needs honours_idempotency_key=True"),
         ({"honours_idempotency_key": True, "idempotency_header": None}, "needs an idempotency_header"),
+        (
+            {"idempotency_header": "x-tenant", "partner": Partner("A", {"X-Tenant": "1"})},
+            "is also one of the partner's",
+        ),
+        ({"model": "Parcel", "name": ""}, "Resource 'Parcel': the model must be a class"),
+        ({"model": Foreign}, "Place'> is not supported: a class of your own must inherit from Record"),
+        ({"model": Patterned}, "annotations make no check: unterminated character set"),
+        ({"partner": "CARRIER"}, "partner='CARRIER' must be made with Partner(…)"),
+        ({"post": "/parcels"}, "post='/parcels' must be made with Post(…)"),
+        ({"look_up": "/parcels/{id}"}, "look_up='/parcels/{id}' must be made with LookUp(…)"),
+        ({"judge": "judge"}, "judge= must be a plain function of one argument"),
+        ({"judge": lambda: None}, "judge= must be a plain function of one argument"),
+        ({"judge": lookup_later}, "judge= must be a plain function of one argument"),
+        ({"same": len}, "same= must be a plain function of two arguments"),
     ],
 )
 def test_refuses_a_resource_that_cannot_work_with_a_sentence(change: dict[str, Any], words: str) -> None:
@@ -78,12 +109,18 @@ def test_names_every_problem_of_a_resource_at_once() -> None:
     [
         (lambda: Partner("crm"), "must be in upper case"),
         (lambda: Partner("DELIVERY_API"), "have another meaning"),
-        (lambda: Partner("A", {"Authorization": "x", "X-Ok": "ü"}), "X-Ok must be printable ASCII"),
+        (lambda: Partner("A", {"Authorization": "x", "X-Ok": "ü"}), "X-Ok must be text of printable ASCII"),
+        (lambda: Partner("A", {"X-Ok": 7}), "X-Ok must be text of printable ASCII"),  # type: ignore[dict-item]
+        (lambda: Partner("A", ["X-Ok: 7"]), "headers must be a dict"),  # type: ignore[arg-type]
+        (lambda: Verdict("accepted"), "must be one of created, exists"),  # type: ignore[arg-type]
         (lambda: Post("parcels"), "must begin with /"),
+        (lambda: Post("https://carrier.example/parcels"), "without host (a setting) and query (query=)"),
+        (lambda: Post("/parcels", media_type="json"), "media_type='json' is not a media type"),
         (lambda: Post("//host/parcels"), "must begin with /"),
         (lambda: Put("/a b"), "percent-encoded"),
         (lambda: LookUp("/parcels"), "{id} must stand in the path or the query"),
         (lambda: LookUp("/parcels", {"id": "{number}"}), "'id' of the query"),
+        (lambda: LookUp("/parcels", "id={id}"), "query='id={id}' must be a dict"),  # type: ignore[arg-type]
         (lambda: LookUp("/parcels/{id}", items="items"), "items must be a JSON Pointer"),
     ],
 )
@@ -95,6 +132,9 @@ def test_refuses_descriptions_that_cannot_work(make: Any, words: str) -> None:  
     ("others", "words"),
     [
         ([], "RESOURCES is empty"),
+        (None, "RESOURCES must be a list of Resource(…)"),
+        (PARCEL, "RESOURCES must be a list of Resource(…)"),
+        ([Parcel], "RESOURCES must be a list of Resource(…)"),
         ([PARCEL, replace(PARCEL, name="Other", route="PARCELS")], "the route parcels is taken twice"),
         ([PARCEL, replace(PARCEL, route="other")], "is taken twice: give one Resource another name="),
         ([PARCEL, replace(PARCEL, name="ParcelBatch", route="other")], "the name deliverparcelbatch is taken twice"),
@@ -105,7 +145,7 @@ def test_refuses_descriptions_that_cannot_work(make: Any, words: str) -> None:  
         ),
     ],
 )
-def test_refuses_resources_that_cannot_live_in_one_app(others: list[Resource], words: str) -> None:
+def test_refuses_resources_that_cannot_live_in_one_app(others: Any, words: str) -> None:  # noqa: ANN401, any mistake
     assert words in problems(lambda: check_resources(others))
 
 

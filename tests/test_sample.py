@@ -131,7 +131,7 @@ class Contradicting(Record):
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        (resource(Coded), "no sample record can be made: /code: must be str matching regex .* Add Meta"),
+        (resource(Coded), "no sample record can be made: /code: must be str matching regex .* Give its members Meta"),
         (resource(Nested), "/items/0/code: must be str matching"),
         (with_id(Literal["a", "b"]), "/key: Invalid enum value"),
         (resource(Contradicting), "never right"),

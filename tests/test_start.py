@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.resources import partners_of
+from shared.partner import RESOURCES
+from shared.settings.app_settings import settings_problems
 from tests.fakes.free_port import free_port
 
 if TYPE_CHECKING:
@@ -61,11 +64,13 @@ class RunningAzurite(Answering):
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
-    for name in ("scripts/start", "Makefile", "local.settings.json.example"):
+    for name in ("scripts/start", "Makefile"):
         shutil.copy(PROJECT / name, tmp_path / name)
+    for name, place in ((".venv", sys.prefix), ("sandbox", PROJECT / "sandbox"), ("shared", PROJECT / "shared")):
+        (tmp_path / name).symlink_to(place)
     # Only what the script and make themselves need: no Core Tools of this machine.
     (tmp_path / "bin").mkdir()
-    for name in ("sh", "make", "cp", "dirname", "sleep", "awk", "getconf"):
+    for name in ("sh", "make", "dirname", "sleep", "awk", "getconf"):
         found = shutil.which(name)
         assert found is not None
         (tmp_path / "bin" / name).symlink_to(found)
@@ -122,8 +127,9 @@ def test_func_runs_with_azurite_the_settings_and_the_environment_and_its_exit_co
     outcome = start(project, port, "--port", "7072")
     assert (outcome.returncode, outcome.stderr) == (7, "")
     assert f"func start --port 7072 in {project} with {project}/.venv\n" in outcome.stdout
-    example = json.loads((PROJECT / "local.settings.json.example").read_text())
-    assert json.loads((project / "local.settings.json").read_text()) == example
+    settings = json.loads((project / "local.settings.json").read_text())["Values"]
+    assert settings["FUNCTIONS_WORKER_RUNTIME"] == "python"
+    assert settings_problems(settings, [partner.name for partner in partners_of(RESOURCES)]) == []
     assert has_ended(int((project / "azurite.pid").read_text()))
 
 

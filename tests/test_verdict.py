@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.errors import ResourceError
 from shared.resource import ApiResponse, LookUp, Verdict
 from shared.rules.outcome import Outcome
 from shared.rules.record import CheckedRecord
@@ -15,6 +16,8 @@ from tests.fakes.scripted_partner import answer, html
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.resource import Resource
 
 RECORD = CheckedRecord("P-1", b'{"parcelId":"P-1","weight":1.5,"note":null}')
@@ -263,3 +266,16 @@ def test_a_record_that_is_not_yet_found_is_looked_up_again_when_it_must_have_set
         steps.send(answer(404))
 
     assert (stop.value.value.is_absent, stop.value.value.retry_after) == (True, 5)
+
+
+def test_a_function_of_the_users_that_fails_is_named() -> None:
+    def same(_sent: object, found: Mapping[str, Any]) -> bool:
+        return bool(found["attributes"]["weight"])
+
+    def judge(_response: ApiResponse) -> Any:  # noqa: ANN401, what a user may return
+        return "rejected"
+
+    with pytest.raises(ResourceError, match="Resource Parcel: same= raised KeyError: 'attributes'"):
+        look_up(answer(200, OURS), resource=replace(PARCEL, same=same))
+    with pytest.raises(ResourceError, match="Resource Parcel: judge= must return a Verdict or None, not 'rejected'"):
+        post(answer(200, OURS), resource=replace(PARCEL, judge=judge))

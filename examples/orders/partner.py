@@ -6,8 +6,8 @@ UTC, amounts as numbers. The bookkeeping system has no search, but honours idemp
 
 from __future__ import annotations
 
-from datetime import date, datetime  # noqa: TC003, msgspec reads the annotations
-from decimal import Decimal  # noqa: TC003, the same
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta

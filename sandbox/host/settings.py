@@ -26,7 +26,7 @@ class LocalSettings(msgspec.Struct, rename="pascal"):
     """What the host reads of local.settings.json."""
 
     is_encrypted: bool = False
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
 
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -114,6 +114,12 @@ def app_settings(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
         raise StartError(f"{path}: {error}") from error
     if local.is_encrypted:
         raise StartError(f"{path} is encrypted (IsEncrypted is true): decrypt it with `func settings decrypt`")
+    if not_text := [name for name, value in local.values.items() if not isinstance(value, str)]:
+        raise StartError(f"{path}: Values must be texts, in quotation marks: mend {', '.join(not_text)}")
+    # A section of the Core Tools is no text.
+    top = document if isinstance(document, dict) else {}
+    if outside := [name for name, value in top.items() if isinstance(value, str) and not name.startswith("$")]:
+        raise StartError(f"{path}: app settings stand inside Values: move {', '.join(outside)}")
     return {**local.values, **environ}
 
 

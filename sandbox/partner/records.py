@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.rules.record import at_pointer
 from shared.rules.strict_json import decode_exactly
 
 if TYPE_CHECKING:
@@ -32,12 +33,20 @@ class StoredRecord:
     stored_at: float
 
     def body(self) -> dict[str, Any]:
-        """Return the record as the partner shows it: with an id of its own, and the sender's where a look-up has it."""
+        """Return the record as the partner shows it: with an id of its own, and the sender's where a look-up has it.
+
+        Where that is inside an object, as in JSON:API, this object has all the members as well: a `same` of the user's
+        finds them where the real partner has them.
+        """
         content: dict[str, Any] = decode_exactly(self.text)
         own = next((name for name in _OWN_ID if name not in content), f"sandboxId{self.number}")
         shown = {own: f"record-{self.number}", **content}
         look_up = self.resource.look_up
         if look_up is not None and look_up.id:
+            inside, _, _ = look_up.id.rpartition("/")
+            if inside:
+                there = at_pointer(content, inside)
+                put(shown, inside, {**content, **(there if isinstance(there, dict) else {})})
             put(shown, look_up.id, content[self.resource.id_member])
         return shown
 

@@ -89,7 +89,9 @@ def operations(resources: Sequence[Resource]) -> dict[str, dict[str, Operation]]
     """Return the operations by tag, and by method and path."""
     tagged = {}
     for tag, name in ((resource.route, resource.name) for resource in resources):
-        one, many = (f"Accept a {what}, and start its delivery." for what in (name, f"batch of {name} records"))
+        one, many = (
+            f"Accept {what}, and start its delivery." for what in (f"one {name}", f"a batch of {name} records")
+        )
         tagged[tag] = {
             f"POST /{tag}": Operation(f"accept{name}", one, _STARTED, _STARTING, "Idempotency-Key Prefer"),
             f"POST /{tag}/batch": Operation(f"accept{name}Batch", many, _STARTED, _STARTING, "Idempotency-Key Prefer"),

@@ -2,7 +2,8 @@
 
 Every member that was sent must be there with an equal value; members that the partner has added do not count. `null`
 equals absent. Numbers compare exactly by value, also with a number written as a string. Timestamps compare by instant,
-texts after NFC normalisation and trimming. `Resource.same` replaces these rules.
+texts after NFC normalisation and trimming, UUIDs (RFC 9562 section 4) whatever their case and with or without hyphens.
+`Resource.same` replaces these rules.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 # A number of RFC 8259 section 6, of a length that a partner may store.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,63})(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,4})?")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 
 def differing_members(sent: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -45,13 +46,13 @@ def is_equal(sent: object, found: object) -> bool:
 
 
 def is_same_id(sent: str, found: str) -> bool:
-    """Return whether two ids are the same, after NFC normalisation and trimming, or as UUIDs (RFC 9562 section 4)."""
-    one, other = _normal(sent), _normal(found)
-    return one == other or (_UUID.fullmatch(one) is not None and one.lower() == other.lower())
+    """Return whether two ids are the same, as texts or UUIDs."""
+    return _normal(sent) == _normal(found)
 
 
 def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()
+    text = unicodedata.normalize("NFC", text).strip()
+    return text.replace("-", "").lower() if _UUID.fullmatch(text) else text
 
 
 def _instant(text: str) -> datetime | None:

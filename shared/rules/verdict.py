@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from shared.errors import ResourceError
+from shared.resource import Verdict
 from shared.rules.outcome import Outcome, shortened
 from shared.rules.record import at_pointer, id_pointer, named_id
 from shared.rules.same import differing_members, is_same_id
@@ -84,7 +86,9 @@ def judge_post(
     `was_uncertain`: an earlier attempt may have stored the record. A rejection that is uncertain holds only if a
     look-up does not find the record.
     """
-    verdict = resource.judge(response) if resource.judge is not None else None
+    verdict = _asked(resource, "judge", response) if resource.judge is not None else None
+    if not isinstance(verdict, Verdict | None):
+        raise ResourceError([f"Resource {resource.name}: judge= must return a Verdict or None, not {verdict!r}"])
     # A partner's own words need not be text.
     reason = str(verdict.reason) if verdict and verdict.reason else None
     if verdict is not None and verdict.kind != "rejected":
@@ -194,7 +198,10 @@ def found_records(
         return "absent" if not items or any(other is not None for other in ids) else None
     # A partner may keep the id in a form of its own, which `same` knows.
     is_ours = (
-        record is not None and resource.same is not None and records and resource.same(record.content(), records[0])
+        record is not None
+        and resource.same is not None
+        and records
+        and _asked(resource, "same", record.content(), records[0])
     )
     return records if is_ours else None
 
@@ -203,12 +210,26 @@ def _compared(
     resource: Resource, record: CheckedRecord, status: int, found: list[dict[str, Any]], *, was_uncertain: bool
 ) -> Outcome:
     sent = record.content()
-    if any(resource.same(sent, each) if resource.same else not differing_members(sent, each) for each in found):
+    if any(
+        _asked(resource, "same", sent, each) if resource.same else not differing_members(sent, each) for each in found
+    ):
         return Outcome("exists", record.id, status)
     differing = [shortened(name, _MAX_NAME) for name in differing_members(sent, found[0])[:_MAX_NAMES]]
     what = "stored the record in another form" if was_uncertain else "another record with this id"
     reason = f"The partner has {what}; different: {', '.join(differing)}"
     return Outcome("created" if was_uncertain else "rejected", record.id, status, reason, differing=differing)
+
+
+def _asked(resource: Resource, name: str, *arguments: object) -> Any:  # noqa: ANN401, what a user's function returns
+    """Return what `same` or `judge` says.
+
+    Raises:
+        ResourceError: it raised something. The text names it, and what it raised.
+    """
+    try:
+        return getattr(resource, name)(*arguments)
+    except Exception as exc:
+        raise ResourceError([f"Resource {resource.name}: {name}= raised {type(exc).__name__}: {exc}"]) from exc
 
 
 def _deferred(record: CheckedRecord, response: ApiResponse, words: str, *, is_uncertain: bool) -> Outcome:

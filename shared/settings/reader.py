@@ -105,7 +105,7 @@ class SettingReader:
             if least <= (number := type(default)(text)) <= most:
                 return number
         kind = "whole number" if isinstance(default, int) else "number"
-        self.complain(f"{self.name(key)} must be a {kind} from {least:g} to {most:g}")
+        self.complain(f"{self.name(key)} must be a {kind} from {least:.10g} to {most:.10g}")
         return default
 
     def suggest(self, known: AbstractSet[str], others: AbstractSet[str] = frozenset()) -> None:

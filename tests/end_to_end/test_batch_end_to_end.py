@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from shared.durable.inputs import records_of
-from tests.end_to_end.stage import PREFIX, RESOURCE, id_of, ids, record, records, until
+from tests.end_to_end.stage import PREFIX, RESOURCE, id_of, ids, needs_open_records, record, records, until
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import StartStage
@@ -20,6 +20,7 @@ BATCH = f"{RESOURCE.route}/batch"
 ORDERS_OF_TEN = {"DELIVERY_CHUNK": "2", f"{PREFIX}MAX_CONNECTIONS": "2"}
 
 
+@needs_open_records
 async def test_delivers_a_large_batch_with_its_progress_and_each_record_once_in_the_history(stage: Stage) -> None:
     await stage.set_faults({"fault": "status", "route": "post", "status": 503, "probability": 0.02})
     links = await stage.start(records(400, note="to be found once"))
@@ -75,7 +76,7 @@ async def test_names_each_bad_record_by_its_index_and_starts_nothing(stage: Stag
     lines = "\n".join(map(json.dumps, records(3))) + '\n{"a": '
     key = uuid4().hex
 
-    bad = await stage.send([*records(2), record(3) | {member: None}, 5, record(1, note="again")], key=key)
+    bad = await stage.send([*records(2), record(3) | {member: None}, 5, record(1)], key=key)
     broken = await stage.ask("POST", BATCH, content=lines, headers={"content-type": "application/x-ndjson"})
 
     assert (bad.status_code, [error["pointer"] for error in bad.json()["errors"]]) == (
@@ -99,7 +100,9 @@ async def test_the_same_key_is_one_batch_also_after_it_has_finished(stage: Stage
     assert {answer["id"] for answer in answers} == {again.json()["id"]}
     assert (again.status_code, again.json()["created"]) == (200, 20)
     assert (other.status_code, single.status_code) == (409, 409)
-    assert (await stage.counters())["posts"] == 20
+    assert await stage.stored() == ids(20)
+    # Where nobody can be asked, a PUT may be repeated: it stores nothing twice.
+    assert (await stage.counters())["posts"] == 20 or RESOURCE.look_up is None
 
 
 async def test_rejected_records_are_reported_and_can_be_redelivered(stage: Stage) -> None:

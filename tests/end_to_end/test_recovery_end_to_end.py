@@ -14,7 +14,7 @@ import pytest
 from shared.durable.inputs import DeliveryOptions, batch_input, single_input, to_json
 from shared.durable.starting import keyed_id
 from shared.rules.retry import RetryPolicy
-from tests.end_to_end.stage import RESOURCE, copy_app, id_of, ids, record, until
+from tests.end_to_end.stage import RESOURCE, copy_app, id_of, ids, needs_open_records, record, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,6 +175,7 @@ async def test_what_the_intake_would_never_start_fails_with_a_reason(stage: Stag
     assert words in delivery["reason"]
 
 
+@needs_open_records
 async def test_a_record_that_the_intake_would_refuse_is_rejected_and_the_partner_not_asked(stage: Stage) -> None:
     large, odd = record(1, note="y" * 99_999), record(2, x={"__class__": "Path", "__module__": "os", "__data__": "/"})
     inputs = [single_input(text, OPTIONS) for text in (*texts(large, [5]), b"{")]

@@ -111,7 +111,7 @@ def test_the_demo_says_in_one_line_which_member_needs_an_example(tmp_path: Path)
     assert demo.returncode == 1
     assert errors == (
         "\nThe demo failed: shared/partner.py is not usable: Resource Thing: no sample record can be made: "
-        "/code: must be str matching regex '^[A-Z]$'. Add Meta(examples=[…]) to that member\n"
+        "/code: must be str matching regex '^[A-Z]$'. Give its members Meta(examples=[…]) that keep the rules\n"
     )
     assert "Delivered" not in told
 

@@ -35,8 +35,10 @@ PARCEL = {
         "isFragile": {"type": "boolean", "default": False},
         "price": {"anyOf": [{"$ref": "#/components/schemas/Money"}, {"type": "null"}]},
         "lines": {"type": "array", "items": {"$ref": "#/components/schemas/Money"}},
+        "size": {"anyOf": [{"$ref": "#/components/schemas/Size"}, {"type": "null"}]},
     },
 }
+SIZE = {"enum": ["small", "large"]}
 
 
 def document(names: tuple[str, ...] = ("Parcel",)) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def document(names: tuple[str, ...] = ("Parcel",)) -> dict[str, Any]:
         "openapi": "3.1.1",
         "servers": [{"url": "/api"}],
         "paths": {"/health": {"get": {}}, **paths},
-        "components": {"schemas": {"Money": MONEY} | dict.fromkeys(names, PARCEL)},
+        "components": {"schemas": {"Money": MONEY, "Size": SIZE} | dict.fromkeys(names, PARCEL)},
     }
 
 
@@ -73,6 +75,11 @@ class FakeDelivery:
             "createdTime": CREATED,
             "total": len(self.records),
             **counts,
+            "rejections": [
+                {"index": index, "state": "rejected", "reason": "no such city"}
+                for index, outcome in enumerate(outcomes)
+                if outcome == "rejected"
+            ],
         }
 
     def outcomes(self) -> list[str]:
@@ -181,6 +188,11 @@ class RelayApp:
             for index, record in enumerate(records)
             for name in ("parcelId", "city")
             if not record.get(name)
+        ]
+        faults += [
+            {"pointer": f"#/{index}/size", "detail": "Invalid enum value"}
+            for index, record in enumerate(records)
+            if record.get("size") not in {None, *SIZE["enum"]}
         ]
         if faults:
             return JSONResponse({"detail": "The batch breaks rules.", "errors": faults[: self.most_faults]}, 422)
