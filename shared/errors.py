@@ -44,6 +44,7 @@ class ResourceError(RelayError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("shared/partner.py is not usable: " + "; ".join(problems))
+        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,19 +96,22 @@ class LookUp:
 
     `items` is the JSON Pointer (RFC 6901) of the record, or of the list of records, in the answer: "" is the whole
     answer. `id` is the JSON Pointer of the id in the partner's record; None: the member that holds it in the record
-    that was sent. Of a list, only records with that id count.
+    that was sent. Of a list, only records with that id count. `absent(response)` says of other answers than the usual
+    ones (404, an empty list) whether they mean that there is no such record; a plain function that raises nothing.
     """
 
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     items: str = ""
     id: str | None = None
+    absent: Callable[[ApiResponse], bool] | None = None
 
     def __post_init__(self) -> None:
         problems = _target_problems(self.path, self.query)
         problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{self.query}"
         for name, pointer in (("items", self.items), ("id", self.id or "")):
             problems[f"{name} must be a JSON Pointer, such as /items"] = not pointer.startswith("/") and pointer != ""
+        problems["absent= must be a plain function of one argument, the response"] = not _takes(self.absent, 1)
         _refuse(f"LookUp({self.path!r})", problems)
 
     def target(self, id_: str) -> str:

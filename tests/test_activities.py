@@ -341,6 +341,17 @@ async def test_a_defect_in_one_record_does_not_take_the_others_along() -> None:
 
 
 @in_virtual_time
+async def test_the_author_of_a_function_that_raises_is_told_which_and_why() -> None:
+    resource = replace(PARCEL, judge=lambda response: response.content["ok"])
+    partner = ScriptedPartner(answer(404), answer(201, {}))
+
+    outcome = await post_one(order(), resource, running().client(), partner.access())
+
+    assert (outcome["outcome"], outcome["uncertain"]) == ("deferred", True)
+    assert "Resource Parcel: judge= raised KeyError: 'ok'" in outcome["reason"]
+
+
+@in_virtual_time
 async def test_an_order_hands_back_what_its_time_does_not_suffice_for() -> None:
     async def slowly(*_: object, **__: object) -> ApiResponse:
         await asyncio.sleep(10)

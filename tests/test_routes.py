@@ -212,6 +212,18 @@ async def test_shows_the_partners_record_as_it_wrote_it_or_the_one_of_its_list()
     assert msgspec.json.decode(listed.body) == FOUND
 
 
+async def test_tells_whom_to_ask_if_a_function_of_the_partners_description_fails() -> None:
+    async def api() -> Any:  # noqa: ANN401, the same
+        return Partner(answer(400, {}))
+
+    look_up = LookUp("/parcels/{id}", absent=lambda response: response.content["unknown"])
+    asked = request_(method="GET", url="http://app/api/parcels/P-1")
+    reply, told = await content(get_record(asked, replace(PARCEL, look_up=look_up), api))
+
+    assert (reply.status, told["type"]) == (503, "/api/docs#configuration")
+    assert told["errors"][0]["detail"] == "Resource Parcel: absent= raised KeyError: 'unknown'"
+
+
 async def test_an_id_that_cannot_be_and_a_partner_without_look_up_are_said_before_anybody_is_asked() -> None:
     async def api() -> Any:  # noqa: ANN401, the same
         raise AssertionError

@@ -157,6 +157,16 @@ def test_a_list_is_found_where_the_look_up_points(content: object, meaning: str)
     assert summary(look_up(answer(200, content), resource=LIST)) == meaning
 
 
+@pytest.mark.parametrize("status", [200, 400, 404])
+def test_a_function_reads_an_unusual_no_such_record(status: int) -> None:
+    look = LookUp("/parcels/{id}", absent=lambda response: response.content == {"ok": False})
+    resource = replace(PARCEL, look_up=look)
+
+    assert summary(look_up(answer(status, {"ok": False}), resource=resource)) == "absent"
+    assert summary(look_up(answer(200, OURS), resource=resource)) == "exists"
+    assert summary(look_up(answer(400, {"ok": True}), resource=resource)) == "deferred"
+
+
 def test_other_content_names_the_members_that_differ() -> None:
     rejected, created = (look_up(answer(200, OTHER), was_uncertain=known) for known in (False, True))
 

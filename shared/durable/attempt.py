@@ -16,6 +16,7 @@ from shared.errors import (
     ApiUnavailableError,
     InvalidRecordError,
     RefusedError,
+    ResourceError,
     SettingsError,
     TokenError,
     TokenRejectedError,
@@ -158,7 +159,9 @@ class Attempt:
                 id_ = shown_id(self.resource, self.text)
                 fields = {"instance_id": self.shift.order.instance_id, "record_id": id_}
                 logger.exception("delivery attempt failed", extra=fields)
-                reason = f"The attempt failed, and may have posted: {type(exc).__name__}, a defect that is in the log"
+                # What a function of shared/partner.py has raised is for its author, any other text for the log alone.
+                what = exc.problems[0] if isinstance(exc, ResourceError) else f"{type(exc).__name__}, a defect"
+                reason = f"The attempt failed, and may have posted: {what}; the log has more"
                 outcome = Outcome("deferred", id_, reason=reason, is_uncertain=True)
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from shared.errors import Fault, RefusedError, SettingsError
+from shared.errors import Fault, RefusedError, ResourceError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -145,6 +145,7 @@ async def answered(work: Awaitable[Reply]) -> Reply:
         return await work
     except RefusedError as exc:
         return problem(exc.kind, exc.detail, **exc.options)
-    except SettingsError as exc:
+    except (SettingsError, ResourceError) as exc:
+        what = "shared/partner.py is" if isinstance(exc, ResourceError) else "The app settings are"
         faults = [Fault("", sentence) for sentence in exc.problems]
-        return problem("configuration", "The app settings are not usable.", errors=faults)
+        return problem("configuration", f"{what} not usable.", errors=faults)

@@ -20,7 +20,7 @@ from shared.rules.record import at_pointer, id_pointer, named_id
 from shared.rules.same import differing_members, is_same_id
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from shared.resource import ApiResponse, Resource
     from shared.rules.outcome import OutcomeKind
@@ -86,7 +86,7 @@ def judge_post(
     `was_uncertain`: an earlier attempt may have stored the record. A rejection that is uncertain holds only if a
     look-up does not find the record.
     """
-    verdict = _asked(resource, "judge", response) if resource.judge is not None else None
+    verdict = _asked(resource, "judge", resource.judge, response) if resource.judge is not None else None
     if not isinstance(verdict, Verdict | None):
         raise ResourceError([f"Resource {resource.name}: judge= must return a Verdict or None, not {verdict!r}"])
     # A partner's own words need not be text.
@@ -157,6 +157,8 @@ def judge_look_up(
 
     "absent": the partner does not have it. "no look-up": the partner offers none, so the post must decide.
     """
+    if says_absent(resource, response):
+        return "absent"
     words = "to a look-up, which proves nothing"
     if response.is_success and response.is_readable and not response.is_html:
         found = found_records(resource, record.id, response, record)
@@ -165,11 +167,17 @@ def judge_look_up(
         if found is not None:
             return _compared(resource, record, response.status, found, was_uncertain=was_uncertain)
         words = f"to a look-up, without a record that names this id at {id_pointer(resource)}"
-    elif response.status in _ABSENT and not response.is_html:
-        return "absent"
     elif response.status in _NO_LOOK_UP and not was_uncertain and not (response.is_html and age < PROXY_PATIENCE):
         return "no look-up"
     return _deferred(record, response, words, is_uncertain=was_uncertain)
+
+
+def says_absent(resource: Resource, response: ApiResponse) -> bool:
+    """Return whether an answer to a look-up says that nothing is there: by its status, or as `LookUp.absent` has it."""
+    if response.status in _ABSENT and not response.is_html:
+        return True
+    absent = resource.look_up.absent if resource.look_up is not None else None
+    return absent is not None and bool(_asked(resource, "absent", absent, response))
 
 
 def found_records(
@@ -201,7 +209,7 @@ def found_records(
         record is not None
         and resource.same is not None
         and records
-        and _asked(resource, "same", record.content(), records[0])
+        and _asked(resource, "same", resource.same, record.content(), records[0])
     )
     return records if is_ours else None
 
@@ -210,9 +218,8 @@ def _compared(
     resource: Resource, record: CheckedRecord, status: int, found: list[dict[str, Any]], *, was_uncertain: bool
 ) -> Outcome:
     sent = record.content()
-    if any(
-        _asked(resource, "same", sent, each) if resource.same else not differing_members(sent, each) for each in found
-    ):
+    same = resource.same
+    if any(_asked(resource, "same", same, sent, each) if same else not differing_members(sent, each) for each in found):
         return Outcome("exists", record.id, status)
     differing = [shortened(name, _MAX_NAME) for name in differing_members(sent, found[0])[:_MAX_NAMES]]
     what = "stored the record in another form" if was_uncertain else "another record with this id"
@@ -220,14 +227,14 @@ def _compared(
     return Outcome("created" if was_uncertain else "rejected", record.id, status, reason, differing=differing)
 
 
-def _asked(resource: Resource, name: str, *arguments: object) -> Any:  # noqa: ANN401, what a user's function returns
-    """Return what `same` or `judge` says.
+def _asked(resource: Resource, name: str, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401, what a user's function returns
+    """Return what a function of shared/partner.py says.
 
     Raises:
         ResourceError: it raised something. The text names it, and what it raised.
     """
     try:
-        return getattr(resource, name)(*arguments)
+        return function(*arguments)
     except Exception as exc:
         raise ResourceError([f"Resource {resource.name}: {name}= raised {type(exc).__name__}: {exc}"]) from exc
 
