@@ -136,7 +136,7 @@ class Flow:
     @property
     def pace(self) -> float:
         """The calls per second that are likely to start in the near future, more than 0, while the partner is up."""
-        pace = min(self._rate.rate, self._bound, self._quota.rate)
+        pace = min(self._rate.soon, self._bound, self._quota.rate)
         latency = self._concurrency.latency
         return min(pace, self._concurrency.room / latency) if latency else pace
 
@@ -165,10 +165,12 @@ class Flow:
 
     def _succeed(self, now: float, level: int, result: CallResult) -> None:
         sent_at = now - result.seconds
-        if self._outage.succeed():
+        if (down_since := self._outage.succeed()) is not None:
             self._concurrency.restart()
             self._recent.clear()
-            if not self._outage.is_pushback:
+            if self._outage.is_pushback:
+                self._rate.resume(now, down_since)
+            else:
                 self._rate.restart(now)
         if sent_at >= self._cut_at:
             self._recent.append(False)
@@ -182,14 +184,14 @@ class Flow:
     def _fail(self, now: float, level: int, result: CallResult) -> None:
         pause = min(result.retry_after or 0.0, LONGEST_PAUSE) if result.is_pushback else 0.0
         if self._outage.since is None and result.status in {429, 503}:
-            concurrency = self._concurrency
-            is_crowded = level >= concurrency.firm
+            concurrency, sent_at = self._concurrency, now - result.seconds
+            # Of a call that was alone, and of few where 429 is said, their number is not the cause.
+            is_crowded = level >= concurrency.firm and level > 1
             if is_crowded:
-                # Where only few are in flight, 429 is not for their number.
                 least = concurrency.firm if concurrency.firm < concurrency.room else 3 if result.status == 429 else 1  # noqa: PLR2004
-                concurrency.narrow(now, max(self.in_flight, least))
+                concurrency.refuse(now, sent_at, max(self.in_flight, least))
             # A call that was sent before the last cut cannot know of it.
-            if now - result.seconds >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
+            if sent_at >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._recent.append(True)
                 if result.is_pushback and sum(self._recent) >= self._rate.proof(now):
                     self._cut(now, pause)
