@@ -198,6 +198,21 @@ async def test_a_poisoned_record_costs_the_others_nothing(poison: CallResult, ra
     assert times[1] <= times[0] + 2
 
 
+@pytest.mark.parametrize("retry_after", [pytest.param(None, marks=MORE), 120.0])
+@in_virtual_time
+async def test_ten_poisoned_records_cost_the_others_little(retry_after: float | None) -> None:
+    times = []
+    for poisoned in ({}, {f"batch-{at}": CallResult(0.0, 429, retry_after=retry_after) for at in range(50, 150, 10)}):
+        model, start = partner(1, most=5, poisoned=poisoned), now()
+        deliveries = process(model)
+        await deliveries.batch("batch", 6_000, deadline=start + 200)
+        assert len(deliveries.stored) == 6_000 - len(poisoned)
+        times.append(sorted(deliveries.stored.values())[5_900] - start)
+
+    # At most one pause of half a minute.
+    assert times[1] <= times[0] + 40
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "script",

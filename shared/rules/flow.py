@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 TRUST = 2.0
 # Pushback on several of so many calls is about the partner; on fewer, it is about single records.
 RECENT = 30
-# The longest pause that a Retry-After imposes on all calls, and the one without it, in seconds.
-LONGEST_PAUSE, PAUSE = 30.0, 0.5
+# The longest pause that a Retry-After imposes on all calls, the longest while other calls succeed, and the one without
+# it, in seconds.
+LONGEST_PAUSE, DOUBTED_PAUSE, PAUSE = 30.0, 1.0, 0.5
 # Seconds of unused turns that may be made up for: a busy event loop comes late to a turn.
 CREDIT = 0.05
 # Seconds between two reports of a changed limit, and the factor that makes a change worth one.
@@ -87,6 +88,8 @@ class Flow:
         # Recent calls that were sent after the last cut: whether each was pushed back.
         self._recent: deque[bool] = deque(maxlen=RECENT)
         self._cut_at = self._succeeded_at = -math.inf
+        # When a call was pushed back last, and whether one that was sent later has succeeded.
+        self._pushed_at, self._is_doubted = math.inf, False
         self._metered_from, self._metered, self._measured = -math.inf, 0, 0.0
         self._reported: tuple[str, float | None] = ("open", None)
         self._report_at = -math.inf
@@ -174,6 +177,7 @@ class Flow:
                 self._rate.restart(now)
         if sent_at >= self._cut_at:
             self._recent.append(False)
+        self._is_doubted = self._is_doubted or sent_at > self._pushed_at
         self._succeeded_at = now
         self._rate.succeed(now, self._needed_at)
         self._concurrency.succeed(now, level, result.seconds)
@@ -194,7 +198,8 @@ class Flow:
             if sent_at >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._recent.append(True)
                 if result.is_pushback and sum(self._recent) >= self._rate.proof(now):
-                    self._cut(now, pause)
+                    self._cut(now, min(pause, DOUBTED_PAUSE) if self._is_doubted else pause)
+                self._pushed_at, self._is_doubted = now, False
         self._outage.fail(now, self.in_flight, self._concurrency.latency, result.status, pause)
         self._outage.is_pushback = result.is_pushback
 

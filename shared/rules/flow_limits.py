@@ -120,8 +120,9 @@ class RateLimit:
 
     def cut(self, now: float, pause: float) -> float:
         """Lower the rate after pushback, which a pause of so many seconds follows. Return the limit."""
-        is_measured = self.limit is None or self._is_measured(now)
-        if self.limit is None:
+        is_first = self.limit is None
+        is_measured = is_first or self._is_measured(now)
+        if is_first:
             # A burst was accepted on credit: the time to earn it back counts.
             limit, self._doubling = self._successes / (now - self._since + pause), GUESS_DOUBLING
         elif is_measured:
@@ -134,7 +135,8 @@ class RateLimit:
         self.rate = self.limit * (BELOW if is_measured and not self._doubling else 1.0)
         self._grown, self._halve_at = 0.0, 2.0
         if is_measured:
-            self.restart(now)
+            # In a long pause nothing can succeed.
+            self.restart(now + max(0.0, pause - 1) if is_first else now)
         return self.limit
 
     def _is_measured(self, now: float) -> bool:
