@@ -26,9 +26,9 @@ def partner(seed: int, **settings: Any) -> PartnerModel:  # noqa: ANN401, the se
     return PartnerModel(random.Random(seed), **settings)  # noqa: S311, a seeded run
 
 
-def process(model: PartnerModel) -> Deliveries:
-    """One process that delivers to the partner."""
-    return Deliveries(Admission(Flow(), asyncio.get_running_loop().time, model.random.random), model)
+def process(model: PartnerModel, rate: float | None = None) -> Deliveries:
+    """One process that delivers to the partner, at this rate at most."""
+    return Deliveries(Admission(Flow(rate=rate), asyncio.get_running_loop().time, model.random.random), model)
 
 
 def now() -> float:
@@ -84,6 +84,48 @@ async def test_gets_most_of_a_rate_limit_that_counts_in_another_way(
 
     assert len(model.accepted_at) / (100 * rate) >= 0.9
     assert share(model.refused, model.calls) <= 0.1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("rate", "burst", "least"), [(0.5, 1.0, 0.65), (0.5, 3.0, 0.85), pytest.param(0.2, 2.0, 0.7, marks=MORE)]
+)
+@pytest.mark.parametrize("retry_after", [1.0, None])
+@in_virtual_time
+async def test_delivers_at_a_few_calls_a_minute(
+    rate: float, burst: float, least: float, retry_after: float | None, seed: int
+) -> None:
+    model = partner(seed, rate=rate, burst=burst, retry_after=retry_after)
+    deliveries = process(model)
+    task = asyncio.create_task(deliveries.batch("batch", 1_000))
+    await asyncio.sleep(1_200)
+    await stop(task)
+
+    assert 2 * len(deliveries.stored) / (1_200 * rate) >= least
+    assert share(model.refused, model.calls) <= 0.25
+
+
+@in_virtual_time
+async def test_a_single_posts_after_its_look_up_however_low_the_rate_is_set() -> None:
+    deliveries = process(partner(1), rate=0.1)
+    await deliveries.singles([f"record-{at}" for at in range(10)])
+
+    assert now() <= 1.2 * 20 / 0.1
+
+
+@pytest.mark.parametrize(("fickle", "least"), [(0.01, 0.9), (0.05, 0.8)])
+@in_virtual_time
+async def test_is_not_slowed_down_by_a_partner_that_refuses_some_calls_whatever_their_number(
+    fickle: float, least: float
+) -> None:
+    model = partner(1, fickle=fickle, latency=0.2)
+    task = asyncio.create_task(process(model).batch("batch", 1_000_000))
+    await asyncio.sleep(10)
+    accepted = len(model.accepted_at)
+    await asyncio.sleep(60)
+    await stop(task)
+
+    assert (len(model.accepted_at) - accepted) / 60 >= least * 64 / 0.2
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -154,6 +196,21 @@ async def test_a_poisoned_record_costs_the_others_nothing(poison: CallResult, ra
         times.append(max(deliveries.stored.values()) - start)
 
     assert times[1] <= times[0] + 2
+
+
+@pytest.mark.parametrize("retry_after", [pytest.param(None, marks=MORE), 120.0])
+@in_virtual_time
+async def test_ten_poisoned_records_cost_the_others_little(retry_after: float | None) -> None:
+    times = []
+    for poisoned in ({}, {f"batch-{at}": CallResult(0.0, 429, retry_after=retry_after) for at in range(50, 150, 10)}):
+        model, start = partner(1, most=5, poisoned=poisoned), now()
+        deliveries = process(model)
+        await deliveries.batch("batch", 6_000, deadline=start + 200)
+        assert len(deliveries.stored) == 6_000 - len(poisoned)
+        times.append(sorted(deliveries.stored.values())[5_900] - start)
+
+    # At most one pause of half a minute.
+    assert times[1] <= times[0] + 40
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -273,6 +330,20 @@ async def test_does_not_take_a_slow_partner_for_a_crowded_one() -> None:
 
 
 @in_virtual_time
+async def test_sends_more_calls_at_a_time_when_the_partner_becomes_slow() -> None:
+    model = partner(1, rate=100.0, burst=100.0)
+    task = asyncio.create_task(process(model).batch("batch", 100_000))
+    await asyncio.sleep(20)
+    model.latency = 3.0
+    await asyncio.sleep(15)
+    accepted = len(model.accepted_at)
+    await asyncio.sleep(30)
+    await stop(task)
+
+    assert (len(model.accepted_at) - accepted) / 30 >= 0.85 * 64 / 3.0
+
+
+@in_virtual_time
 async def test_leaves_a_partner_that_queues_its_calls_less_to_queue() -> None:
     model = partner(1, latency=0.1, servers=10)
     deliveries = process(model)
@@ -286,6 +357,15 @@ async def test_leaves_a_partner_that_queues_its_calls_less_to_queue() -> None:
 
     assert sorted(crowd)[15] <= 50
     assert len(model.accepted_at) / 40 >= 0.95 * 10 / 0.08
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@in_virtual_time
+async def test_singles_come_back_in_time_although_the_first_guess_of_a_rate_is_low(seed: int) -> None:
+    model = partner(seed, rate=10.0, burst=10.0)
+    await process(model).singles([f"record-{at}" for at in range(200)])
+
+    assert now() <= 1.2 * 390 / 10
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(5_000, marks=MORE)])

@@ -125,7 +125,8 @@ class Shift:
 class Attempt:
     """An attempt to deliver the record `text` under the idempotency key `key`.
 
-    `known` is what earlier attempts have shown. A call waits `patience` seconds for its turn.
+    `known` is what earlier attempts have shown. The first call waits `patience` seconds for its turn. The second waits
+    as long as the shift lasts: without it the first was in vain.
     """
 
     resource: Resource
@@ -217,7 +218,7 @@ class Attempt:
         try:
             while True:
                 before, turn = turn, None
-                patience = min(self.patience, self.shift.left)
+                patience = self.shift.left if before else min(self.patience, self.shift.left)
                 if wait := await self.access.turns.enter(order.instance_id, patience=patience, after=before):
                     return _held(record, "The partner was not asked: others come first", wait)
                 turn = CallResult(0.0, is_about_partner=False)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 TRUST = 2.0
 # Pushback on several of so many calls is about the partner; on fewer, it is about single records.
 RECENT = 30
-# The longest pause that a Retry-After imposes on all calls, and the one without it, in seconds.
-LONGEST_PAUSE, PAUSE = 30.0, 0.5
+# The longest pause that a Retry-After imposes on all calls, the longest while other calls succeed, and the one without
+# it, in seconds.
+LONGEST_PAUSE, DOUBTED_PAUSE, PAUSE = 30.0, 1.0, 0.5
 # Seconds of unused turns that may be made up for: a busy event loop comes late to a turn.
 CREDIT = 0.05
 # Seconds between two reports of a changed limit, and the factor that makes a change worth one.
@@ -87,6 +88,8 @@ class Flow:
         # Recent calls that were sent after the last cut: whether each was pushed back.
         self._recent: deque[bool] = deque(maxlen=RECENT)
         self._cut_at = self._succeeded_at = -math.inf
+        # When a call was pushed back last, and whether one that was sent later has succeeded.
+        self._pushed_at, self._is_doubted = math.inf, False
         self._metered_from, self._metered, self._measured = -math.inf, 0, 0.0
         self._reported: tuple[str, float | None] = ("open", None)
         self._report_at = -math.inf
@@ -136,7 +139,7 @@ class Flow:
     @property
     def pace(self) -> float:
         """The calls per second that are likely to start in the near future, more than 0, while the partner is up."""
-        pace = min(self._rate.rate, self._bound, self._quota.rate)
+        pace = min(self._rate.soon, self._bound, self._quota.rate)
         latency = self._concurrency.latency
         return min(pace, self._concurrency.room / latency) if latency else pace
 
@@ -165,13 +168,16 @@ class Flow:
 
     def _succeed(self, now: float, level: int, result: CallResult) -> None:
         sent_at = now - result.seconds
-        if self._outage.succeed():
+        if (down_since := self._outage.succeed()) is not None:
             self._concurrency.restart()
             self._recent.clear()
-            if not self._outage.is_pushback:
+            if self._outage.is_pushback:
+                self._rate.resume(now, down_since)
+            else:
                 self._rate.restart(now)
         if sent_at >= self._cut_at:
             self._recent.append(False)
+        self._is_doubted = self._is_doubted or sent_at > self._pushed_at
         self._succeeded_at = now
         self._rate.succeed(now, self._needed_at)
         self._concurrency.succeed(now, level, result.seconds)
@@ -182,17 +188,18 @@ class Flow:
     def _fail(self, now: float, level: int, result: CallResult) -> None:
         pause = min(result.retry_after or 0.0, LONGEST_PAUSE) if result.is_pushback else 0.0
         if self._outage.since is None and result.status in {429, 503}:
-            concurrency = self._concurrency
-            is_crowded = level >= concurrency.firm
+            concurrency, sent_at = self._concurrency, now - result.seconds
+            # Of a call that was alone, and of few where 429 is said, their number is not the cause.
+            is_crowded = level >= concurrency.firm and level > 1
             if is_crowded:
-                # Where only few are in flight, 429 is not for their number.
                 least = concurrency.firm if concurrency.firm < concurrency.room else 3 if result.status == 429 else 1  # noqa: PLR2004
-                concurrency.narrow(now, max(self.in_flight, least))
+                concurrency.refuse(now, sent_at, max(self.in_flight, least))
             # A call that was sent before the last cut cannot know of it.
-            if now - result.seconds >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
+            if sent_at >= self._cut_at and not (is_crowded and result.status == 503):  # noqa: PLR2004
                 self._recent.append(True)
                 if result.is_pushback and sum(self._recent) >= self._rate.proof(now):
-                    self._cut(now, pause)
+                    self._cut(now, min(pause, DOUBTED_PAUSE) if self._is_doubted else pause)
+                self._pushed_at, self._is_doubted = now, False
         self._outage.fail(now, self.in_flight, self._concurrency.latency, result.status, pause)
         self._outage.is_pushback = result.is_pushback
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 # The limiter never goes below this rate, in calls per second.
 SLOWEST = 0.1
@@ -26,6 +27,11 @@ FEW = 5
 # The seconds and the calls between two attempts to exceed a ceiling, at first, and the longest time between them, in
 # seconds.
 PROBE_SECONDS, PROBE_CALLS, LONGEST_PROBE = 1.0, 100, 8.0
+# After so many refusals that were no attempts to exceed a ceiling, fewer than MANY of them in LATEST calls, the partner
+# may refuse calls whatever their number. So for OPEN seconds more and more go, until many are refused. In that case
+# refusals are about the number for a second, and each further time for twice as long, up to the longest.
+LONE, MANY, LATEST = 4, 10, 40
+OPEN, FIRST_DOUBT, LONGEST_DOUBT = 30.0, 1.0, 16.0
 # Latency above twice the lowest, and above it by so many seconds, may be a queue at the partner.
 QUEUE = 0.1
 # Latency is compared over so many seconds and calls.
@@ -37,8 +43,9 @@ FAILURES = 5
 DOUBT = 1.0
 # Seconds between probes: they double from the first to the second, stay there for a minute, then grow to the last.
 FIRST_PROBE, PROBE, LAST_PROBE = 1.0, 3.4, 30.0
-# A partner that answers may be about to recover: so many probes follow so soon after the answer.
-QUICK_PROBES, QUICK_PROBE = 30, 0.1
+# A partner that answers may be about to recover: so many probes follow so soon after the answer, and one more for so
+# many successes.
+QUICK_PROBES, QUICK_PROBE, EARNED = 30, 0.1, 10
 
 
 class RateLimit:
@@ -55,10 +62,26 @@ class RateLimit:
         self._grown, self._halve_at = 0.0, 2.0
         self._seen_at = self._since = -math.inf
         self._successes = 0.0
+        self._is_scarce, self._resumed_at = False, -math.inf
 
     def restart(self, now: float) -> None:
         """Count anew: what was counted before was not limited by the rate."""
-        self._since, self._successes = now, 0.0
+        self._since, self._successes, self._is_scarce = now, 0.0, False
+
+    def resume(self, now: float, since: float) -> None:
+        """Take in that the partner accepts calls again, after it has pushed all back since the time `since`.
+
+        Where there was only a handful of successes since the time before, these were all that it had to give.
+        """
+        if self.limit is None:
+            self._is_scarce = 0 < self._successes < ENOUGH and self._since == self._resumed_at
+            self._since, self._successes, self._seen_at = since if self._is_scarce else now, 0.0, now
+            self._resumed_at = self._since
+
+    @property
+    def soon(self) -> float:
+        """The rate that can be expected within a few seconds."""
+        return 4 * self.rate if self._doubling == GUESS_DOUBLING else self.rate
 
     def succeed(self, now: float, needed_at: float) -> None:
         """Count a success. `needed_at` is when a call last had to wait for the rate."""
@@ -66,7 +89,7 @@ class RateLimit:
         if self.limit is None:
             if passed > HALF_LIFE:
                 self.restart(now)
-            elif now - self._since > HALF_LIFE:
+            elif now - self._since > HALF_LIFE and not self._is_scarce:
                 self._halve(now)
             self._successes += 1
             return
@@ -88,7 +111,8 @@ class RateLimit:
     def proof(self, now: float) -> float:
         """Return how many of the recent calls must be pushed back before the rate is to blame."""
         if self.limit is None:
-            return 2 if self._successes >= ENOUGH and now - self._seen_at <= HALF_LIFE else math.inf
+            is_known = (self._successes >= ENOUGH or self._is_scarce) and now - self._seen_at <= HALF_LIFE
+            return 2 if is_known else math.inf
         if not self._is_measured(now):
             return 3
         # One is enough where this was a try to exceed the limit.
@@ -96,8 +120,9 @@ class RateLimit:
 
     def cut(self, now: float, pause: float) -> float:
         """Lower the rate after pushback, which a pause of so many seconds follows. Return the limit."""
-        is_measured = self.limit is None or self._is_measured(now)
-        if self.limit is None:
+        is_first = self.limit is None
+        is_measured = is_first or self._is_measured(now)
+        if is_first:
             # A burst was accepted on credit: the time to earn it back counts.
             limit, self._doubling = self._successes / (now - self._since + pause), GUESS_DOUBLING
         elif is_measured:
@@ -110,7 +135,8 @@ class RateLimit:
         self.rate = self.limit * (BELOW if is_measured and not self._doubling else 1.0)
         self._grown, self._halve_at = 0.0, 2.0
         if is_measured:
-            self.restart(now)
+            # In a long pause nothing can succeed.
+            self.restart(now + max(0.0, pause - 1) if is_first else now)
         return self.limit
 
     def _is_measured(self, now: float) -> bool:
@@ -148,15 +174,23 @@ class ConcurrencyLimit:
         self._epoch_at, self._calls, self._seconds, self._peak = -math.inf, 0, 0.0, 0
         self._epoch_room = self._steady = 0  # the room of the last epoch, and for how many it has not changed
         self._trial: tuple[float, int] | None = None
+        # Whether each of the latest calls was refused, and how many lone refusals there were.
+        self._refused: deque[bool] = deque(maxlen=LATEST)
+        self._lone, self._narrowed_at = 0, -math.inf
+        self._open_until = self._doubted_until = -math.inf
+        self._doubt = FIRST_DOUBT
 
     def restart(self) -> None:
         """Begin again with few calls."""
         self.room = self.firm = min(FEW, self.room)
         self.is_found = False
+        self._refused.clear()
+        self._lone = 0
 
     def succeed(self, now: float, level: int, seconds: float) -> None:
         """Take in a success that took `seconds`, with `level` calls in flight, itself included."""
         self.latency += (seconds - self.latency) * (0.1 if self.latency else 1.0)
+        self._refused.append(False)
         self._calls += 1
         self._seconds += seconds
         self._peak = max(self._peak, level)
@@ -170,13 +204,34 @@ class ConcurrencyLimit:
         elif self.room < self._most:
             self.room = min(self.room + self._step, self._most)
             self._step *= 2
-            self._widen_at = now + max(0.2, 3 * self.latency)
+            self._widen_at = now + min(max(0.2, 3 * self.latency), 1.0)
         else:
             self.is_found = False
+
+    def refuse(self, now: float, sent_at: float, room: int) -> None:
+        """Take in that a call in full flight was refused, which leaves `room` where their number is the cause."""
+        self._refused.append(True)
+        are_many, is_open = sum(self._refused) >= MANY, now < self._open_until
+        if is_open and not are_many:
+            if now - (self._open_until - OPEN) > LONGEST_DOUBT:
+                self._doubt = FIRST_DOUBT
+            return
+        if is_open:
+            self._open_until, self._doubted_until = now, now + self._doubt
+            self._doubt = min(2 * self._doubt, LONGEST_DOUBT)
+        if self.firm < self.room or are_many:
+            self._lone = 0
+        elif sent_at > self._narrowed_at:
+            self._lone += 1
+        self.narrow(now, room)
+        if self._lone >= LONE and now >= self._doubted_until:
+            self._lone, self._open_until, self.is_found = 0, now + OPEN, False
+            self._widen_at = now
 
     def narrow(self, now: float, room: int) -> None:
         """Leave room for so many calls: one more was refused."""
         room = max(1, room)
+        self._narrowed_at = now
         # As often as the same limit has been found, so much longer it is trusted.
         self._trust = min(2 * self._trust, LONGEST_PROBE) if room == self.firm < self.room else PROBE_SECONDS
         self.room = self.firm = room
@@ -215,15 +270,15 @@ class Outage:
         self.failures = 0
         self.since: float | None = None
         self.is_pushback = False  # it refuses all calls, which is not an outage
-        self._quick = QUICK_PROBES
+        self._quick: float = QUICK_PROBES
         self._doubted_until = self._probe_at = -math.inf
 
-    def succeed(self) -> bool:
-        """Take in a success. Return whether the partner was down."""
-        was_down, self.failures, self.since = self.since is not None, 0, None
+    def succeed(self) -> float | None:
+        """Take in a success. Return since when the partner was down, None if it was not."""
+        since, self.failures, self.since = self.since, 0, None
         # Who refuses most calls does not get many quick ones again and again.
-        self._quick = min(self._quick + 1, QUICK_PROBES)
-        return was_down
+        self._quick = min(self._quick + 1 / EARNED, QUICK_PROBES)
+        return since
 
     def fail(self, now: float, in_flight: int, latency: float, status: int | None, pause: float) -> None:
         """Take in a failure, with `in_flight` calls still under way. `pause` is what it asks for, in seconds."""
@@ -236,7 +291,7 @@ class Outage:
             self._begin(now)
         if pause:
             self._probe_at = max(self._probe_at, now + pause)
-        elif status is not None and self._quick > 0:
+        elif status is not None and self._quick >= 1:
             self._quick -= 1
             self._probe_at = now + QUICK_PROBE
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 WORKERS = 64
+PATIENCE_OF_A_POST = 30.0
 
 
 @dataclass
@@ -71,12 +72,16 @@ class Deliveries:
 
     async def _attempt(self, delivery: str, record: str) -> float | None:
         """Call twice. Return None when the record is stored, else the seconds until its next attempt."""
+        before = None
         for is_post in (False, True):
-            while wait := await self.admission.enter(delivery, patience=self.patience):
+            patience = PATIENCE_OF_A_POST if is_post else self.patience
+            if wait := await self.admission.enter(delivery, patience=patience, after=before):
                 self.sent_away[delivery] = self.sent_away.get(delivery, 0) + 1
                 await asyncio.sleep(wait)
-            result = await self.partner.call(record, is_post=is_post)
-            self.admission.leave(result)
+                return await self._attempt(delivery, record)
+            result = before = await self.partner.call(record, is_post=is_post)
+            if is_post or result.is_failure:
+                self.admission.leave(result)
             if result.is_failure:
                 return result.retry_after or 0.0
         self.stored[record] = asyncio.get_running_loop().time()

@@ -20,7 +20,7 @@ class PartnerModel:
 
     `rate` and `burst` are those of a token bucket; `most` is the number of calls at a time, above which it answers
     `busy_status`; `servers` work on calls at a time, and the others queue. An outage ends at `down_until`: it refuses
-    connections, or keeps silent for `silence` seconds.
+    connections, or keeps silent for `silence` seconds. It answers `busy_status` to the part `fickle` of the calls, too.
     """
 
     random: random.Random
@@ -30,6 +30,7 @@ class PartnerModel:
     window: float | None = None
     most: float = math.inf
     busy_status: int = 503
+    fickle: float = 0.0
     servers: int | None = None
     retry_after: float | None = 1.0
     quota_headers: bool = False
@@ -73,7 +74,7 @@ class PartnerModel:
             return self.script.pop(0), {}
         if record in self.poisoned:
             return self.poisoned[record], {}
-        if self.in_flight >= self.most:
+        if self.in_flight >= self.most or (self.fickle and self.random.random() < self.fickle):
             self.refused += 1
             return self.busy_status, {}
         if not self._take(now):
