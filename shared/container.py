@@ -175,9 +175,12 @@ class Container:
         # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
         return await asyncio.to_thread(build)
 
-    async def probe(self, partner: Partner) -> None:
-        """See whether a token can be had and the partner answers, as `ResourceApi.probe` does."""
-        await (await self.link(partner)).api.probe()
+    async def probe(self, partner: Partner, *, asks: bool = True) -> None:
+        """Check the settings of a partner; with `asks` also whether a token can be had, and the partner answers."""
+        if asks:
+            await (await self.link(partner)).api.probe()
+        else:
+            _ = self.app_settings, self.settings(partner)
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the flow and the tokens of the partner of this name, as they are now in this process."""

@@ -95,6 +95,7 @@ async def test_each_partner_has_one_client_of_its_own_for_concurrent_callers() -
         assert access.under_way is not of_books.under_way
         assert container.figures("CARRIER_API")["flow"]["state"] == "open"
         assert container.figures("BOOKS_API")["tokens"] == {"calls": 0, "requested": 0}
+        await container.probe(CARRIER, asks=False)
         with pytest.raises((TokenError, ApiUnavailableError)):
             await container.probe(CARRIER)
     finally:
@@ -107,6 +108,8 @@ async def test_a_client_that_cannot_be_made_is_tried_again_when_its_settings_are
     for _ in range(2):
         with pytest.raises(SettingsError):
             await container.link(CARRIER)
+        with pytest.raises(SettingsError):
+            await container.probe(CARRIER, asks=False)
     assert container.access(CARRIER) is not container.access(CARRIER)
 
     environ["CARRIER_API_URL"] = NOBODY

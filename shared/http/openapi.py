@@ -228,7 +228,7 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
         ("query", "top", "The most deliveries of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
         ("query", "token", "The page, out of a nextLink.", patterns["token"]),
         ("query", "records", "`true` adds the state of each record of a batch.", {"type": "boolean"}),
-        ("query", "probe", "`false`: ask no partner and no token endpoint.", {"type": "boolean"}),
+        ("query", "probe", "`false`: only check the settings.", {"type": "boolean"}),
     ]
     return {
         name: {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
