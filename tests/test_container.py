@@ -43,6 +43,18 @@ def test_every_problem_of_the_app_and_of_all_partners_is_told_at_once() -> None:
         assert name in told
 
 
+async def test_a_probe_tells_the_problems_of_the_app_and_of_its_partner() -> None:
+    container = Container({"DELIVERY_CHUNK": "many", "BOOKS_API_URI": "x"}, [PARCEL, RECEIPT])
+
+    for partner, other in ((CARRIER, BOOKS), (BOOKS, CARRIER)):
+        with pytest.raises(SettingsError) as caught:
+            await container.probe(partner)
+        told = "\n".join(caught.value.problems)
+        assert "DELIVERY_CHUNK" in told
+        assert f"{partner.name}_URL is missing" in told
+        assert other.name not in told
+
+
 async def test_options_come_from_the_app_and_the_partner_and_wrong_ones_are_read_again() -> None:
     environ = settings(CARRIER, DELIVERY_CHUNK="x")
     container = Container(environ, [PARCEL])
