@@ -10,9 +10,10 @@ ifneq ($(EXAMPLE),)
 GOALS := $(or $(MAKECMDGOALS),help)
 .PHONY: $(GOALS)
 $(GOALS):
-	@$(MAKE) --no-print-directory setup EXAMPLE=
+	@$(MAKE) --silent --no-print-directory setup EXAMPLE=
 	@$(CURDIR)/.venv/bin/python scripts/stage-example $(EXAMPLE)
-	@$(MAKE) --no-print-directory -C .examples/$(EXAMPLE) $@ EXAMPLE= VENV=$(CURDIR)/.venv PEERS=$(CURDIR)/.venvs/bench
+	@$(MAKE) --no-print-directory -C .examples/$(EXAMPLE) $@ EXAMPLE= VENV=$(CURDIR)/.venv PEERS=$(CURDIR)/.venvs/bench \
+		UV="$$(command -v uv || echo $(CURDIR)/.tools/bin/uv)"
 else
 
 PYTHON_VERSION := 3.13
@@ -37,7 +38,7 @@ COOLDOWN := 7 days
 .PHONY: help setup demo up relay test coverage test-long test-all test-chaos bench check audit format start package test-package pin clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z.-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv with everything in it
 

@@ -120,9 +120,9 @@ class AppClient:
             )
             return CommandError(ExitCode.KEY_REFUSED, f"The app refuses {given} ({status}).", advice)
         if status == HTTPStatus.NOT_FOUND:
-            return CommandError(
-                ExitCode.NOT_FOUND, detail, "`relay ls` lists deliveries, `relay doctor` checks the URL."
-            )
+            is_delivery = "/api/deliveries/" in response.request.url.path
+            advice = "`relay ls` lists deliveries" if is_delivery else "Check the id"
+            return CommandError(ExitCode.NOT_FOUND, detail, f"{advice}, `relay doctor` checks the URL.")
         if response.is_redirect:
             return CommandError(ExitCode.USAGE, f"{self.connection.url} redirects elsewhere.", "Use the app's own URL.")
         advice = "`relay doctor` says more." if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""

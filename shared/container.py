@@ -113,10 +113,10 @@ class Container:
             self._settings[partner.name] = settings
         return self._settings[partner.name]
 
-    def _problems(self, *names: str) -> list[str]:
+    def _problems(self, *names: str, is_alone: bool = False) -> list[str]:
         from shared.settings.app_settings import settings_problems  # noqa: PLC0415, the same
 
-        return settings_problems(self._environ, [*self.partners] or names)
+        return settings_problems(self._environ, [*self.partners] or names, names if is_alone else None)
 
     def options(self, resource: Resource) -> DeliveryOptions:
         """Return the options with which a delivery begins."""
@@ -175,9 +175,14 @@ class Container:
         # Importing httpx and making a TLS context take 200 ms, in which other invocations go on.
         return await asyncio.to_thread(build)
 
-    async def probe(self, partner: Partner) -> None:
-        """See whether a token can be had and the partner answers, as `ResourceApi.probe` does."""
-        await (await self.link(partner)).api.probe()
+    async def probe(self, partner: Partner, *, asks: bool = True) -> None:
+        """Check the settings of the app and of a partner; with `asks` see if it issues a token, and answers."""
+        try:
+            _ = self.app_settings, self.settings(partner)
+        except SettingsError:
+            raise SettingsError(self._problems(partner.name, is_alone=True)) from None
+        if asks:
+            await (await self.link(partner)).api.probe()
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the flow and the tokens of the partner of this name, as they are now in this process."""

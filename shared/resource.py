@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 RESERVED_ROUTES = ("deliveries", "health", "openapi.json", "docs", "console")
+RESERVED_NAMES = ("Delivery", "DeliveryHistory", "Health", "HealthDeep", "OpenApi", "Docs", "Console")
+"""Names of record types with which two functions would be called, say, GetDelivery."""
 """First path segments of the app's own routes."""
 
 _PARTNER_NAME = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
@@ -275,6 +277,9 @@ def _resource_problems(resource: Resource) -> dict[str, bool]:
         f"route={resource.route!r} is one of the app's own routes: {', '.join(RESERVED_ROUTES)}": is_own,
         f"name={resource.name!r} must begin with a capital and have letters, digits and _ only": (
             not _FUNCTION_NAME.fullmatch(resource.name)
+        ),
+        f"the app has a function Get{resource.name} of its own: give the Resource another name=": (
+            resource.name.lower() in map(str.lower, RESERVED_NAMES)
         ),
         f"idempotency_header={header!r} is not the name of a header that can be set": (
             header is not None and not _is_settable(header)

@@ -43,6 +43,10 @@ def small_project(root: Path) -> Path:
         ".git/config": "",
         "sandbox/__main__.py": "",
         "local.settings.json.example": "{}",
+        "orders.csv.gz": "",
+        "orders.rejected.csv": "",
+        "orders.rejected.csv~": "",
+        "orders.ndjson": "",
         **dict.fromkeys(SECRET_FILES, "a secret"),
     }
     for name, content in contents.items():

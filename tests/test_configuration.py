@@ -48,3 +48,13 @@ def test_a_documented_default_is_the_default(name: str) -> None:
     assert settings_problems(explicit, ["NAME"]) == []
     assert AppSettings.from_environ(explicit) == AppSettings.from_environ(REQUIRED)
     assert PartnerSettings.from_environ(explicit, "NAME") == PartnerSettings.from_environ(REQUIRED, "NAME")
+
+
+@pytest.mark.parametrize("path", ["infra/main.parameters.json", ".github/workflows/deploy.yml"])
+def test_azd_passes_on_every_setting(path: str) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (PROJECT / "docs/reference/settings.md").read_text(), re.MULTILINE)
+    names = re.findall(r"`((?:NAME|DELIVERY|TOKEN_STORE)_\w+)`", " ".join(rows))
+    passed_on = set(re.findall(r"\w+", (PROJECT / path).read_text()))
+
+    assert len(names) > 30
+    assert {name.replace("NAME_", "BUSINESS_API_") for name in names} <= passed_on

@@ -43,6 +43,18 @@ def test_every_problem_of_the_app_and_of_all_partners_is_told_at_once() -> None:
         assert name in told
 
 
+async def test_a_probe_tells_the_problems_of_the_app_and_of_its_partner() -> None:
+    container = Container({"DELIVERY_CHUNK": "many", "BOOKS_API_URI": "x"}, [PARCEL, RECEIPT])
+
+    for partner, other in ((CARRIER, BOOKS), (BOOKS, CARRIER)):
+        with pytest.raises(SettingsError) as caught:
+            await container.probe(partner)
+        told = "\n".join(caught.value.problems)
+        assert "DELIVERY_CHUNK" in told
+        assert f"{partner.name}_URL is missing" in told
+        assert other.name not in told
+
+
 async def test_options_come_from_the_app_and_the_partner_and_wrong_ones_are_read_again() -> None:
     environ = settings(CARRIER, DELIVERY_CHUNK="x")
     container = Container(environ, [PARCEL])
@@ -95,6 +107,7 @@ async def test_each_partner_has_one_client_of_its_own_for_concurrent_callers() -
         assert access.under_way is not of_books.under_way
         assert container.figures("CARRIER_API")["flow"]["state"] == "open"
         assert container.figures("BOOKS_API")["tokens"] == {"calls": 0, "requested": 0}
+        await container.probe(CARRIER, asks=False)
         with pytest.raises((TokenError, ApiUnavailableError)):
             await container.probe(CARRIER)
     finally:
@@ -107,6 +120,8 @@ async def test_a_client_that_cannot_be_made_is_tried_again_when_its_settings_are
     for _ in range(2):
         with pytest.raises(SettingsError):
             await container.link(CARRIER)
+        with pytest.raises(SettingsError):
+            await container.probe(CARRIER, asks=False)
     assert container.access(CARRIER) is not container.access(CARRIER)
 
     environ["CARRIER_API_URL"] = NOBODY

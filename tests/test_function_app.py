@@ -9,7 +9,7 @@ import azure.functions as func
 import pytest
 
 from shared.partner import RESOURCES
-from shared.resource import RESERVED_ROUTES
+from shared.resource import RESERVED_NAMES, RESERVED_ROUTES
 from tests.fakes.registered_functions import BINDINGS, FUNCTIONS
 
 TRIGGERS: dict[str, dict[str, Any]] = {
@@ -55,6 +55,14 @@ def test_the_apps_own_routes_are_reserved() -> None:
     own = {route.partition("/")[0] for name, route in ROUTES.items() if name != "UnknownRoute"}
 
     assert own - {resource.route.partition("/")[0] for resource in RESOURCES} == set(RESERVED_ROUTES)
+
+
+def test_the_names_of_the_apps_own_functions_are_reserved() -> None:
+    # What a record type's functions begin with.
+    verbs = ("Accept", "Deliver", "Get", "Post")
+    own = {name.removeprefix(verb) for name in FUNCTIONS for verb in verbs if name.startswith(verb)}
+
+    assert own - {f"{resource.name}{end}" for resource in RESOURCES for end in ("", "Batch")} == set(RESERVED_NAMES)
 
 
 def test_what_uses_durable_functions_has_its_client() -> None:

@@ -72,10 +72,18 @@ def test_says_why_a_body_is_refused(request_: Request, kind: str, words: str) ->
     assert (told["kind"], words in str(told["detail"])) == (kind, True), told
 
 
-def test_a_refused_encoding_names_the_accepted_ones() -> None:
-    told = refusal(read_one, posted(ONE, content_encoding="br"), PARCEL)
+@pytest.mark.parametrize(
+    ("request_", "header"),
+    [
+        (posted(ONE, content_encoding="br"), {"accept-encoding": "gzip, deflate"}),
+        (posted(ONE, content_type="text/json"), {"accept": "application/json"}),
+        (posted(ONE, content_type="application/json; charset=utf-16"), {"accept": "application/json"}),
+    ],
+)
+def test_a_refused_type_or_encoding_names_the_accepted_ones(request_: Request, header: dict[str, str]) -> None:
+    told = refusal(read_one, request_, PARCEL)
 
-    assert told["headers"] == {"content-type": "application/problem+json", "accept-encoding": "gzip, deflate"}
+    assert told["headers"] == {"content-type": "application/problem+json", **header}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,7 @@ def test_says_why_a_batch_is_refused(body: bytes, kind: str, pointers: list[str]
 
 def test_names_each_bad_record_of_a_batch_and_at_most_a_hundred_faults() -> None:
     few = refusal(read_batch, posted(b"[" + b",".join([parcel(1), b"5", parcel(1)]) + b"]"), PARCEL)
+    one = refusal(read_batch, posted(b"[5]"), PARCEL)
     many = refusal(read_batch, posted(json.dumps([{}] * 300).encode()), PARCEL)
 
     assert few["errors"] == [
@@ -126,6 +135,7 @@ def test_names_each_bad_record_of_a_batch_and_at_most_a_hundred_faults() -> None
         {"pointer": "#/2/parcelId", "detail": "is the same as that of record 0"},
     ]
     assert len(many["errors"]) == 100  # type: ignore[arg-type]  # a list
+    assert "has 1 fault. Nothing" in str(one["detail"])
     assert "600 faults. The first 100 are named." in str(many["detail"])
 
 

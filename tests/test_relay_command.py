@@ -253,6 +253,7 @@ def test_cancel_redeliver_and_get(app: RelayApp, tmp_path: Path, csv_file: Path)
     missing = run(app, tmp_path, "get", "parcel", "x/y")
     assert missing.exit_code == ExitCode.NOT_FOUND
     assert "The partner has no such parcel" in missing.stderr
+    assert "relay ls" not in missing.stderr
 
 
 def test_doctor_names_the_part_of_a_partner_that_fails_and_what_to_do(app: RelayApp, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_puts_the_id_percent_encoded_into_path_and_query(id_: str, encoded: str)
             for route in ("deliveries", "Health", "docs/x", "console", "openapi.json")
         ),
         ({"name": "parcel"}, "must begin with a capital"),
+        ({"name": "Delivery"}, "the app has a function GetDelivery of its own: give the Resource another name="),
+        ({"name": "OPENAPI"}, "give the Resource another name="),
         ({"idempotency_header": "Authorization"}, "is not the name of a header"),
         ({"idempotency_header": "a b"}, "is not the name of a header"),
         ({"look_up": None}, "look_up=None needs honours_idempotency_key=True"),

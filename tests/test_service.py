@@ -45,7 +45,8 @@ def test_health_says_nothing_but_whether_the_settings_are_valid(
 
 async def test_deep_health_says_what_is_wrong_with_which_partner() -> None:
     def probe(problem: Exception | None) -> Any:  # noqa: ANN401, a probe
-        async def work() -> None:
+        async def work(*, asks: bool) -> None:
+            assert asks
             if problem:
                 raise problem
 
@@ -64,13 +65,21 @@ async def test_deep_health_says_what_is_wrong_with_which_partner() -> None:
         assert words in shown.get("detail", "")
 
 
-async def test_without_a_probe_nobody_is_asked() -> None:
-    async def never() -> None:
-        raise AssertionError
+async def test_without_a_probe_only_the_settings_are_checked() -> None:
+    tokens = {"requested": 0}
 
-    reply = await get_deep_health(asked(probe="false"), {"CRM_API": never}, lambda _: {"tokens": {"requested": 0}})
+    async def well(*, asks: bool) -> None:
+        assert not asks
 
-    assert msgspec.json.decode(reply.body)["partners"] == {"CRM_API": {"settings": "ok", "tokens": {"requested": 0}}}
+    async def unset(*, asks: bool) -> None:
+        assert not asks
+        raise SettingsError(["UNSET_URL is missing"])
+
+    reply = await get_deep_health(asked(probe="false"), {"WELL": well, "UNSET": unset}, lambda _: {"tokens": tokens})
+
+    told = {"status": reply.status, **msgspec.json.decode(reply.body)["partners"]}
+    unusable = {"settings": "unavailable", "detail": "UNSET_URL is missing", "tokens": tokens}
+    assert told == {"status": 503, "WELL": {"settings": "ok", "tokens": tokens}, "UNSET": unusable}
 
 
 @pytest.mark.parametrize(

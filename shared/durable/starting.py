@@ -95,7 +95,7 @@ async def redeliver(
     partner has rejected gets a new key, for under the old one the partner may repeat its answer.
     """
     if instance.status not in FINISHED:
-        raise RefusedError("wrong-state", f"The delivery is {instance.status}: only a finished one can be redelivered.")
+        raise RefusedError("wrong-state", "The delivery has not finished: only a finished one can be redelivered.")
     if instance.status == "Completed" and "state" not in instance.told:
         raise RefusedError("wrong-state", "The delivery cannot be redelivered: it has no result of a delivery.")
     try:

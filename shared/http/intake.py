@@ -91,7 +91,8 @@ def read_batch(request: Request, resource: Resource) -> list[CheckedRecord]:
         records.append(record)
     if faults:
         more = "" if len(faults) <= MAX_FAULTS else f" The first {MAX_FAULTS} are named."
-        detail = f"The batch has {len(faults)} faults.{more} Nothing was started."
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        detail = f"The batch has {count}.{more} Nothing was started."
         raise RefusedError("invalid-record", detail, errors=faults[:MAX_FAULTS])
     return records
 
@@ -114,7 +115,8 @@ def _check_media_type(request: Request, media_types: Sequence[str]) -> str:
         raise RefusedError("media-type", detail, headers={"accept": ", ".join(media_types)})
     charset = _CHARSET.search(content_type)
     if charset and charset[1].lower() not in {"utf-8", "utf8", "us-ascii"}:
-        raise RefusedError("media-type", f"The charset must be utf-8, not {charset[1][:100]!r}.")
+        detail = f"The charset must be utf-8, not {charset[1][:100]!r}."
+        raise RefusedError("media-type", detail, headers={"accept": ", ".join(media_types)})
     return media_type
 
 

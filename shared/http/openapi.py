@@ -172,11 +172,11 @@ _ANSWERS = {
     "DeliveryPage": ("deliveries", "nextLink"),
     "Event": ("type time", "end seconds outcome status reason records"),
     "History": ("id state events", ""),
-    "Problem": ("type title status detail", "errors"),
+    "Problem": ("type title status detail", "errors delivery problem uncertain attempts differing"),
     "BrokenRule": ("pointer detail", ""),
     "Health": ("status", ""),
     "DeepHealth": ("status partners", ""),
-    "PartnerHealth": ("settings", "token partner detail flow"),
+    "PartnerHealth": ("settings", "token partner detail flow tokens"),
 }
 _MEMBERS = {
     **SHOWN,
@@ -192,8 +192,10 @@ _MEMBERS = {
     "pointer": {"description": "A JSON Pointer as a URI fragment: `#/name`.", "type": "string", "pattern": "^#"},
     "Problem.type": {"type": "string", "enum": [TYPE_ROOT + slug for slug in TYPES]},
     "Problem.status": {"type": "integer", "minimum": 400, "maximum": 599},
+    "delivery": {"description": "GET: the delivery that the problem tells of.", "type": "string"},
     "seconds": {"type": "number"},
     "flow": {"type": "object"},
+    "tokens": {"description": "Calls that got an access token, and token requests.", "type": "object"},
     "partners": {"type": "object", "additionalProperties": _ref("PartnerHealth")},
     "deliveries": _list("Delivery"),
     "events": _list("Event"),
@@ -228,7 +230,7 @@ def _parameters(resources: Sequence[Resource]) -> dict[str, Any]:
         ("query", "top", "The most deliveries of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
         ("query", "token", "The page, out of a nextLink.", patterns["token"]),
         ("query", "records", "`true` adds the state of each record of a batch.", {"type": "boolean"}),
-        ("query", "probe", "`false`: ask no partner and no token endpoint.", {"type": "boolean"}),
+        ("query", "probe", "`false`: only check the settings.", {"type": "boolean"}),
     ]
     return {
         name: {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}

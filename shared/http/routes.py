@@ -92,7 +92,7 @@ def _result(request: Request, finished: Instance, resource: Resource) -> Reply:
     # A defect, or somebody has cancelled it: neither the record nor the partner is to blame.
     kind = state if state in {"rejected", "expired"} else "configuration" if finished.is_misconfigured else "failed"
     detail = f"The delivery {finished.id} is {state}: {delivery.get('reason') or 'no reason is known'}"
-    members = {name: delivery[name] for name in ("problem", "uncertain", "attempts") if name in delivery}
+    members = {name: delivery[name] for name in ("problem", "uncertain", "attempts", "differing") if name in delivery}
     return problem(kind, detail, headers=_APPLIED, delivery=delivery["statusQueryGetUri"], **members)
 
 

@@ -38,28 +38,26 @@ def get_health(check_settings: Callable[[], None]) -> Reply:
 
 async def get_deep_health(
     request: Request,
-    probes: Mapping[str, Callable[[], Awaitable[None]]],
+    probes: Mapping[str, Callable[..., Awaitable[None]]],
     figures: Callable[[str], dict[str, Any]],
 ) -> Reply:
     """Say of each partner whether its settings are valid, a token can be had, and it answers.
 
-    Each of `probes` asks one partner: it raises SettingsError, TokenError or ApiUnavailableError. `figures` returns its
-    flow and its tokens as they are now. With `?probe=false` nobody is asked.
+    Each of `probes` checks one partner: it raises SettingsError, TokenError or ApiUnavailableError. With `?probe=false`
+    it gets `asks=False`, and checks only the settings. `figures` returns the partner's flow and tokens as they are now.
     """
-    if request.flag("probe", default=True):
-        found = await asyncio.gather(*map(_outcome_of, probes.values()))
-    else:
-        found = [{"settings": "ok"} for _ in probes]
+    asks = request.flag("probe", default=True)
+    found = await asyncio.gather(*(_outcome_of(probe, asks=asks) for probe in probes.values()))
     partners = {name: health | figures(name) for name, health in zip(probes, found, strict=True)}
     is_well = all("detail" not in health for health in found)
     content = {"status": "ok" if is_well else "unavailable", "partners": partners}
     return Reply.json(200 if is_well else 503, content, _NO_STORE)
 
 
-async def _outcome_of(probe: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+async def _outcome_of(probe: Callable[..., Awaitable[None]], *, asks: bool) -> dict[str, Any]:
     """Return what one probe found; the server's own words stay in the log."""
     try:
-        await probe()
+        await probe(asks=asks)
     except SettingsError as exc:
         return {"settings": "unavailable", "detail": "; ".join(exc.problems)}
     except TokenRejectedError as exc:
@@ -69,7 +67,7 @@ async def _outcome_of(probe: Callable[[], Awaitable[None]]) -> dict[str, Any]:
         return {"settings": "ok", "token": "unavailable", "detail": str(exc)}
     except ApiUnavailableError as exc:
         return {"settings": "ok", "token": "ok", "partner": "unavailable", "detail": str(exc)}
-    return {"settings": "ok", "token": "ok", "partner": "ok"}
+    return {"settings": "ok", "token": "ok", "partner": "ok"} if asks else {"settings": "ok"}
 
 
 def get_openapi(resources: Sequence[Resource]) -> Reply:

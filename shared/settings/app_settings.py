@@ -164,11 +164,16 @@ class PartnerSettings:
         return settings
 
 
-def settings_problems(environ: Mapping[str, str], partner_names: Sequence[str]) -> list[str]:
-    """Return what is wrong with the settings of the app and of all partners, one sentence for each problem."""
+def settings_problems(
+    environ: Mapping[str, str], partner_names: Sequence[str], checked: Sequence[str] | None = None
+) -> list[str]:
+    """Return what is wrong with the settings of the app and of partners, one sentence for each problem.
+
+    `checked` names the partners whose settings are checked, None for all of them.
+    """
     problems: list[str] = []
     checks: list[Callable[[], object]] = [partial(AppSettings.from_environ, environ)]
-    checks += [partial(PartnerSettings.from_environ, environ, name, partner_names) for name in partner_names]
+    checks += [partial(PartnerSettings.from_environ, environ, name, partner_names) for name in checked or partner_names]
     for check in checks:
         try:
             check()

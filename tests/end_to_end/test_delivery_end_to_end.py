@@ -145,11 +145,13 @@ async def test_a_record_of_the_partner_with_other_content_is_a_rejection_that_na
     await stage.deliver(record(1, note="old"))
 
     delivery = await stage.deliver(record(1, note="new"))
+    waited_for = await stage.send(record(1, note="new"), prefer="wait=30")
     again = await stage.deliver(record(1, note="old"))
 
     decides = RESOURCE.look_up and not RESOURCE.same  # a `same` of the user's may leave members out
     expected = ("rejected", ["note"]) if decides else (delivery["state"], delivery.get("differing"))
     assert (delivery["state"], delivery.get("differing")) == expected
+    assert waited_for.json().get("differing") == delivery.get("differing")
     assert again["state"] == "delivered"
     assert await stage.stored() == ids(1)
 
