@@ -18,7 +18,7 @@ from yarl import URL
 
 from shared.client.connection_guard import close_connection
 from shared.client.transport import MAX_BODY, NOT_SENT, RelayTransport, body_fault, request_fault
-from shared.errors import BodyTooLargeError
+from shared.errors import BodyTooLargeError, ContentEncodingError
 from tests.fakes.free_port import free_port
 from tests.fakes.passing_time import let_pass
 from tests.fakes.raw_server import Connection, RawServer, answering, answering_once, response
@@ -353,6 +353,16 @@ async def test_a_body_is_decoded_once() -> None:
         answer = await client.post(server.url)
     assert gzip.decompress(answer.content) == b"text"
     assert "content-encoding" not in answer.headers
+
+
+async def test_the_codings_of_several_header_lines_are_one_list() -> None:
+    lines = "Content-Encoding: identity", "Content-Encoding: gzip"
+    async with RawServer(answering(response(gzip.compress(b"text"), *lines))) as server, calling() as client:
+        assert (await client.post(server.url)).content == b"text"
+    twice = response(gzip.compress(b"text"), *lines, "Content-Encoding: br")
+    async with RawServer(answering(twice)) as server, calling() as client:
+        with pytest.raises(ContentEncodingError):
+            await client.post(server.url)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])

@@ -106,7 +106,9 @@ class RelayTransport(httpx.AsyncBaseTransport):
                 raise
         finally:
             self._turns.release()
-        body = decoded_body(body, response.headers.get("content-encoding"), self._max_body)
+        # The lines of a repeated header are one list (RFC 9110 section 5.3).
+        encoding = ", ".join(response.headers.getall("content-encoding", ()))
+        body = decoded_body(body, encoding, self._max_body)
         headers = [pair for pair in response.raw_headers if pair[0].lower() != b"content-encoding"]
         return httpx.Response(response.status, headers=headers, stream=httpx.ByteStream(body))
 
