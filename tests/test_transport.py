@@ -420,6 +420,12 @@ async def test_a_proxy_that_breaks_off_was_sent_no_request(octets: bytes) -> Non
             await client.post("https://partner.invalid/", content=b"{}")
 
 
+async def test_a_connection_that_ends_within_tls_is_a_fault_with_a_reason() -> None:
+    async with RawServer(answering_once(OK + b"\r\n")) as server, calling(proxy=server.url) as client:
+        with pytest.raises(httpx.ConnectError, match=r"^partner.invalid:443: ConnectionResetError \(through the proxy"):
+            await client.post("https://partner.invalid/", content=b"{}")
+
+
 async def test_plain_http_does_not_go_through_the_proxy_which_would_read_the_token() -> None:
     async with RawServer(answering(response(b"hi"))) as server, RawServer(hold) as proxy:
         async with calling(proxy=proxy.url) as client:

@@ -198,7 +198,8 @@ def _system_text(cause: BaseException) -> str:
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return f"{cause.host}:{cause.port}: {cause.certificate_error}"
     if isinstance(cause, aiohttp.ClientConnectorError):
-        return f"{cause.host}:{cause.port}: {cause.os_error.strerror or cause.os_error}"
+        error = cause.os_error
+        return f"{cause.host}:{cause.port}: {error.strerror or str(error) or type(error).__name__}"
     return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__
 
 
