@@ -19,6 +19,12 @@ def test_members_of_gzip_are_joined() -> None:
     assert decoded_body(body, "gzip", 100) == b"one two three"
 
 
+def test_each_record_of_a_batch_may_be_a_member_of_its_own() -> None:
+    record = b'{"parcelId":"P-1"}\n'
+
+    assert decoded_body(gzip.compress(record) * 1_000, "gzip", MEBIBYTE) == record * 1_000
+
+
 def test_a_mebibyte_of_empty_members_is_refused_in_no_time() -> None:
     body = gzip.compress(b"", mtime=0) * (MEBIBYTE // 20)
     began = time.process_time()

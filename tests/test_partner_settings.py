@@ -208,6 +208,8 @@ REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/a)"
         *((PLAIN, key) for key in (*PLAIN, "SCOPE", "TIMEOUT", "CLIENT_AUTH")),
         *((ENTRA, key) for key in ENTRA),
         *((IDENTITY, key) for key in IDENTITY),
+        (IDENTITY | {"SCOPE": "a b"}, "RESOURCE"),
+        (KEY | {"TOKEN_URL": "", "CLIENT_CERTIFICATE": "key.pem", "CLIENT_ASSERTION_AUDIENCE": "issuer"}, "ISSUER"),
     ],
 )
 def test_a_reference_that_is_not_resolved_is_the_one_problem(settings: dict[str, str], key: str) -> None:

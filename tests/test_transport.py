@@ -18,7 +18,7 @@ from yarl import URL
 
 from shared.client.connection_guard import close_connection
 from shared.client.transport import MAX_BODY, NOT_SENT, RelayTransport, body_fault, request_fault
-from shared.errors import BodyTooLargeError
+from shared.errors import BodyTooLargeError, ContentEncodingError
 from tests.fakes.free_port import free_port
 from tests.fakes.passing_time import let_pass
 from tests.fakes.raw_server import Connection, RawServer, answering, answering_once, response
@@ -355,6 +355,16 @@ async def test_a_body_is_decoded_once() -> None:
     assert "content-encoding" not in answer.headers
 
 
+async def test_the_codings_of_several_header_lines_are_one_list() -> None:
+    lines = "Content-Encoding: identity", "Content-Encoding: gzip"
+    async with RawServer(answering(response(gzip.compress(b"text"), *lines))) as server, calling() as client:
+        assert (await client.post(server.url)).content == b"text"
+    twice = response(gzip.compress(b"text"), *lines, "Content-Encoding: br")
+    async with RawServer(answering(twice)) as server, calling() as client:
+        with pytest.raises(ContentEncodingError):
+            await client.post(server.url)
+
+
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_no_more_of_a_body_is_read_than_may_decode_to_the_limit(encoding: str) -> None:
     sent = asyncio.Event()
@@ -407,6 +417,12 @@ async def test_a_proxy_that_refuses_to_connect_was_sent_no_request_and_is_named_
 async def test_a_proxy_that_breaks_off_was_sent_no_request(octets: bytes) -> None:
     async with RawServer(answering_once(octets)) as server, calling(proxy=server.url) as client:
         with pytest.raises(httpx.ProxyError, match=f"the proxy 127.0.0.1:{server.port} cannot be reached"):
+            await client.post("https://partner.invalid/", content=b"{}")
+
+
+async def test_a_connection_that_ends_within_tls_is_a_fault_with_a_reason() -> None:
+    async with RawServer(answering_once(OK + b"\r\n")) as server, calling(proxy=server.url) as client:
+        with pytest.raises(httpx.ConnectError, match=r"^partner.invalid:443: ConnectionResetError \(through the proxy"):
             await client.post("https://partner.invalid/", content=b"{}")
 
 

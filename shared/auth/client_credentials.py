@@ -83,7 +83,7 @@ class ClientCredentials:
                 read.refuse(_OF_A_KEY, "does nothing for a federated token: whoever signs it decides")
         issuer = read.url("ISSUER")
         # OpenID Connect Core draft 36 and FAPI 2.0 ask for the issuer, RFC 7523 section 3 for the token endpoint.
-        named = ("issuer", "token_endpoint") if issuer else ("token_endpoint",)
+        named = ("issuer", "token_endpoint") if read.has("ISSUER") else ("token_endpoint",)
         audience = read.text("CLIENT_ASSERTION_AUDIENCE") or named[0]
         if audience not in named and endpoint_problem(audience):
             name = read.name("CLIENT_ASSERTION_AUDIENCE")

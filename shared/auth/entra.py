@@ -126,7 +126,7 @@ class ManagedIdentity:
         read.refuse(("CLIENT_ID",), of_an_identity)
         _require_target(read, f"{source} is set")
         target, scope = read.text("RESOURCE") or read.text("AUDIENCE"), read.text("SCOPE") or ""
-        if not target and len(scope.split()) > 1:
+        if not any(map(read.has, ("RESOURCE", "AUDIENCE"))) and len(scope.split()) > 1:
             read.complain(f"{read.name('SCOPE')} must be one scope: a managed identity asks for one resource")
         client_id = None if identity.lower() == "system" else identity
         return cls(client_id, target or scope.removesuffix("/.default"))

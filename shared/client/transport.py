@@ -106,7 +106,9 @@ class RelayTransport(httpx.AsyncBaseTransport):
                 raise
         finally:
             self._turns.release()
-        body = decoded_body(body, response.headers.get("content-encoding"), self._max_body)
+        # The lines of a repeated header are one list (RFC 9110 section 5.3).
+        encoding = ", ".join(response.headers.getall("content-encoding", ()))
+        body = decoded_body(body, encoding, self._max_body)
         headers = [pair for pair in response.raw_headers if pair[0].lower() != b"content-encoding"]
         return httpx.Response(response.status, headers=headers, stream=httpx.ByteStream(body))
 
@@ -196,7 +198,8 @@ def _system_text(cause: BaseException) -> str:
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return f"{cause.host}:{cause.port}: {cause.certificate_error}"
     if isinstance(cause, aiohttp.ClientConnectorError):
-        return f"{cause.host}:{cause.port}: {cause.os_error.strerror or cause.os_error}"
+        error = cause.os_error
+        return f"{cause.host}:{cause.port}: {error.strerror or str(error) or type(error).__name__}"
     return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__
 
 

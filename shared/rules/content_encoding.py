@@ -20,8 +20,8 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 # What does not compress becomes longer by less than this part (RFC 1951 section 3.2.4) and the bytes around it.
 _OVERHEAD, _AROUND = 1 / 1000, 1024
 # A gzip body may have several members (RFC 1952 section 2.2), and zeros after the last. zlib copies what is left at the
-# end of each: of a megabyte of empty ones, gigabytes.
-_MEMBERS = 100
+# end of each: of a megabyte of empty ones, gigabytes. A writer may end one after each of a batch's 1,000 records.
+_MEMBERS = 2_000
 
 
 def most_encoded(limit: int) -> float:
