@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -31,8 +32,11 @@ _TAKEN_PREFIXES = ("AZURE_", "DELIVERY_", "FUNCTIONS_", "OTEL_", "PYTHON_", "TOK
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*(?:/[A-Za-z0-9][A-Za-z0-9._~-]*)*")
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2}|\{id\})*")
 _FUNCTION_NAME = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: *; *[\w-]+=[\w.-]+)*", re.ASCII)
+# RFC 9110 sections 5.6.2, 5.6.4, 5.6.6 and 8.3.1.
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
+_HEADER_NAME = re.compile(_WORD)
+_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|{_QUOTED}))*")
 # Headers that the client or the transport sets.
 _OWN_HEADERS = {"authorization", "content-length", "content-type", "host", "transfer-encoding"}
 
@@ -149,7 +153,7 @@ class Verdict:
 
     `created`: the partner has stored the record. `exists`: it had the record before. `rejected`: it will never accept
     it. `deferred`: it has not acted on it; try again. `uncertain`: it may have stored it; look it up first.
-    `retry_after` is in seconds.
+    `retry_after` is in seconds; a `Decimal`, as an answer's content has it, becomes a float.
     """
 
     kind: Literal["created", "exists", "rejected", "deferred", "uncertain"]
@@ -158,7 +162,15 @@ class Verdict:
 
     def __post_init__(self) -> None:
         kinds = ("created", "exists", "rejected", "deferred", "uncertain")
-        _refuse(f"Verdict({self.kind!r})", {f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds})
+        problems = {
+            f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds,
+            f"retry_after={self.retry_after!r} must be a number": not isinstance(
+                self.retry_after, int | float | Decimal | None
+            ),
+        }
+        _refuse(f"Verdict({self.kind!r})", problems)
+        if self.retry_after is not None:
+            object.__setattr__(self, "retry_after", float(self.retry_after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +318,9 @@ def _takes(function: Any, count: int) -> bool:  # noqa: ANN401, whatever is ther
         is_plain = function is None or inspect.signature(function).bind(*range(count)) is not None
     except TypeError:  # or it is no function
         return False
-    return is_plain and not inspect.iscoroutinefunction(function)
+    except ValueError:  # some that are written in C do not tell
+        is_plain = True
+    return is_plain and not any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def _is_settable(header: str) -> bool:
@@ -320,7 +334,7 @@ def _target_problems(path: str, query: Mapping[str, str]) -> dict[str, bool]:
         f"query={query!r} must be a dict": not isinstance(query, Mapping),
     } | {
         f"{name!r} of the query must be text; {{id}} stands for the id": (
-            not isinstance(value, str) or "{" in value.replace("{id}", "")
+            not isinstance(value, str) or "{" in f"{name}{value.replace('{id}', '')}"
         )
         for name, value in (query.items() if isinstance(query, Mapping) else ())
     }

@@ -20,6 +20,8 @@ from shared.errors import (
     TokenRejectedError,
     TokenUnavailableError,
 )
+from shared.resource import Verdict
+from shared.rules.outcome import Outcome
 from tests.fakes.durable_host import DurableHost
 from tests.fakes.durable_host import answer as host_answer
 from tests.fakes.scripted_partner import FreeTurns, ScriptedPartner, answer
@@ -349,6 +351,27 @@ async def test_the_author_of_a_function_that_raises_is_told_which_and_why() -> N
 
     assert (outcome["outcome"], outcome["uncertain"]) == ("deferred", True)
     assert "Resource Parcel: judge= raised KeyError: 'ok'" in outcome["reason"]
+
+
+@in_virtual_time
+async def test_a_wait_that_judge_takes_from_the_answer_is_kept() -> None:
+    resource = replace(PARCEL, judge=lambda response: Verdict("deferred", retry_after=response.content["wait"]))
+    partner = ScriptedPartner(answer(404), answer(200, {"wait": 2.5}))
+
+    outcome = await post_one(order(), resource, running().client(), partner.access())
+
+    assert from_json(outcome, Outcome) == Outcome("deferred", "P-1", 200, "The partner answered 200", retry_after=2.5)
+
+
+@in_virtual_time
+async def test_a_wait_that_is_no_number_defers_the_record() -> None:
+    resource = replace(PARCEL, judge=lambda response: Verdict("deferred", retry_after=response.content["wait"]))
+    partner = ScriptedPartner(answer(404), answer(200, {"wait": "PT5S"}))
+
+    outcome = from_json(await post_one(order(), resource, running().client(), partner.access()), Outcome)
+
+    assert (outcome.kind, outcome.is_uncertain) == ("deferred", True)
+    assert "retry_after='PT5S' must be a number" in (outcome.reason or "")
 
 
 @in_virtual_time
