@@ -10,8 +10,8 @@ import pytest
 
 from shared.durable.activities import PATIENCE, BatchRecords, contained, post_batch, post_one
 from shared.durable.attempt import LOOK, WORK
-from shared.durable.inputs import DeliveryOptions, batch_input, from_json
-from shared.durable.progress import OrderResult
+from shared.durable.inputs import DeliveryOptions, batch_input, from_json, to_json
+from shared.durable.progress import Deferral, OrderResult
 from shared.errors import (
     ActivityInterruptedError,
     ApiConnectError,
@@ -22,6 +22,7 @@ from shared.errors import (
 )
 from shared.resource import Verdict
 from shared.rules.outcome import Outcome
+from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
 from tests.fakes.durable_host import answer as host_answer
 from tests.fakes.scripted_partner import FreeTurns, ScriptedPartner, answer
@@ -29,6 +30,8 @@ from tests.fakes.virtual_time import in_virtual_time
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.durable.attempt import PartnerAccess
     from shared.resource import ApiResponse
     from shared.rules.flow import CallResult
@@ -351,6 +354,32 @@ async def test_the_author_of_a_function_that_raises_is_told_which_and_why() -> N
 
     assert (outcome["outcome"], outcome["uncertain"]) == ("deferred", True)
     assert "Resource Parcel: judge= raised KeyError: 'ok'" in outcome["reason"]
+
+
+@in_virtual_time
+async def test_a_record_that_was_never_posted_is_not_taken_for_ours_because_same_raised() -> None:
+    def same(_sent: object, found: Mapping[str, Any]) -> bool:
+        return bool(found["attributes"])
+
+    anothers = answer(200, {"parcelId": "P-1", "weight": 7})
+    partner = ScriptedPartner(anothers, anothers)
+    failed = await post_one(order(), replace(PARCEL, same=same), running().client(), partner.access())
+    known = Deferral()
+    known.enter(from_json(failed, Outcome), 1.0, RetryPolicy(), "seed")
+
+    mended = await post_one(order(known={"0": to_json(known.told())}), PARCEL, running().client(), partner.access())
+
+    assert "Resource Parcel: same= raised KeyError: 'attributes'" in failed["reason"]
+    assert (mended["outcome"], partner.bodies) == ("rejected", [])
+
+
+@in_virtual_time
+async def test_a_defect_of_a_repetition_is_uncertain_for_the_first_one_may_have_posted() -> None:
+    late = order(scheduled=(datetime.now(UTC) - timedelta(minutes=1)).isoformat())
+
+    outcome = await post_one(late, PARCEL, running().client(), ScriptedPartner(ZeroDivisionError()).access())
+
+    assert outcome["uncertain"] is True
 
 
 @in_virtual_time
