@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.durable.attempt import PartnerAccess
-    from shared.resource import ApiResponse
+    from shared.resource import ApiResponse, Resource
     from shared.rules.flow import CallResult
 
 RECORD = '{"parcelId": "P-1", "weight": 99999999999999.99}'
@@ -356,21 +356,24 @@ async def test_the_author_of_a_function_that_raises_is_told_which_and_why() -> N
     assert "Resource Parcel: judge= raised KeyError: 'ok'" in outcome["reason"]
 
 
+@pytest.mark.parametrize(("resource", "before"), [(PARCEL, []), (HONOURING, [answer(409)])])
 @in_virtual_time
-async def test_a_record_that_was_never_posted_is_not_taken_for_ours_because_same_raised() -> None:
+async def test_anothers_record_is_not_taken_for_ours_because_same_raised(
+    resource: Resource, before: list[ApiResponse]
+) -> None:
     def same(_sent: object, found: Mapping[str, Any]) -> bool:
         return bool(found["attributes"])
 
     anothers = answer(200, {"parcelId": "P-1", "weight": 7})
-    partner = ScriptedPartner(anothers, anothers)
-    failed = await post_one(order(), replace(PARCEL, same=same), running().client(), partner.access())
+    partner = ScriptedPartner(*before, anothers, *before, anothers)
+    failed = await post_one(order(), replace(resource, same=same), running().client(), partner.access())
     known = Deferral()
     known.enter(from_json(failed, Outcome), 1.0, RetryPolicy(), "seed")
 
-    mended = await post_one(order(known={"0": to_json(known.told())}), PARCEL, running().client(), partner.access())
+    mended = await post_one(order(known={"0": to_json(known.told())}), resource, running().client(), partner.access())
 
     assert "Resource Parcel: same= raised KeyError: 'attributes'" in failed["reason"]
-    assert (mended["outcome"], partner.bodies) == ("rejected", [])
+    assert (mended["outcome"], mended["differing"]) == ("rejected", ["weight"])
 
 
 @in_virtual_time
