@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -164,8 +165,8 @@ class Verdict:
         kinds = ("created", "exists", "rejected", "deferred", "uncertain")
         problems = {
             f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds,
-            f"retry_after={self.retry_after!r} must be a number": not isinstance(
-                self.retry_after, int | float | Decimal | None
+            f"retry_after={self.retry_after!r} must be a finite number": not (
+                isinstance(self.retry_after, int | float | Decimal | None) and math.isfinite(self.retry_after or 0)
             ),
         }
         _refuse(f"Verdict({self.kind!r})", problems)

@@ -403,7 +403,7 @@ async def test_a_wait_that_is_no_number_defers_the_record() -> None:
     outcome = from_json(await post_one(order(), resource, running().client(), partner.access()), Outcome)
 
     assert (outcome.kind, outcome.is_uncertain) == ("deferred", True)
-    assert "retry_after='PT5S' must be a number" in (outcome.reason or "")
+    assert "retry_after='PT5S' must be a finite number" in (outcome.reason or "")
 
 
 @in_virtual_time

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal  # noqa: TC003, msgspec reads the annotations
 from functools import partial
@@ -123,7 +124,8 @@ def test_names_every_problem_of_a_resource_at_once() -> None:
         (lambda: Partner("A", {"X-Ok": 7}), "X-Ok must be text of printable ASCII"),  # type: ignore[dict-item]
         (lambda: Partner("A", ["X-Ok: 7"]), "headers must be a dict"),  # type: ignore[arg-type]
         (lambda: Verdict("accepted"), "must be one of created, exists"),  # type: ignore[arg-type]
-        (lambda: Verdict("deferred", retry_after="5"), "retry_after='5' must be a number"),  # type: ignore[arg-type]
+        (lambda: Verdict("deferred", retry_after="5"), "retry_after='5' must be a finite number"),  # type: ignore[arg-type]
+        (lambda: Verdict("deferred", retry_after=math.inf), "retry_after=inf must be a finite number"),
         (lambda: Post("parcels"), "must begin with /"),
         (lambda: Post("https://carrier.example/parcels"), "without host (a setting) and query (query=)"),
         (lambda: Post("/parcels", media_type="json"), "media_type='json' is not a media type"),
