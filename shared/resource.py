@@ -113,7 +113,8 @@ class LookUp:
 
     def __post_init__(self) -> None:
         problems = _target_problems(self.path, self.query)
-        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{self.query}"
+        values = [*self.query.values()] if isinstance(self.query, Mapping) else []
+        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{values}"
         for name, pointer in (("items", self.items), ("id", self.id or "")):
             problems[f"{name} must be a JSON Pointer, such as /items"] = not pointer.startswith("/") and pointer != ""
         problems["absent= must be a plain function of one argument, the response"] = not _takes(self.absent, 1)
@@ -335,7 +336,7 @@ def _target_problems(path: str, query: Mapping[str, str]) -> dict[str, bool]:
         f"query={query!r} must be a dict": not isinstance(query, Mapping),
     } | {
         f"{name!r} of the query must be text; {{id}} stands for the id": (
-            not isinstance(value, str) or "{" in f"{name}{value.replace('{id}', '')}"
+            not isinstance(value, str) or "{" in value.replace("{id}", "")
         )
         for name, value in (query.items() if isinstance(query, Mapping) else ())
     }

@@ -133,7 +133,7 @@ def test_names_every_problem_of_a_resource_at_once() -> None:
         (lambda: Put("/a b"), "percent-encoded"),
         (lambda: LookUp("/parcels"), "{id} must stand in the path or the query"),
         (lambda: LookUp("/parcels", {"id": "{number}"}), "'id' of the query"),
-        (lambda: LookUp("/parcels", {"{id}": "id"}), "'{id}' of the query"),
+        (lambda: LookUp("/parcels", {"filter{id}": "id"}), "{id} must stand in the path or the query"),
         (lambda: LookUp("/parcels", "id={id}"), "query='id={id}' must be a dict"),  # type: ignore[arg-type]
         (lambda: LookUp("/parcels/{id}", items="items"), "items must be a JSON Pointer"),
     ],
