@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -33,8 +35,11 @@ _TAKEN_PREFIXES = ("AZURE_", "DELIVERY_", "FUNCTIONS_", "OTEL_", "PYTHON_", "TOK
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*(?:/[A-Za-z0-9][A-Za-z0-9._~-]*)*")
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2}|\{id\})*")
 _FUNCTION_NAME = re.compile(r"[A-Z][A-Za-z0-9_]{0,99}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: *; *[\w-]+=[\w.-]+)*", re.ASCII)
+# RFC 9110 sections 5.6.2, 5.6.4, 5.6.6 and 8.3.1.
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = r'"(?:[\t !#-\[\]-~]|\\[\t -~])*"'
+_HEADER_NAME = re.compile(_WORD)
+_MEDIA_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|{_QUOTED}))*")
 # Headers that the client or the transport sets.
 _OWN_HEADERS = {"authorization", "content-length", "content-type", "host", "transfer-encoding"}
 
@@ -110,7 +115,8 @@ class LookUp:
 
     def __post_init__(self) -> None:
         problems = _target_problems(self.path, self.query)
-        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{self.query}"
+        values = [*self.query.values()] if isinstance(self.query, Mapping) else []
+        problems["{id} must stand in the path or the query"] = "{id}" not in f"{self.path}{values}"
         for name, pointer in (("items", self.items), ("id", self.id or "")):
             problems[f"{name} must be a JSON Pointer, such as /items"] = not pointer.startswith("/") and pointer != ""
         problems["absent= must be a plain function of one argument, the response"] = not _takes(self.absent, 1)
@@ -151,7 +157,7 @@ class Verdict:
 
     `created`: the partner has stored the record. `exists`: it had the record before. `rejected`: it will never accept
     it. `deferred`: it has not acted on it; try again. `uncertain`: it may have stored it; look it up first.
-    `retry_after` is in seconds.
+    `retry_after` is in seconds; a `Decimal`, as an answer's content has it, becomes a float.
     """
 
     kind: Literal["created", "exists", "rejected", "deferred", "uncertain"]
@@ -160,7 +166,15 @@ class Verdict:
 
     def __post_init__(self) -> None:
         kinds = ("created", "exists", "rejected", "deferred", "uncertain")
-        _refuse(f"Verdict({self.kind!r})", {f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds})
+        problems = {
+            f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds,
+            f"retry_after={self.retry_after!r} must be a finite number": not (
+                isinstance(self.retry_after, int | float | Decimal | None) and math.isfinite(self.retry_after or 0)
+            ),
+        }
+        _refuse(f"Verdict({self.kind!r})", problems)
+        if self.retry_after is not None:
+            object.__setattr__(self, "retry_after", float(self.retry_after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +325,9 @@ def _takes(function: Any, count: int) -> bool:  # noqa: ANN401, whatever is ther
         is_plain = function is None or inspect.signature(function).bind(*range(count)) is not None
     except TypeError:  # or it is no function
         return False
-    return is_plain and not inspect.iscoroutinefunction(function)
+    except ValueError:  # some that are written in C do not tell
+        is_plain = True
+    return is_plain and not any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def _is_settable(header: str) -> bool:

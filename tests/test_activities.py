@@ -10,8 +10,8 @@ import pytest
 
 from shared.durable.activities import PATIENCE, BatchRecords, contained, post_batch, post_one
 from shared.durable.attempt import LOOK, WORK
-from shared.durable.inputs import DeliveryOptions, batch_input, from_json
-from shared.durable.progress import OrderResult
+from shared.durable.inputs import DeliveryOptions, batch_input, from_json, to_json
+from shared.durable.progress import Deferral, OrderResult
 from shared.errors import (
     ActivityInterruptedError,
     ApiConnectError,
@@ -20,6 +20,9 @@ from shared.errors import (
     TokenRejectedError,
     TokenUnavailableError,
 )
+from shared.resource import Verdict
+from shared.rules.outcome import Outcome
+from shared.rules.retry import RetryPolicy
 from tests.fakes.durable_host import DurableHost
 from tests.fakes.durable_host import answer as host_answer
 from tests.fakes.scripted_partner import FreeTurns, ScriptedPartner, answer
@@ -27,8 +30,10 @@ from tests.fakes.virtual_time import in_virtual_time
 from tests.models import PARCEL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.durable.attempt import PartnerAccess
-    from shared.resource import ApiResponse
+    from shared.resource import ApiResponse, Resource
     from shared.rules.flow import CallResult
 
 RECORD = '{"parcelId": "P-1", "weight": 99999999999999.99}'
@@ -350,6 +355,56 @@ async def test_the_author_of_a_function_that_raises_is_told_which_and_why() -> N
 
     assert (outcome["outcome"], outcome["uncertain"]) == ("deferred", True)
     assert "Resource Parcel: judge= raised KeyError: 'ok'" in outcome["reason"]
+
+
+@pytest.mark.parametrize(("resource", "before"), [(PARCEL, []), (HONOURING, [answer(409)])])
+@in_virtual_time
+async def test_anothers_record_is_not_taken_for_ours_because_same_raised(
+    resource: Resource, before: list[ApiResponse]
+) -> None:
+    def same(_sent: object, found: Mapping[str, Any]) -> bool:
+        return bool(found["attributes"])
+
+    anothers = answer(200, {"parcelId": "P-1", "weight": 7})
+    partner = ScriptedPartner(*before, anothers, *before, anothers)
+    failed = await post_one(order(), replace(resource, same=same), running().client(), partner.access())
+    known = Deferral()
+    known.enter(from_json(failed, Outcome), 1.0, RetryPolicy(), "seed")
+
+    mended = await post_one(order(known={"0": to_json(known.told())}), resource, running().client(), partner.access())
+
+    assert "Resource Parcel: same= raised KeyError: 'attributes'" in failed["reason"]
+    assert (mended["outcome"], mended["differing"]) == ("rejected", ["weight"])
+
+
+@in_virtual_time
+async def test_a_defect_of_a_repetition_is_uncertain_for_the_first_one_may_have_posted() -> None:
+    late = order(scheduled=(datetime.now(UTC) - timedelta(minutes=1)).isoformat())
+
+    outcome = await post_one(late, PARCEL, running().client(), ScriptedPartner(ZeroDivisionError()).access())
+
+    assert outcome["uncertain"] is True
+
+
+@in_virtual_time
+async def test_a_wait_that_judge_takes_from_the_answer_is_kept() -> None:
+    resource = replace(PARCEL, judge=lambda response: Verdict("deferred", retry_after=response.content["wait"]))
+    partner = ScriptedPartner(answer(404), answer(200, {"wait": 2.5}))
+
+    outcome = await post_one(order(), resource, running().client(), partner.access())
+
+    assert from_json(outcome, Outcome) == Outcome("deferred", "P-1", 200, "The partner answered 200", retry_after=2.5)
+
+
+@in_virtual_time
+async def test_a_wait_that_is_no_number_defers_the_record() -> None:
+    resource = replace(PARCEL, judge=lambda response: Verdict("deferred", retry_after=response.content["wait"]))
+    partner = ScriptedPartner(answer(404), answer(200, {"wait": "PT5S"}))
+
+    outcome = from_json(await post_one(order(), resource, running().client(), partner.access()), Outcome)
+
+    assert (outcome.kind, outcome.is_uncertain) == ("deferred", True)
+    assert "retry_after='PT5S' must be a finite number" in (outcome.reason or "")
 
 
 @in_virtual_time

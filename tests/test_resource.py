@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal  # noqa: TC003, msgspec reads the annotations
+from functools import partial
+from operator import attrgetter
 from typing import Annotated, Any
 
 import pytest
@@ -36,6 +39,13 @@ class Patterned(Record):
 
 async def lookup_later(response: ApiResponse) -> None:
     """Not a plain function."""
+
+
+class Later:
+    """Called, it is not a plain function either."""
+
+    async def __call__(self, response: ApiResponse) -> None:
+        """Do nothing."""
 
 
 def problems(make: Any) -> str:  # noqa: ANN401, any call
@@ -93,6 +103,7 @@ def test_puts_the_id_percent_encoded_into_path_and_query(id_: str, encoded: str)
         ({"judge": "judge"}, "judge= must be a plain function of one argument"),
         ({"judge": lambda: None}, "judge= must be a plain function of one argument"),
         ({"judge": lookup_later}, "judge= must be a plain function of one argument"),
+        ({"judge": Later()}, "judge= must be a plain function of one argument"),
         ({"same": len}, "same= must be a plain function of two arguments"),
     ],
 )
@@ -115,6 +126,8 @@ def test_names_every_problem_of_a_resource_at_once() -> None:
         (lambda: Partner("A", {"X-Ok": 7}), "X-Ok must be text of printable ASCII"),  # type: ignore[dict-item]
         (lambda: Partner("A", ["X-Ok: 7"]), "headers must be a dict"),  # type: ignore[arg-type]
         (lambda: Verdict("accepted"), "must be one of created, exists"),  # type: ignore[arg-type]
+        (lambda: Verdict("deferred", retry_after="5"), "retry_after='5' must be a finite number"),  # type: ignore[arg-type]
+        (lambda: Verdict("deferred", retry_after=math.inf), "retry_after=inf must be a finite number"),
         (lambda: Post("parcels"), "must begin with /"),
         (lambda: Post("https://carrier.example/parcels"), "without host (a setting) and query (query=)"),
         (lambda: Post("/parcels", media_type="json"), "media_type='json' is not a media type"),
@@ -122,6 +135,7 @@ def test_names_every_problem_of_a_resource_at_once() -> None:
         (lambda: Put("/a b"), "percent-encoded"),
         (lambda: LookUp("/parcels"), "{id} must stand in the path or the query"),
         (lambda: LookUp("/parcels", {"id": "{number}"}), "'id' of the query"),
+        (lambda: LookUp("/parcels", {"filter{id}": "id"}), "{id} must stand in the path or the query"),
         (lambda: LookUp("/parcels", "id={id}"), "query='id={id}' must be a dict"),  # type: ignore[arg-type]
         (lambda: LookUp("/parcels/{id}", items="items"), "items must be a JSON Pointer"),
     ],
@@ -149,6 +163,30 @@ def test_refuses_descriptions_that_cannot_work(make: Any, words: str) -> None:  
 )
 def test_refuses_resources_that_cannot_live_in_one_app(others: Any, words: str) -> None:  # noqa: ANN401, any mistake
     assert words in problems(lambda: check_resources(others))
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.api+json; charset=utf-8",
+        "application/json;odata.metadata=minimal;IEEE754Compatible=true",
+        'application/ld+json; profile="https://carrier.example/a b"',
+    ],
+)
+def test_a_media_type_may_have_any_parameters(media_type: str) -> None:
+    assert Post("/parcels", media_type=media_type).media_type == media_type
+
+
+@pytest.mark.parametrize("media_type", ["application/json\r\nX-A: b", 'application/json; a="b', "application/jsön"])
+def test_no_other_header_can_be_put_into_a_media_type(media_type: str) -> None:
+    assert "is not a media type" in problems(lambda: Post("/parcels", media_type=media_type))
+
+
+def test_whatever_can_be_called_may_stand_for_a_function() -> None:
+    same, absent = partial(max, key=str), attrgetter("is_html")
+    look_up = LookUp("/parcels/{id}", absent=absent)
+
+    assert replace(PARCEL, same=same, judge=type, look_up=look_up).same is same  # type: ignore[arg-type]
 
 
 def test_a_success_has_a_status_from_200_to_299() -> None:

@@ -149,6 +149,14 @@ def test_fractions_that_no_double_holds_are_refused(text: str) -> None:
     assert len(words) < 150
 
 
+@pytest.mark.parametrize("exponent", ["9" * 17, "-" + "9" * 17, "+00" + "9" * 17])
+def test_a_zero_is_accepted_with_an_exponent_that_comparisons_can_hold(exponent: str) -> None:
+    text = f"0.000e{exponent}".encode()
+
+    assert (strict_json.decode(text), strict_json.decode_exactly(text)) == (0, 0)
+    assert "send it as a string" in refusal(text + b"99999")
+
+
 @pytest.mark.parametrize("text", [rb'"\ud800"', rb'"\udfff\ud800"', rb'{"\ud83d":1}', rb'["a",{"b":"x\udc00"}]'])
 def test_lone_surrogates_are_refused(text: bytes) -> None:
     assert "lone surrogate" in refusal(text)

@@ -285,6 +285,11 @@ def test_a_function_of_the_users_that_fails_is_named() -> None:
     def judge(_response: ApiResponse) -> Any:  # noqa: ANN401, what a user may return
         return "rejected"
 
+    async def later(_sent: object, _found: object) -> bool:
+        return False
+
+    with pytest.raises(ResourceError, match="Resource Parcel: same= must be a plain function, and not async"):
+        look_up(answer(200, OTHER), resource=replace(PARCEL, same=lambda sent, _found: later(sent, None)))  # type: ignore[arg-type,return-value]
     with pytest.raises(ResourceError, match="Resource Parcel: same= raised KeyError: 'attributes'"):
         look_up(answer(200, OURS), resource=replace(PARCEL, same=same))
     with pytest.raises(ResourceError, match="Resource Parcel: judge= must return a Verdict or None, not 'rejected'"):

@@ -156,14 +156,8 @@ class Attempt:
                 if isinstance(exc, TokenRejectedError):
                     fields = {"instance_id": self.shift.order.instance_id, "reason": outcome.reason}
                     logger.error("partner credentials refused", extra=fields)  # noqa: TRY400, an expected failure
-            except Exception as exc:
-                id_ = shown_id(self.resource, self.text)
-                fields = {"instance_id": self.shift.order.instance_id, "record_id": id_}
-                logger.exception("delivery attempt failed", extra=fields)
-                # What a function of shared/partner.py has raised is for its author, any other text for the log alone.
-                what = exc.problems[0] if isinstance(exc, ResourceError) else f"{type(exc).__name__}, a defect"
-                reason = f"The attempt failed, and may have posted: {what}; the log has more"
-                outcome = Outcome("deferred", id_, reason=reason, is_uncertain=True)
+            except Exception as exc:  # noqa: BLE001, it is logged
+                outcome = self._failed(exc, may_have_posted=False)
             facts: dict[str, str | int | None] = {
                 "resource": self.resource.name,
                 "instance_id": self.shift.order.instance_id,
@@ -179,6 +173,18 @@ class Attempt:
                 said = {name: value for name, value in facts.items() if value is not None}
                 span.set_attributes({f"business_relay.{name}": value for name, value in said.items()})
             return outcome
+
+    def _failed(self, exc: Exception, *, may_have_posted: bool) -> Outcome:
+        """Log a defect. Return what became of the attempt: where nothing was posted, nothing is uncertain."""
+        id_ = shown_id(self.resource, self.text)
+        fields = {"instance_id": self.shift.order.instance_id, "record_id": id_}
+        logger.error("delivery attempt failed", exc_info=exc, extra=fields)
+        # A repetition may follow an attempt that has posted.
+        is_uncertain = may_have_posted or self.shift.is_late
+        # What a function of shared/partner.py has raised is for its author, any other text for the log alone.
+        what = exc.problems[0] if isinstance(exc, ResourceError) else f"{type(exc).__name__}, a defect"
+        reason = f"The attempt failed{', and may have posted' if is_uncertain else ''}: {what}; the log has more"
+        return Outcome("deferred", id_, reason=reason, is_uncertain=is_uncertain)
 
     async def _outcome(self, api: ResourceApi) -> Outcome:
         try:
@@ -215,6 +221,7 @@ class Attempt:
         step = next(steps)
         clock = asyncio.get_running_loop().time
         turn: CallResult | None = None
+        may_have_posted = False
         try:
             while True:
                 before, turn = turn, None
@@ -227,6 +234,7 @@ class Attempt:
                 began = clock()
                 try:
                     if step == "post":
+                        may_have_posted = True
                         response = await api.post(self.resource, record, idempotency_key=self.key)
                     else:
                         response = await api.look_up(self.resource, record.id)
@@ -237,11 +245,16 @@ class Attempt:
                 turn = CallResult(clock() - began, response.status, response.headers, response.retry_after)
                 try:
                     step = steps.send(response)
+                    may_have_posted = False  # the answer to a post that asks for a look-up is a refusal
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
                     return outcome
                 # Decoded, a megabyte takes thirty: it must not wait for the next call's answer.
                 del response
+        except (SettingsError, TokenError):
+            raise
+        except Exception as exc:  # noqa: BLE001, it is logged
+            return self._failed(exc, may_have_posted=may_have_posted)
         finally:
             if turn is not None:
                 self.access.turns.leave(turn)

@@ -205,11 +205,13 @@ def digest(texts: Iterable[bytes]) -> str:
 
 def _canonical(number: str) -> Any:  # noqa: ANN401, a number, or JSON of one
     value = Decimal(number)
+    if not value:
+        return 0
     # Above that of every double. Written out, 1e999999 would be a million digits, and only the intake refuses it.
     if abs(value.adjusted()) > 400:  # noqa: PLR2004, the comment above
         return number
     # The intake refuses more digits than a double has, so nothing is rounded.
-    return msgspec.Raw(format(value.normalize(), "f").encode()) if value else 0
+    return msgspec.Raw(format(value.normalize(), "f").encode())
 
 
 _VALUES = msgspec.json.Decoder(float_hook=_canonical)

@@ -27,6 +27,8 @@ MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1
 _LONGEST_INTEGER = len(str(MIN_INTEGER))
 # So many significant digits tell every double from its neighbours (IEEE 754); more would be lost.
 _DOUBLE_DIGITS = 17
+# `Decimal` has exponents of 18 digits.
+_EXPONENT_DIGITS = 17
 _EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -90,8 +92,11 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _exact_float(text: str) -> float:
     number = float(text)
-    digits = text.lower().partition("e")[0].replace(".", "").lstrip("-0").rstrip("0")
-    if math.isinf(number) or len(digits) > _DOUBLE_DIGITS or (digits and not number):
+    mantissa, _, exponent = text.lower().partition("e")
+    digits = mantissa.replace(".", "").lstrip("-0").rstrip("0")
+    is_inexact = math.isinf(number) or len(digits) > _DOUBLE_DIGITS or (digits and not number)
+    # A zero may have any exponent, but for `Decimal`, with which contents are compared.
+    if is_inexact or len(exponent.lstrip("+-0")) > _EXPONENT_DIGITS:
         raise JsonError(f"has a number that no double holds: {text[:40]}; send it as a string")
     return number
 

@@ -7,6 +7,7 @@ An attempt is uncertain if the partner may have stored the record although nobod
 from __future__ import annotations
 
 import re
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -231,12 +232,17 @@ def _asked(resource: Resource, name: str, function: Callable[..., Any], *argumen
     """Return what a function of shared/partner.py says.
 
     Raises:
-        ResourceError: it raised something. The text names it, and what it raised.
+        ResourceError: it raised something. The text names it, and what it raised. Or it calls an `async` function,
+            whose coroutine would count as true.
     """
     try:
-        return function(*arguments)
+        said = function(*arguments)
     except Exception as exc:
         raise ResourceError([f"Resource {resource.name}: {name}= raised {type(exc).__name__}: {exc}"]) from exc
+    if isinstance(said, Coroutine):
+        said.close()
+        raise ResourceError([f"Resource {resource.name}: {name}= must be a plain function, and not async"])
+    return said
 
 
 def _deferred(record: CheckedRecord, response: ApiResponse, words: str, *, is_uncertain: bool) -> Outcome:
