@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
 
+from shared.answer import ApiResponse, Verdict
 from shared.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+# What shared/partner.py imports.
+__all__ = ["ApiResponse", "LookUp", "Partner", "Post", "Put", "Record", "Resource", "Verdict"]
+
 RESERVED_ROUTES = ("deliveries", "health", "openapi.json", "docs", "console")
+"""First path segments of the app's own routes."""
 RESERVED_NAMES = ("Delivery", "DeliveryHistory", "Health", "HealthDeep", "OpenApi", "Docs", "Console")
 """Names of record types with which two functions would be called, say, GetDelivery."""
-"""First path segments of the app's own routes."""
 
 _PARTNER_NAME = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
 # Prefixes of settings that are not a partner's.
@@ -125,56 +127,6 @@ class LookUp:
     def target(self, id_: str) -> str:
         """Return the path and query of the request for this id."""
         return _target(self.path, self.query, id_)
-
-
-class ApiResponse(msgspec.Struct, frozen=True):
-    """One whole response of a partner's API, whatever its status; `headers` is case-insensitive.
-
-    `body` is decompressed. `content` is its JSON (numbers with a fraction are `Decimal`), None where there is none.
-    `is_readable` is False where the body should be JSON and is not: such a success proves nothing. `is_html` marks a
-    page, which a proxy or a login sends. `problem` has the problem details (RFC 9457) that an error gives, {} where
-    there are none; `retry_after` is in seconds from the response, None where the partner named no time.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-    content: Any = None
-    problem: dict[str, Any] = {}
-    is_readable: bool = True
-    is_html: bool = False
-    retry_after: float | None = None
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004, RFC 9110 section 15.3
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What `judge=` makes of an answer to a post.
-
-    `created`: the partner has stored the record. `exists`: it had the record before. `rejected`: it will never accept
-    it. `deferred`: it has not acted on it; try again. `uncertain`: it may have stored it; look it up first.
-    `retry_after` is in seconds; a `Decimal`, as an answer's content has it, becomes a float.
-    """
-
-    kind: Literal["created", "exists", "rejected", "deferred", "uncertain"]
-    reason: str | None = None
-    retry_after: float | None = None
-
-    def __post_init__(self) -> None:
-        kinds = ("created", "exists", "rejected", "deferred", "uncertain")
-        problems = {
-            f"the kind must be one of {', '.join(kinds)}": self.kind not in kinds,
-            f"retry_after={self.retry_after!r} must be a finite number": not (
-                isinstance(self.retry_after, int | float | Decimal | None) and math.isfinite(self.retry_after or 0)
-            ),
-        }
-        _refuse(f"Verdict({self.kind!r})", problems)
-        if self.retry_after is not None:
-            object.__setattr__(self, "retry_after", float(self.retry_after))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ PROJECT = Path(__file__).parent.parent
 # From the bottom to the top. A module imports from its own layer and from lower ones.
 LAYERS = (
     "shared.errors",
+    "shared.answer",
     "shared.resource",
     "shared.rules",
     "shared.telemetry",
