@@ -310,13 +310,58 @@ async def test_what_is_said_of_a_record_is_short_enough_for_its_batch() -> None:
     assert (len(alone["reason"]), [*alone["problem"]]) == (1_000, ["title", "detail"])
 
 
+class SlowTurns(FreeTurns):
+    async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
+        await asyncio.sleep(4)
+        return await super().enter(delivery, patience=patience, after=after)
+
+
+@pytest.mark.parametrize(
+    ("second", "kind", "more"),
+    [
+        (answer(404), "deferred", {"absent": True, "uncertain": True}),
+        (answer(200, {"parcelId": "P-0", "weight": 1.5}), "exists", {}),
+        (answer(429), "deferred", {"status": 429, "uncertain": True}),
+        (TokenUnavailableError("down"), "deferred", {"uncertain": True}),
+    ],
+)
+def test_a_record_that_may_be_stored_is_looked_up_while_the_others_are_tried(
+    second: ApiResponse | Exception, kind: str, more: dict[str, Any]
+) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        calls: dict[str, ApiResponse | Exception] = {"post P-0": answer(503), "look up P-0": second}
+        partner = ScriptedPartner(respond=lambda call, id_, _: calls.get(f"{call} {id_}", answer(201)))
+
+        result = await post_order(partner, 3, partner.access(SlowTurns()), chunk=1)
+
+        assert partner.calls == ["post P-0", "post P-1", "look up P-0", "post P-2"]
+        assert of_kind(result, "created") == [1, 2]
+        told = to_json(result)["outcomes"]["0"]
+        assert told["outcome"] == kind
+        assert {name: told.get(name) for name in more} == more
+
+    check()
+
+
+@pytest.mark.parametrize(("first", "turns"), [(answer(503), (0.0, 0.0, 7.0)), (answer(503, after=60), ())])
+def test_a_record_that_may_be_stored_stays_so_where_nobody_could_look(
+    first: ApiResponse, turns: tuple[float, ...]
+) -> None:
+    @in_virtual_time
+    async def check() -> None:
+        partner = by_id({"P-0": first})
+
+        result = await post_order(partner, 3, partner.access(SlowTurns(*turns)), chunk=1)
+
+        assert partner.calls == ["post P-0", "post P-1", "post P-2"]
+        assert uncertain(result) == [0]
+
+    check()
+
+
 @in_virtual_time
 async def test_tells_how_long_ago_a_record_was_deferred() -> None:
-    class SlowTurns(FreeTurns):
-        async def enter(self, delivery: str, *, patience: float, after: CallResult | None = None) -> float:
-            await asyncio.sleep(4)
-            return await super().enter(delivery, patience=patience, after=after)
-
     partner = by_id({"P-0": answer(429)})
 
     result = await post_order(partner, 3, partner.access(SlowTurns()), chunk=1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from shared.durable.attempt import WORK, Attempt, Shift
+from shared.durable.attempt import LOOK, WORK, Attempt, Shift
 from shared.durable.inputs import BatchInput, Order, from_json, records_of, to_json
 from shared.durable.progress import Deferral, OrderResult, room_of_one
 from shared.errors import ActivityInterruptedError, DeliveryInputError, RefusedError
@@ -73,7 +74,8 @@ async def post_batch(
 ) -> dict[str, Any]:
     """Make one attempt at each record of an `Order`, `chunk` of them at a time. Return an `OrderResult`.
 
-    What is not done when time is up, or when the batch has been ended, is left.
+    What is not done when time is up, or when the batch has been ended, is left. A record whose attempt is uncertain is
+    looked up again while others are tried: an absence counts from then, and not from the next order.
     """
     order = from_json(given, Order)
     try:
@@ -83,20 +85,48 @@ async def post_batch(
     except DeliveryInputError as exc:
         return to_json(OrderResult(dict.fromkeys(order.records, Outcome("rejected", "", reason=str(exc)))))
     ended: dict[int, tuple[Outcome, float]] = {}
-    waiting = iter(order.records)
+    waiting, uncertain = iter(order.records), deque[tuple[float, int]]()
     async with Shift(client, order, access.timeout) as shift:
 
+        def next_one() -> int | None:
+            if uncertain and uncertain[0][0] <= shift.seconds:
+                return uncertain.popleft()[1]
+            return next(waiting, None)
+
         async def one_after_the_other() -> None:
-            for index in waiting:
-                if not shift.left:
-                    return
+            while shift.left and (index := next_one()) is not None:
                 text, key = records[index]
-                known = order.known.get(index) or Deferral()
+                known, earlier = order.known.get(index) or Deferral(), ended.get(index)
+                if earlier is not None:
+                    known = replace(known, is_uncertain=True, absent_at=None)
                 outcome = await Attempt(resource, access, shift, text, key, known, WORK).make()
-                ended[index] = outcome, shift.seconds
+                if earlier is None and resource.look_up is not None and _is_worth_a_look(outcome):
+                    uncertain.append((shift.seconds + LOOK, index))
+                ended[index] = _latest(earlier, (outcome, shift.seconds))
 
         await asyncio.gather(*(one_after_the_other() for _ in range(min(order.chunk, len(order.records)))))
-    result, most, end = OrderResult(limit=access.turns.snapshot()["limit"]), room_of_one(len(records)), shift.seconds
+    result = OrderResult(limit=access.turns.snapshot()["limit"])
+    _enter(result, ended, shift.seconds, room_of_one(len(records)))
+    return to_json(result)
+
+
+def _is_worth_a_look(outcome: Outcome) -> bool:
+    is_new = outcome.kind == "deferred" and outcome.is_uncertain and not outcome.is_absent
+    # A record that the partner does not want for a time is left alone for it.
+    return is_new and outcome.retry_after is None
+
+
+def _latest(earlier: tuple[Outcome, float] | None, now: tuple[Outcome, float]) -> tuple[Outcome, float]:
+    """Return what is known of a record, each with its time, after an `earlier` attempt that may have stored it."""
+    outcome, seconds = now
+    if earlier is None or outcome.kind != "deferred":
+        return now
+    # Whatever has kept the second attempt from an answer, the first may have stored the record.
+    return earlier if outcome.was_held else (replace(outcome, is_uncertain=True), seconds)
+
+
+def _enter(result: OrderResult, ended: Mapping[int, tuple[Outcome, float]], end: float, most: int) -> None:
+    """Enter what became of records, each at its time, as an order that ends now hands it on."""
     for index, (outcome, seconds) in ended.items():
         if outcome.kind in {"created", "exists"}:
             result.outcomes[index] = Outcome(outcome.kind, "")
@@ -108,7 +138,6 @@ async def post_batch(
             result.reason = result.reason or outcome.reason
             if wait := outcome.retry_after:
                 result.left_for = min(wait, result.left_for or wait)
-    return to_json(result)
 
 
 class BatchRecords:
