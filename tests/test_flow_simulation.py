@@ -315,32 +315,32 @@ async def test_does_not_slow_an_unlimited_partner_down(latency: float) -> None:
     assert now() <= 1.05 * 4_000 * latency / 64 + start_up
 
 
+async def rate_once_slow(
+    model: PartnerModel, latency: float, *, after: float, settling: float, measured: float
+) -> float:
+    """Return the calls a second that a partner accepts for a time, once it has been slow for another."""
+    task = asyncio.create_task(process(model).batch("batch", 100_000))
+    await asyncio.sleep(after)
+    model.latency = latency
+    await asyncio.sleep(settling)
+    accepted = len(model.accepted_at)
+    await asyncio.sleep(measured)
+    await stop(task)
+    return (len(model.accepted_at) - accepted) / measured
+
+
 @in_virtual_time
 async def test_does_not_take_a_slow_partner_for_a_crowded_one() -> None:
-    model = partner(1, latency=0.1)
-    task = asyncio.create_task(process(model).batch("batch", 100_000))
-    await asyncio.sleep(10)
-    model.latency = 2.0
-    await asyncio.sleep(30)
-    accepted = len(model.accepted_at)
-    await asyncio.sleep(60)
-    await stop(task)
+    rate = await rate_once_slow(partner(1, latency=0.1), 2.0, after=10, settling=30, measured=60)
 
-    assert (len(model.accepted_at) - accepted) / 60 >= 0.9 * 64 / 2.0
+    assert rate >= 0.9 * 64 / 2.0
 
 
 @in_virtual_time
 async def test_sends_more_calls_at_a_time_when_the_partner_becomes_slow() -> None:
-    model = partner(1, rate=100.0, burst=100.0)
-    task = asyncio.create_task(process(model).batch("batch", 100_000))
-    await asyncio.sleep(20)
-    model.latency = 3.0
-    await asyncio.sleep(15)
-    accepted = len(model.accepted_at)
-    await asyncio.sleep(30)
-    await stop(task)
+    rate = await rate_once_slow(partner(1, rate=100.0, burst=100.0), 3.0, after=20, settling=15, measured=30)
 
-    assert (len(model.accepted_at) - accepted) / 30 >= 0.85 * 64 / 3.0
+    assert rate >= 0.85 * 64 / 3.0
 
 
 @in_virtual_time
