@@ -16,7 +16,7 @@ from shared.http import intake
 from shared.http.deliveries import accepted, state_of, view
 from shared.http.messages import Reply, Request, problem
 from shared.rules.record import id_problem
-from shared.rules.verdict import found_records, says_absent
+from shared.rules.verdict import found_records
 from shared.telemetry import DELIVERIES_ACCEPTED, PARTNER, RESOURCE, process_telemetry
 
 if TYPE_CHECKING:
@@ -98,18 +98,15 @@ def _result(request: Request, finished: Instance, resource: Resource) -> Reply:
 
 def _record(resource: Resource, id_: str, response: ApiResponse) -> Reply:
     """Return the partner's record, or say what the partner's answer means to the caller."""
-    if says_absent(resource, response):
-        return problem("not-found", f"The partner has no {resource.name} with this id.")
-    if response.is_success and not response.is_readable:
-        return problem("partner", f"The partner answered {response.status} with a body that is not JSON.")
-    # The body of an error tells nothing of the record, not even where it is empty.
-    found = found_records(resource, id_, response) if response.is_success else None
+    found = found_records(resource, id_, response)
     if found == "absent":
         return problem("not-found", f"The partner has no {resource.name} with this id.")
     if found:
         # The record as the partner wrote it, where it is the whole answer.
         whole = response.body if found[0] == response.content else _ENCODER.encode(found[0])
         return Reply(200, whole, {"content-type": "application/json"})
+    if response.is_success and not response.is_readable:
+        return problem("partner", f"The partner answered {response.status} with a body that is not JSON.")
     if response.status in {429, 503}:
         detail = f"The partner answered {response.status}: it takes no calls now."
         return problem("unavailable", detail, retry_after=response.retry_after or 1)

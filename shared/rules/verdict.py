@@ -112,15 +112,15 @@ def _unless_refused(
     resource: Resource, record: CheckedRecord, response: ApiResponse, age: float, *, was_uncertain: bool
 ) -> Outcome | None:
     """Judge a response to a post by its status; None for a 4xx that is about the record."""
-    status, is_json = response.status, response.is_readable and not response.is_html
-    if response.is_success and is_json:
+    status, is_json = response.status, _is_json(response)
+    if is_json:
         named = named_id(resource, response.content)
         if named is None or is_same_id(record.id, named):
             return Outcome("created", record.id, status)
     asks_to_wait = response.retry_after is not None
     # The first that holds is the reason.
     uncertain = {
-        "with the id of another record": response.is_success and is_json,
+        "with the id of another record": is_json,
         "with a body that is not JSON": response.is_success,
         "a redirect, which is not followed: the access token is for one origin": 300 <= status < 400,  # noqa: PLR2004
         "a server error": not 400 <= status < 500,  # noqa: PLR2004, RFC 9110 section 15
@@ -158,27 +158,16 @@ def judge_look_up(
 
     "absent": the partner does not have it. "no look-up": the partner offers none, so the post must decide.
     """
-    if says_absent(resource, response):
+    found = found_records(resource, record.id, response, record)
+    if found == "absent":
         return "absent"
-    words = "to a look-up, which proves nothing"
-    if response.is_success and response.is_readable and not response.is_html:
-        found = found_records(resource, record.id, response, record)
-        if found == "absent":
-            return "absent"
-        if found is not None:
-            return _compared(resource, record, response.status, found, was_uncertain=was_uncertain)
-        words = f"to a look-up, without a record that names this id at {id_pointer(resource)}"
-    elif response.status in _NO_LOOK_UP and not was_uncertain and not (response.is_html and age < PROXY_PATIENCE):
+    if found is not None:
+        return _compared(resource, record, response.status, found, was_uncertain=was_uncertain)
+    if response.status in _NO_LOOK_UP and not was_uncertain and not (response.is_html and age < PROXY_PATIENCE):
         return "no look-up"
-    return _deferred(record, response, words, is_uncertain=was_uncertain)
-
-
-def says_absent(resource: Resource, response: ApiResponse) -> bool:
-    """Return whether an answer to a look-up says that nothing is there: by its status, or as `LookUp.absent` has it."""
-    if response.status in _ABSENT and not response.is_html:
-        return True
-    absent = resource.look_up.absent if resource.look_up is not None else None
-    return absent is not None and bool(_asked(resource, "absent", absent, response))
+    words = f"without a record that names this id at {id_pointer(resource)}"
+    words = words if _is_json(response) else "which proves nothing"
+    return _deferred(record, response, f"to a look-up, {words}", is_uncertain=was_uncertain)
 
 
 def found_records(
@@ -188,8 +177,10 @@ def found_records(
 
     `record` is the one that was sent, for partners whose form of it only `Resource.same` knows.
     """
-    if response.content is None:
-        return "absent" if response.body.strip() in {b"", b"null"} else None
+    if _says_absent(resource, response):
+        return "absent"
+    if not _is_json(response) or response.content is None:
+        return None
     pointer = resource.look_up.items if resource.look_up is not None else ""
     items = at_pointer(response.content, pointer)
     if items is None:
@@ -213,6 +204,19 @@ def found_records(
         and _asked(resource, "same", resource.same, record.content(), records[0])
     )
     return records if is_ours else None
+
+
+def _says_absent(resource: Resource, response: ApiResponse) -> bool:
+    """Return whether an answer to a look-up says that nothing is there, in the usual ways or in the partner's own."""
+    is_empty = _is_json(response) and response.body.strip() in {b"", b"null"}
+    if is_empty or (response.status in _ABSENT and not response.is_html):
+        return True
+    absent = resource.look_up.absent if resource.look_up is not None else None
+    return absent is not None and bool(_asked(resource, "absent", absent, response))
+
+
+def _is_json(response: ApiResponse) -> bool:
+    return response.is_success and response.is_readable and not response.is_html
 
 
 def _compared(
